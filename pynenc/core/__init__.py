@@ -1,0 +1,1 @@
+"""Pure decisions: no clock, no input or output, no threads."""

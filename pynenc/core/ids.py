@@ -1,0 +1,96 @@
+"""Identities: of tasks, calls and invocations.
+
+Things that may happen many times get a fresh, time-ordered id (UUID version 7, RFC 9562). Things that must happen once
+get an id *derived* from what makes them unique, so that a replay or a race ends in "already there".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import blake2b
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskId:
+    """Identity of a task: the module and the name of its function."""
+
+    module: str
+    func_name: str
+
+    @property
+    def key(self) -> str:
+        """``module.func_name``, the form that stores, files and people use."""
+        return f"{self.module}.{self.func_name}"
+
+    @classmethod
+    def from_key(cls, key: str) -> TaskId:
+        """The inverse of :attr:`key`.
+
+        :raises ValueError: when ``key`` is not of the form ``module.func_name``.
+        """
+        module, dot, func_name = key.rpartition(".")
+        if not (dot and func_name.isidentifier() and _MODULE.match(module)):
+            raise ValueError(f"{key!r} is not a task id; it should read 'module.function'")
+        return cls(module, func_name)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+@dataclass(frozen=True, slots=True)
+class CallId:
+    """Identity of a call: a task and a digest of its arguments."""
+
+    task_id: TaskId
+    args_id: str
+
+    @property
+    def key(self) -> str:
+        """``module.func_name#digest``."""
+        return f"{self.task_id.key}#{self.args_id}"
+
+    @classmethod
+    def from_key(cls, key: str) -> CallId:
+        """The inverse of :attr:`key`; raises ``ValueError`` when there is no ``#``."""
+        task, hash_sign, digest = key.partition("#")
+        if not hash_sign:
+            raise ValueError(f"{key!r} is not a call id; it should read 'module.function#digest'")
+        return cls(TaskId.from_key(task), digest)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class InvocationId(str):
+    """Identity of an invocation: the text of a UUID."""
+
+    __slots__ = ()
+
+
+def digest(*parts: str | bytes) -> str:
+    """32 hexadecimal digits of BLAKE2b over the length-prefixed parts: no two lists of parts collide by concatenation."""
+    state = blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "big"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def uuid7_from(unix_ms: int, entropy: bytes) -> str:
+    """The text of a version 7 UUID from a time in milliseconds and ten bytes of entropy."""
+    value = int.from_bytes(entropy[:10], "big")
+    rand_a, rand_b = value & 0xFFF, value >> 18
+    head = f"{unix_ms & 0xFFFFFFFFFFFF:012x}"
+    tail = f"{0x8000000000000000 | (rand_b & 0x3FFFFFFFFFFFFFFF):016x}"
+    return f"{head[:8]}-{head[8:]}-7{rand_a:03x}-{tail[:4]}-{tail[4:]}"
+
+
+def derived_id(*parts: str) -> str:
+    """The text of a version 8 UUID (RFC 9562, application-defined) that depends on ``parts`` only."""
+    hexa = digest(*parts)
+    variant = "89ab"[int(hexa[16], 16) & 3]
+    return f"{hexa[:8]}-{hexa[8:12]}-8{hexa[13:16]}-{variant}{hexa[17:20]}-{hexa[20:]}"

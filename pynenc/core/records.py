@@ -1,0 +1,412 @@
+"""The records that cross the store boundary: frozen values, nothing that acts.
+
+All times are integers: microseconds since the Unix epoch, on the store's clock; 0 stands for "not set".
+All ids are text. Payloads (arguments, results, errors, values) are opaque bytes.
+The records are frozen ``msgspec`` structs rather than dataclasses, because a frozen dataclass of twenty fields takes
+longer to build than SQLite takes to insert it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from pynenc.core.status import InvocationStatus, Place
+
+Microseconds = int
+
+#: Reason of a release that no runner can cure before it learns the task.
+UNKNOWN_TASK = "no runner knows this task: add its module to `imports`"
+
+
+class _Record(msgspec.Struct, frozen=True, gc=False):
+    """Base of the records."""
+
+
+class Rate(_Record):
+    """At most ``n`` claims of ``key`` in any window of ``period``."""
+
+    key: str
+    n: int
+    period: Microseconds
+
+
+class WorkflowRef(_Record):
+    """The workflow that an invocation belongs to."""
+
+    id: str
+    type: str
+    parent: str | None = None
+
+
+class Blob(_Record):
+    """A content-addressed value: ``key`` is the digest of the content, ``data`` its compressed form, ``size`` its plain size."""
+
+    key: str
+    data: bytes
+    size: int
+
+
+class New(_Record, kw_only=True):
+    """An invocation to submit.
+
+    ``max_crashes`` 0 means that the first crash is final. ``result_ttl`` 0 keeps the final for ever.
+    ``drop_blocked``: end CONCURRENCY_CONTROLLED_FINAL at the claim instead of being parked at submission.
+    ``cache_key``: answer with the latest success that was submitted under the same cache key, if there is one.
+    """
+
+    id: str
+    task: str
+    args: bytes
+    args_digest: str = ""
+    blobs: tuple[str, ...] = ()
+    queue: str = "default"
+    priority: float = 0.0
+    due: Microseconds = 0
+    expires: Microseconds = 0
+    registration_key: str | None = None
+    running_key: str | None = None
+    running_limit: int = 1
+    drop_blocked: bool = False
+    rate: Rate | None = None
+    cache_key: str | None = None
+    max_crashes: int = 3
+    result_ttl: Microseconds = 0
+    timeout: Microseconds = 0
+    parent: str | None = None
+    workflow: WorkflowRef | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Submitted(_Record):
+    """The answer to one :class:`New`: itself, or the invocation that stands in for it.
+
+    ``id`` differs from the submitted id when a registration key or a cache key answered; it is the same and ``existing`` is
+    true when the id was there already. ``args_digest`` is the one of the invocation that ``id`` names.
+    """
+
+    id: str
+    status: InvocationStatus
+    existing: bool = False
+    args_digest: str = ""
+
+
+class Alone(StrEnum):
+    """Which part the invocations under suspicion of crashing their process play in a claim."""
+
+    NEVER = "never"
+    ONLY = "only"
+
+
+class ClaimRequest(_Record):
+    """What a runner wants to claim.
+
+    ``shares`` lists queues in order with the most to take from each; empty means all queues together, by priority and age.
+    ``ids`` restricts the claim to these invocations. ``aged`` asks for the oldest instead of the highest priority.
+    """
+
+    runner: str
+    limit: int
+    shares: tuple[tuple[str, int], ...] = ()
+    ids: tuple[str, ...] = ()
+    alone: Alone = Alone.NEVER
+    aged: bool = False
+
+
+class Claimed(_Record):
+    """An invocation as its new owner gets it: everything that is needed to run it."""
+
+    id: str
+    task: str
+    attempt: int
+    args: bytes
+    blobs: tuple[str, ...] = ()
+    queue: str = "default"
+    priority: float = 0.0
+    retries: int = 0
+    crashes: int = 0
+    max_crashes: int = 3
+    round: int = 0
+    timeout: Microseconds = 0
+    created: Microseconds = 0
+    claimed: Microseconds = 0
+    parent: str | None = None
+    workflow: WorkflowRef | None = None
+    tags: tuple[str, ...] = ()
+    alone: bool = False
+
+
+class Claim(_Record):
+    """The answer to a :class:`ClaimRequest`.
+
+    ``next_due`` is the time at which a waiting invocation of the asked queues becomes claimable (0: none is known), ``suspects`` whether any
+    invocation waits to be run alone.
+    """
+
+    batch: tuple[Claimed, ...] = ()
+    next_due: Microseconds = 0
+    suspects: bool = False
+
+
+class Ref(_Record):
+    """The fence of a claimed invocation, together with the runner that names it."""
+
+    id: str
+    attempt: int
+
+
+class Outcome(_Record, kw_only=True):
+    """How an attempt ended; ``status`` is one of :data:`pynenc.core.status.OUTCOMES`.
+
+    SUCCESS and FAILED carry the result or error in ``payload``. RETRY becomes claimable at ``due``. REGISTERED gives the work back
+    (``reason`` says why). PAUSED suspends until ``due`` (0: until a person or a signal resumes it). CANCELLED confirms a request.
+    ``retries`` and ``crashes`` are the new values of the counters. ``alone`` marks a suspect. ``started`` is when the body began (0: never).
+    ``unknown_task`` parks the invocation until a runner that knows its task registers.
+    """
+
+    id: str
+    attempt: int
+    status: InvocationStatus
+    payload: bytes = b""
+    due: Microseconds = 0
+    retries: int = 0
+    crashes: int = 0
+    started: Microseconds = 0
+    ended: Microseconds = 0
+    reason: str = ""
+    alone: bool = False
+    unknown_task: bool = False
+
+
+class Finished(_Record):
+    """The answer to ``finish``: the ids whose fence did not hold, and the claim that was asked for in the same step."""
+
+    lost: tuple[str, ...] = ()
+    claim: Claim = Claim()
+
+
+class Final(_Record):
+    """A finished invocation as its waiter gets it."""
+
+    id: str
+    status: InvocationStatus
+    task: str
+    payload: bytes = b""
+    round: int = 0
+    reason: str = ""
+
+
+class Beat(_Record, kw_only=True):
+    """A sign of life of a runner, and all that is known about it.
+
+    ``group`` is the id of the process that would notice this runner's death (its supervisor, or itself). ``supervised`` says that such a
+    process exists apart from the runner's own. ``tasks`` are the tasks it can run; sent with the first beat.
+    """
+
+    id: str
+    group: str
+    lease: Microseconds
+    name: str = ""
+    kind: str = ""
+    host: str = ""
+    pid: int = 0
+    supervised: bool = False
+    queues: tuple[str, ...] = ()
+    slots: int = 0
+    running: int = 0
+    finished: int = 0
+    tasks: tuple[str, ...] = ()
+    version: str = ""
+
+
+class Orders(_Record):
+    """The answer to a heartbeat.
+
+    ``alive`` is false when the lease had been taken away: the runner must stop writing under this id.
+    ``cancel`` lists invocations that it owns and that somebody wants cancelled.
+    """
+
+    alive: bool = True
+    cancel: tuple[str, ...] = ()
+    suspects: bool = False
+
+
+class RunnerInfo(_Record, kw_only=True):
+    """A runner as readers see it. ``lease_until`` is on the store's lease clock; ``alive`` is what it means now."""
+
+    beat: Beat
+    started: Microseconds
+    seen: Microseconds
+    alive: bool
+
+
+class Recovered(_Record):
+    """An invocation taken back from a runner that is gone. ``status`` is where it went."""
+
+    id: str
+    runner: str
+    status: InvocationStatus
+
+
+class Progress(_Record):
+    """Progress of a running invocation as its body reported it."""
+
+    id: str
+    attempt: int
+    done: float
+    total: float = 0.0
+    message: str = ""
+
+
+class ChangeKind(StrEnum):
+    """What people do to invocations."""
+
+    CANCEL = "cancel"
+    REQUEUE = "requeue"
+    REPRIORITISE = "reprioritise"
+    RESUME = "resume"
+
+
+class Change(_Record):
+    """A change that a person asks for. ``priority`` is read by REPRIORITISE, ``value`` by RESUME, ``reason`` is kept in the history."""
+
+    kind: ChangeKind
+    reason: str = ""
+    priority: float = 0.0
+    value: bytes = b""
+
+
+class Amended(_Record):
+    """The answer to one amended id. ``accepted`` is false when the change makes no sense in ``status`` (None: no such invocation)."""
+
+    id: str
+    accepted: bool
+    status: InvocationStatus | None
+
+
+class QueueState(StrEnum):
+    """ACTIVE; PAUSED: calls are accepted, nothing is claimed; DRAINING: work goes on, new calls are refused."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+class QueueInfo(_Record):
+    """A queue as readers see it. ``oldest`` is the time since when its oldest claimable invocation waits (0: none)."""
+
+    name: str
+    state: QueueState
+    ready: int = 0
+    later: int = 0
+    parked: int = 0
+    claimed: int = 0
+    oldest: Microseconds = 0
+
+
+class Invocation(_Record, kw_only=True):
+    """An invocation as readers see it. ``rank`` is the effective priority, inherited from what waits for it."""
+
+    id: str
+    task: str
+    status: InvocationStatus
+    place: Place
+    args: bytes
+    args_digest: str
+    blobs: tuple[str, ...]
+    queue: str
+    priority: float
+    rank: float
+    due: Microseconds
+    expires: Microseconds
+    registration_key: str | None
+    running_key: str | None
+    running_limit: int
+    rate: Rate | None
+    parent: str | None
+    workflow: WorkflowRef | None
+    tags: tuple[str, ...]
+    attempt: int
+    retries: int
+    crashes: int
+    max_crashes: int
+    round: int
+    runner: str | None
+    created: Microseconds
+    claimed: Microseconds
+    started: Microseconds
+    ended: Microseconds
+    result_ttl: Microseconds
+    cancel_requested: bool
+    alone: bool
+    reason: str
+    payload: bytes
+    progress: Progress | None
+    waiting_for: tuple[str, ...] = ()
+
+
+class HistoryEntry(_Record):
+    """One change of status. Entries of an invocation are ordered by ``seq``."""
+
+    id: str
+    seq: int
+    status: InvocationStatus
+    at: Microseconds
+    runner: str | None = None
+    attempt: int = 0
+    round: int = 0
+    reason: str = ""
+    payload: bytes = b""
+
+
+class Filter(_Record, kw_only=True):
+    """Which invocations to read; empty fields do not restrict. ``text`` is found in the task name or starts the id."""
+
+    ids: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    statuses: tuple[InvocationStatus, ...] = ()
+    queues: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    parent: str | None = None
+    workflow: str | None = None
+    runner: str | None = None
+    running_key: str | None = None
+    created_from: Microseconds = 0
+    created_until: Microseconds = 0
+    text: str = ""
+
+
+class Page(_Record):
+    """A keyset page: at most ``limit`` rows after ``cursor``; the default order is newest first."""
+
+    limit: int = 50
+    cursor: str = ""
+    oldest_first: bool = False
+
+
+class Found(_Record):
+    """One page of invocations; ``cursor`` continues it, empty at the end."""
+
+    invocations: tuple[Invocation, ...]
+    cursor: str = ""
+
+
+class Purge(_Record, kw_only=True):
+    """What to remove. ``everything`` empties the app; otherwise finals whose ``result_ttl`` is over, finals that ended before ``ended_before``,
+    runners that are long gone, and blobs that nothing refers to for ``blob_grace``.
+    """
+
+    everything: bool = False
+    ended_before: Microseconds = 0
+    blob_grace: Microseconds = 3_600_000_000
+    limit: int = 500
+
+
+class Purged(_Record):
+    """What one bounded batch of a purge removed; ``more`` says that another batch is worth it."""
+
+    invocations: int = 0
+    blobs: int = 0
+    runners: int = 0
+    more: bool = False
