@@ -1,0 +1,392 @@
+"""``Pynenc``: the composition root, the only place that knows all the parts."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from functools import wraps
+from importlib import import_module
+from threading import RLock
+from types import ModuleType
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from pynenc.conf.config_pynenc import ConfigPynenc
+from pynenc.conf.config_task import ConfigTask, TaskOptions
+from pynenc.core.ids import TaskId
+from pynenc.core.records import Claimed, Filter, Invocation, Microseconds, Page, Purge
+from pynenc.engine import Engine, Hooks
+from pynenc.engine.codec import Codec
+from pynenc.engine.spec import TaskSpec
+from pynenc.invocation.base_invocation import BaseInvocation
+from pynenc.invocation.dist_invocation import DistributedInvocation
+from pynenc.runner import RUNNERS, BaseRunner
+from pynenc.runner.inline import InlineRunner, SkipClock
+from pynenc.serializer.gate import TypeGate
+from pynenc.store import open_store
+from pynenc.store.base import Clock, Store
+from pynenc.task import Task, WorkflowTask
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: The apps of this process by token, so that an app that comes back from a pickle is the same object.
+_apps: WeakValueDictionary[str, Pynenc] = WeakValueDictionary()
+
+
+class TaskDecorator(Protocol):
+    """Makes tasks of functions, with options chosen before."""
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class DirectDecorator(Protocol):
+    """Makes direct tasks of functions."""
+
+    def __call__(self, func: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+class Pynenc:
+    """An app: its tasks, its configuration and its store.
+
+    :param config_values: settings by name, sections as nested dicts. :param config_filepath: a toml, yaml or json file.
+    :param app_id: isolates the app in a shared store, and names its default database.
+    :param store: URL of the store; default an SQLite file ``.pynenc/<app_id>.db`` beside the project file of the module that builds the app.
+    :param settings: more settings by name.
+    :raises ConfigError: a setting is unknown or has a bad value.
+
+    Safe to use from several threads, and after ``fork``: a child process opens its own connections.
+    """
+
+    def __init__(
+        self,
+        config_values: dict[str, Any] | None = None,
+        config_filepath: str | None = None,
+        *,
+        app_id: str | None = None,
+        store: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self._token = uuid4().hex
+        module = _calling_module()
+        self._module = module.get("__name__", "__main__")
+        self._file = module.get("__file__")
+        given = {**(config_values or {}), **settings}
+        given |= {name: value for name, value in (("app_id", app_id), ("store", store)) if value is not None}
+        self._set_up(ConfigPynenc.resolve(given, config_filepath, self._file))
+
+    def _set_up(self, conf: ConfigPynenc) -> None:
+        self.conf = conf
+        self.tasks: dict[TaskId, Task[Any, Any]] = {}
+        self.hooks = Hooks()
+        self._by_key: dict[str, Task[Any, Any]] = {}
+        self._unknown: set[str] = set()
+        self._lock = RLock()
+        self._engine: Engine | None = None
+        self._dev: tuple[Engine, InlineRunner] | None = None
+        self._runner: BaseRunner | None = None
+        self._clock: Clock | None = None
+        _apps[self._token] = self
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+    @property
+    def app_id(self) -> str:
+        """The name that isolates the app in its store."""
+        return self.conf.app_id
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger of the app."""
+        return logging.getLogger(f"pynenc.{self.app_id}")
+
+    @property
+    def is_dev_mode(self) -> bool:
+        """Whether calls run in their caller."""
+        return self.conf.dev_mode_force_sync_tasks
+
+    @property
+    def engine(self) -> Engine:
+        """What moves invocations: over the app's store, or over memory in development mode."""
+        if self.is_dev_mode:
+            return self._development()[0]
+        if self._engine is None:
+            with self._lock:
+                if self._engine is None:
+                    self._engine = self._make_engine(self._open(self.conf.store))
+        return self._engine
+
+    orchestrator = engine
+
+    @property
+    def store(self) -> Store:
+        """The store of the app, open."""
+        return self.engine.store
+
+    @property
+    def serializer(self) -> Any:
+        """What encodes values."""
+        return self.engine.codec.serializer
+
+    @property
+    def client_data_store(self) -> Any:
+        """Where large arguments are kept once."""
+        return self.engine.codec.blobs
+
+    def use_clock(self, clock: Clock) -> None:
+        """Open the store with another clock; for tests, before the first call."""
+        self._clock = clock
+
+    def _open(self, url: str, clock: Clock | None = None) -> Store:
+        store = open_store(url, self.app_id, clock or self._clock)
+        store.open()
+        return store
+
+    def _make_engine(self, store: Store) -> Engine:
+        codec = Codec.from_conf(self.conf, store, self)
+        return Engine(
+            store,
+            codec,
+            app_id=self.app_id,
+            max_queue_length=self.conf.max_queue_length,
+            resolve=self._resolve,
+            handle=self._handle,
+            hooks=self.hooks,
+        )
+
+    def _development(self) -> tuple[Engine, InlineRunner]:
+        with self._lock:
+            if self._dev is None:
+                clock = SkipClock()
+
+                def advance(due: Microseconds) -> bool:
+                    clock.skip_to(due)
+                    return True
+
+                engine = self._make_engine(self._open("memory://", clock))
+                self._dev = engine, InlineRunner(engine, advance)
+            return self._dev
+
+    def run_inline(self, invocation_id: str) -> None:
+        """Development mode: run an invocation to its end, now."""
+        self._development()[1].run(invocation_id)
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+    @overload
+    def task(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, func: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, /, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
+    def task(self, func: Any = None, /, **options: Any) -> Any:
+        """Make a task of a module-level function; bare, or with options by name (see the reference of the options)."""
+        if func is None:
+            return lambda f: self.register(Task(self, f, options))
+        return self.register(Task(self, func, options))
+
+    @overload
+    def workflow(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> WorkflowTask[P, R]: ...
+    @overload
+    def workflow(self, func: Callable[P, R], /) -> WorkflowTask[P, R]: ...
+    @overload
+    def workflow(self, /, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
+    def workflow(self, func: Any = None, /, **options: Any) -> Any:
+        """The same, and each call starts a new workflow."""
+        chosen = {"force_new_workflow": True, **options}
+        if func is None:
+            return lambda f: self.register(WorkflowTask(self, f, chosen))
+        return self.register(WorkflowTask(self, func, chosen))
+
+    @overload
+    def direct_task(self, func: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def direct_task(
+        self,
+        /,
+        *,
+        parallel_func: Callable[[dict[str, Any]], Iterable[Any]] | None = None,
+        aggregate_func: Callable[[list[Any]], Any] | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> DirectDecorator: ...
+    def direct_task(self, func: Any = None, /, *, parallel_func: Any = None, aggregate_func: Any = None, **options: Any) -> Any:
+        """Make a function whose calls run elsewhere and hand back the value, sync or async as the function is.
+
+        :param parallel_func: gets the arguments of the call by name and returns the calls to make instead (as ``parallelize`` takes them), or a pair of common arguments and calls.
+        :param aggregate_func: makes the value of the list of their results; without it the list is the value.
+        """
+
+        def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
+            return _direct(self.register(Task(self, f, options)), parallel_func, aggregate_func)
+
+        return decorate if func is None else decorate(func)
+
+    def register(self, task: Task[P, R]) -> Task[P, R]:
+        """Make a task known to the app, under its id and its former names."""
+        self.tasks[task.task_id] = task
+        for key in (task.task_id.key, *task.conf.aliases):
+            self._by_key[key] = task
+        self._unknown.clear()
+        return task
+
+    def get_task(self, task_id: TaskId | str) -> Task[Any, Any]:
+        """The task of an id (or its ``module.function``), imported when needed; raises ``ValueError`` if there is none."""
+        key = task_id if isinstance(task_id, str) else task_id.key
+        return self._by_key.get(key) or Task.from_id(self, TaskId.from_key(key))
+
+    def import_tasks(self) -> tuple[str, ...]:
+        """Import the app's own module and those of the setting ``imports``; the keys of all tasks that are known then."""
+        for name in (self._module, *self.conf.imports):
+            if name != "__main__":
+                self._adopt(import_module(name))
+        return tuple(self._by_key)
+
+    def _adopt(self, module: ModuleType) -> None:
+        """Register the tasks of a module that belong to this app under another object of the same app."""
+        for value in list(vars(module).values()):
+            task = value if isinstance(value, Task) else getattr(value, "__pynenc_task__", None)
+            if isinstance(task, Task) and task.app is not self and task.app.app_id == self.app_id and task.task_id not in self.tasks:
+                self.register(type(task)(self, task.func, dict(task.options)))
+
+    def _resolve(self, key: str) -> TaskSpec | None:
+        """The spec of a task that was imported, or that lies in the app's own package; never of any other stored name."""
+        task = self._by_key.get(key)
+        if task is None and key not in self._unknown:
+            task = self._import_own(key)
+        return task.spec if task else None
+
+    def _import_own(self, key: str) -> Task[Any, Any] | None:
+        package = self._module.partition(".")[0]
+        if "." in self._module and key.startswith(f"{package}."):
+            try:
+                return Task.from_id(self, TaskId.from_key(key))
+            except ValueError:
+                pass
+        self._unknown.add(key)
+        return None
+
+    def task_conf(self, task_id: TaskId, options: dict[str, Any]) -> ConfigTask:
+        """The resolved options of a task."""
+        return self.conf.for_task(task_id.module, task_id.func_name, options)
+
+    def gate_for(self, func: Callable[..., Any]) -> TypeGate:
+        """The classes that data of this task may bring back to life."""
+        return TypeGate.for_task(func, self._module, (*self.conf.imports, *self.conf.allowed_types))
+
+    # -- invocations ---------------------------------------------------------------------------------------------------
+    def _handle(self, claimed: Claimed) -> BaseInvocation[Any, Any]:
+        return DistributedInvocation(self.get_task(claimed.task), claimed.id, self.engine, claimed=claimed)
+
+    def get_invocation(self, invocation_id: str) -> BaseInvocation[Any, Any]:
+        """The handle of an invocation; raises :class:`InvocationNotFoundError` when the store has none."""
+        return self._from_row(self.engine.get(invocation_id))
+
+    def find_invocations(self, *, limit: int = 50, oldest_first: bool = False, **where: Any) -> list[BaseInvocation[Any, Any]]:
+        """Handles of invocations that match: fields of :class:`~pynenc.core.records.Filter` by name, e.g. ``tasks=("app.add",)``, ``statuses=("failed",)``."""
+        found = self.store.find(Filter(**where), Page(limit=limit, oldest_first=oldest_first))
+        return [self._from_row(row) for row in found.invocations]
+
+    def _from_row(self, row: Invocation) -> BaseInvocation[Any, Any]:
+        return DistributedInvocation(self.get_task(row.task), row.id, self.engine)
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+    @property
+    def runner(self) -> BaseRunner:
+        """The runner of this process, made by the setting ``runner_cls``; assignable."""
+        if self._runner is None:
+            self._runner = RUNNERS[self.conf.runner_cls](self)
+        return self._runner
+
+    @runner.setter
+    def runner(self, runner: BaseRunner) -> None:
+        self._runner = runner
+
+    def on(self, event: str, hook: Callable[..., object]) -> None:
+        """Attach a function to ``before_task``, ``after_task`` (both get the invocation), ``on_failure`` (and the exception), ``worker_start`` or ``worker_stop``."""
+        self.hooks.add(event, hook)
+
+    def purge(self) -> None:
+        """Remove everything that the store holds of this app."""
+        while self.store.purge(Purge(everything=True, limit=5000)).more:
+            pass
+
+    def close(self) -> None:
+        """Close the store; the next use opens it again."""
+        with self._lock:
+            for engine in (self._engine, self._dev and self._dev[0]):
+                if engine:
+                    engine.store.close()
+            self._engine = self._dev = None
+
+    # -- travelling ----------------------------------------------------------------------------------------------------
+    def launch_payload(self) -> bytes:
+        """What a child process needs to build the same app."""
+        import pickle
+
+        return pickle.dumps(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        modules = sorted({task.task_id.module for task in self.tasks.values()} - {"__main__"})
+        return _restore, (self._token, self._module, self._file, self.conf.to_dict(), modules)
+
+    def __repr__(self) -> str:
+        return f"Pynenc(app_id={self.app_id!r}, {len(self.tasks)} tasks)"
+
+
+def _restore(token: str, module: str, file: str | None, conf: dict[str, Any], modules: list[str]) -> Pynenc:
+    """The app of a pickle: this process's own if it made it, else the one that its module defines, else one built alike."""
+    if (app := _apps.get(token)) is not None:
+        return app
+    if module != "__main__":
+        found = next((v for v in vars(import_module(module)).values() if isinstance(v, Pynenc) and v.app_id == conf["app_id"]), None)
+        if found is not None:
+            found.conf.update(conf)
+            _apps[token] = found
+            return found
+    app = Pynenc.__new__(Pynenc)
+    app._token, app._module, app._file = token, module, file
+    app._set_up(ConfigPynenc.from_dict(conf))
+    for name in modules:
+        app._adopt(import_module(name))
+    return app
+
+
+def _calling_module() -> dict[str, Any]:
+    """The globals of the module that builds the app."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "pynenc":
+        frame = frame.f_back
+    return frame.f_globals
+
+
+def _direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Callable[..., Any]:
+    """The plain function over a task."""
+
+    def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if parallel_func is None:
+            return task(*args, **kwargs)
+        chosen = parallel_func(task.args(*args, **kwargs).kwargs)
+        is_pair = isinstance(chosen, tuple) and len(chosen) == 2 and isinstance(chosen[0], dict) and not isinstance(chosen[1], dict)
+        common, calls = chosen if is_pair else (None, chosen)
+        return task.parallelize(calls, common)
+
+    def finish(values: list[Any]) -> Any:
+        return aggregate_func(values) if aggregate_func else values
+
+    @wraps(task.func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        answer = submit(args, kwargs)
+        return finish(list(answer.results)) if parallel_func else answer.result
+
+    @wraps(task.func)
+    async def async_call(*args: Any, **kwargs: Any) -> Any:
+        answer = submit(args, kwargs)
+        return finish([value async for value in answer.async_results()]) if parallel_func else await answer.async_result()
+
+    wrapper = async_call if task.spec.is_async else call
+    wrapper.__pynenc_task__ = task  # type: ignore[attr-defined]
+    wrapper.__inner_function__ = task.func  # type: ignore[attr-defined]
+    return wrapper

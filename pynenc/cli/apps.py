@@ -1,0 +1,117 @@
+"""Which app a command means: from ``--app``, the environment, the project file, or the current directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from pynenc.app import Pynenc
+from pynenc.exceptions import ConfigError
+
+_HELP = "name it with --app module:attribute (or PYNENC__APP, or `app = \"module:attribute\"` under [tool.pynenc] in pyproject.toml)"
+
+
+def load_app(spec: str | None) -> Pynenc:
+    """The app that ``spec`` names (``module``, ``module.attr``, ``module:attr`` or a file); without one, what the surroundings say.
+
+    :raises ConfigError: there is none, there are several, or its module cannot be imported.
+    """
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = spec or os.environ.get("PYNENC__APP") or _from_project(Path(folder))
+    return _from_spec(spec) if spec else _from_folder(Path(folder))
+
+
+def _from_project(folder: Path) -> str | None:
+    """The ``app`` of the nearest project file."""
+    for parent in (folder, *folder.parents):
+        for name, path in (("pynenc.toml", ("pynenc",)), ("pyproject.toml", ("tool", "pynenc"))):
+            file = parent / name
+            if file.is_file():
+                table = tomllib.loads(file.read_text())
+                inner = table
+                for key in path:
+                    inner = inner.get(key, {})
+                found = inner.get("app") or (table.get("app") if name == "pynenc.toml" else None)
+                if found:
+                    return str(found)
+    return None
+
+
+def _from_spec(spec: str) -> Pynenc:
+    if spec.endswith(".py") or os.sep in spec:
+        return _only_app(_import_file(Path(spec)), spec)
+    module_name, colon, attribute = spec.partition(":")
+    if colon:
+        return _attribute(_import(module_name), attribute, spec)
+    try:
+        return _only_app(_import(spec), spec)
+    except ConfigError:
+        parent, dot, attribute = spec.rpartition(".")
+        if not dot:
+            raise
+    return _attribute(_import(parent), attribute, spec)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigError(f"there is no module {name!r} here or on the Python path; {_HELP}") from error
+        raise ConfigError(f"importing {name!r} failed: {error}") from error
+    except Exception as error:
+        raise ConfigError(f"importing {name!r} failed: {type(error).__name__}: {error}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under its dotted name from the first parent without ``__init__.py``."""
+    path = path.resolve()
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}")
+    parts = [path.stem] if path.stem != "__init__" else []
+    folder = path.parent
+    while (folder / "__init__.py").exists():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return _import(".".join(parts))
+
+
+def _attribute(module: ModuleType, path: str, spec: str) -> Pynenc:
+    value: object = module
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    if not isinstance(value, Pynenc):
+        raise ConfigError(f"{spec!r} is {'nothing' if value is None else type(value).__name__}, not an app: {_HELP}")
+    return value
+
+
+def _apps_of(module: ModuleType) -> list[Pynenc]:
+    return list({id(value): value for value in vars(module).values() if isinstance(value, Pynenc)}.values())
+
+
+def _only_app(module: ModuleType, spec: str) -> Pynenc:
+    apps = _apps_of(module)
+    if len(apps) != 1:
+        raise ConfigError(f"{spec!r} holds {len(apps) or 'no'} apps: {_HELP}")
+    return apps[0]
+
+
+def _from_folder(folder: Path) -> Pynenc:
+    """The one app that the Python files of a folder define."""
+    candidates = [path for path in sorted(folder.glob("*.py")) if "Pynenc" in path.read_text(errors="replace")]
+    found: dict[int, tuple[Pynenc, Path]] = {}
+    for path in candidates:
+        for app in _apps_of(_import_file(path)):
+            found.setdefault(id(app), (app, path))
+    if len(found) != 1:
+        names = ", ".join(path.name for _, path in found.values())
+        raise ConfigError(f"{'no app' if not found else f'several apps ({names})'} in {folder}: {_HELP}")
+    return next(iter(found.values()))[0]

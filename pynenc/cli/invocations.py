@@ -1,0 +1,239 @@
+"""``pynenc call`` and ``pynenc invocations``: make calls, look at them, change them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from pynenc.app import Pynenc
+from pynenc.cli.apps import load_app
+from pynenc.cli.output import ago, confirm, duration, guarded, json_option, print_json, print_table, stamp, yes_option
+from pynenc.cli.why import explain
+from pynenc.core.records import ChangeKind, Filter, Invocation, Page
+from pynenc.core.status import InvocationStatus
+
+#: Seconds between two looks of ``watch``.
+WATCH_EVERY = 0.5
+
+
+@click.command(epilog="Examples: pynenc call shop.tasks.add 1 2 --wait · pynenc call shop.tasks.greet name=Ada --delay 60")
+@click.argument("task")
+@click.argument("arguments", nargs=-1)
+@click.option("--wait", is_flag=True, help="Wait for the result and print it.")
+@click.option("--timeout", type=float, help="Seconds to wait at most.")
+@click.option("--delay", type=float, help="Seconds until it may start.")
+@click.option("--priority", type=float, help="-100 to 100, higher first.")
+@click.option("--queue", help="Queue instead of the task's own.")
+@click.option("--key", help="Idempotency key.")
+@json_option
+@click.pass_obj
+@guarded
+def call(spec: str | None, task: str, arguments: tuple[str, ...], wait: bool, timeout: float | None, as_json: bool, **options: Any) -> None:
+    """Call TASK with ARGUMENTS: JSON values, or plain text; name=value for keywords."""
+    app = load_app(spec)
+    app.import_tasks()
+    found = _task(app, task)
+    args = [_value(text) for text in arguments if not _is_keyword(text)]
+    kwargs = {name: _value(text) for name, _, text in (a.partition("=") for a in arguments if _is_keyword(a))}
+    invocation = found.options(**options)(*args, **kwargs)
+    if not (wait or timeout):
+        print_json({"invocation_id": invocation.invocation_id}) if as_json else click.echo(invocation.invocation_id)
+        return
+    result = invocation.get_result(timeout)
+    print_json({"invocation_id": invocation.invocation_id, "result": result}) if as_json else click.echo(repr(result))
+
+
+def _task(app: Pynenc, name: str) -> Any:
+    """A task by its full name, or by the name of its function when only one has it."""
+    matching = [task for task in app.tasks.values() if name in (task.task_id.key, task.task_id.func_name)]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching and "." in name:
+        return app.get_task(name)
+    known = ", ".join(sorted(task.task_id.key for task in app.tasks.values())) or "none"
+    raise ValueError(f"{'several tasks are' if matching else 'no task is'} called {name!r}; known tasks: {known}")
+
+
+def _is_keyword(text: str) -> bool:
+    name, equals, _ = text.partition("=")
+    return bool(equals) and name.isidentifier()
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+@click.group()
+def invocations() -> None:
+    """List, show, explain, cancel, retry and watch invocations."""
+
+
+_where = [
+    click.option("--status", "statuses", multiple=True, type=click.Choice([s.value for s in InvocationStatus]), help="Only in this status (may be repeated)."),
+    click.option("--task", "tasks", multiple=True, help="Only of this task (module.function)."),
+    click.option("--queue", "queues", multiple=True, help="Only of this queue."),
+    click.option("--tag", "tags", multiple=True, help="Only with this tag."),
+]
+
+
+def where(function: Any) -> Any:
+    """The options that choose invocations."""
+    for option in reversed(_where):
+        function = option(function)
+    return function
+
+
+def _filter(given: dict[str, Any], ids: tuple[str, ...] = ()) -> Filter:
+    statuses = tuple(InvocationStatus(s) for s in given.pop("statuses"))
+    return Filter(ids=ids, statuses=statuses, **given)
+
+
+def as_dict(row: Invocation) -> dict[str, Any]:
+    """An invocation for JSON output: payloads only by size."""
+    fields = {name: getattr(row, name) for name in row.__struct_fields__ if name not in ("args", "payload", "blobs")}
+    times = {name: stamp(fields[name]) for name in ("due", "expires", "created", "claimed", "started", "ended")}
+    return {**fields, **times, "place": row.place.name.lower(), "arguments_bytes": len(row.args), "payload_bytes": len(row.payload)}
+
+
+@invocations.command("list", epilog="Example: pynenc invocations list --status failed --task shop.tasks.charge --json")
+@where
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
+@json_option
+@click.pass_obj
+@guarded
+def list_(spec: str | None, limit: int, as_json: bool, **given: Any) -> None:
+    """Invocations, newest first."""
+    store = load_app(spec).store
+    found = store.find(_filter(given), Page(limit=limit)).invocations
+    if as_json:
+        print_json([as_dict(row) for row in found])
+        return
+    now = store.clock.now()
+    rows = ((row.id, row.task, row.status, row.queue, ago(row.created, now), _took(row)) for row in found)
+    print_table(("id", "task", "status", "queue", "created", "took"), rows, "no invocations")
+
+
+def _took(row: Invocation) -> str:
+    return duration((row.ended - (row.started or row.claimed)) / 1e6) if row.ended and row.claimed else "-"
+
+
+@invocations.command()
+@click.argument("invocation_id")
+@json_option
+@click.pass_obj
+@guarded
+def show(spec: str | None, invocation_id: str, as_json: bool) -> None:
+    """One invocation: state, arguments, result or error, history."""
+    app = load_app(spec)
+    row = app.engine.get(invocation_id)
+    history = app.store.history([invocation_id])
+    rendered = app.engine.codec.describe_row(row)
+    if as_json:
+        changes = [{"status": e.status, "at": stamp(e.at), "runner": e.runner, "attempt": e.attempt, "reason": e.reason} for e in history]
+        print_json({**as_dict(row), **rendered, "history": changes})
+        return
+    for name, value in {**as_dict(row), **rendered}.items():
+        if value not in (None, "", (), 0, False, {}):
+            click.echo(f"{name:18} {value}")
+    click.echo("\nhistory")
+    print_table(("at", "status", "attempt", "runner", "reason"), ((stamp(e.at), e.status, e.attempt, e.runner or "", e.reason) for e in history), "none")
+
+
+@invocations.command()
+@click.argument("invocation_id")
+@json_option
+@click.pass_obj
+@guarded
+def why(spec: str | None, invocation_id: str, as_json: bool) -> None:
+    """Why an invocation does not run (yet)."""
+    app = load_app(spec)
+    reasons = explain(app.store, app.engine.get(invocation_id))
+    print_json({"invocation_id": invocation_id, "reasons": reasons}) if as_json else click.echo("\n".join(reasons))
+
+
+@invocations.command(epilog="Examples: pynenc invocations cancel ID · pynenc invocations cancel --queue mail --yes")
+@click.argument("ids", nargs=-1)
+@where
+@yes_option
+@click.pass_obj
+@guarded
+def cancel(spec: str | None, ids: tuple[str, ...], is_sure: bool, **given: Any) -> None:
+    """Cancel invocations, by id or by filter."""
+    _amend_all(load_app(spec), ChangeKind.CANCEL, "cancel", ids, given, is_sure=is_sure)
+
+
+@invocations.command(epilog="Examples: pynenc invocations retry ID · pynenc invocations retry --status failed --yes")
+@click.argument("ids", nargs=-1)
+@where
+@yes_option
+@click.pass_obj
+@guarded
+def retry(spec: str | None, ids: tuple[str, ...], is_sure: bool, **given: Any) -> None:
+    """Run final invocations again, by id or by filter; those that wait for their time go now."""
+    _amend_all(load_app(spec), ChangeKind.REQUEUE, "retry", ids, given, is_sure=is_sure)
+
+
+def _amend_all(app: Pynenc, kind: ChangeKind, verb: str, ids: tuple[str, ...], given: dict[str, Any], *, is_sure: bool) -> None:
+    """Change what is named or matches, in pages."""
+    if not ids:
+        if not any(given.values()):
+            raise ValueError(f"name the invocations to {verb}, or choose them with --status, --task, --queue or --tag")
+        chosen = _filter(given)
+        confirm(f"{verb} {sum(app.store.count(chosen).values())} invocation(s)?", is_sure=is_sure)
+        ids = tuple(_all_ids(app, chosen))
+    accepted = 0
+    for start in range(0, len(ids), 500):
+        accepted += sum(app.engine.amend(ids[start : start + 500], kind, f"{verb} from the command line"))
+    click.echo(f"{accepted} of {len(ids)} accepted")
+    if accepted < len(ids) == 1:
+        raise SystemExit(1)
+
+
+def _all_ids(app: Pynenc, chosen: Filter) -> list[str]:
+    ids: list[str] = []
+    cursor = ""
+    while True:
+        found = app.store.find(chosen, Page(limit=500, cursor=cursor))
+        ids += [row.id for row in found.invocations]
+        cursor = found.cursor
+        if not cursor:
+            return ids
+
+
+@invocations.command(epilog="Example: pynenc invocations watch (in a second terminal, while `pynenc demo` runs)")
+@click.argument("invocation_id", required=False)
+@click.option("--seconds", type=float, help="Stop after so many seconds.")
+@click.pass_obj
+@guarded
+def watch(spec: str | None, invocation_id: str | None, seconds: float | None) -> None:
+    """Follow one invocation to its end, or all by status."""
+    from rich.live import Live
+    from rich.text import Text
+
+    store = load_app(spec).store
+    deadline = time.monotonic() + seconds if seconds else None
+    with Live(refresh_per_second=4) as live:
+        while True:
+            if invocation_id:
+                found = store.get([invocation_id])
+                row = found[0] if found else None
+                live.update(Text(_line(row) if row else "no such invocation"))
+                if row is None or row.status.is_final():
+                    return
+            else:
+                counts = store.count(Filter())
+                live.update(Text("  ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "no invocations"))
+            if deadline and time.monotonic() > deadline:
+                return
+            time.sleep(WATCH_EVERY)
+
+
+def _line(row: Invocation) -> str:
+    progress = f" {row.progress.done:g}/{row.progress.total:g} {row.progress.message}" if row.progress else ""
+    return f"{row.id} {row.task} {row.status}{progress}"

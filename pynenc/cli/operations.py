@@ -1,0 +1,191 @@
+"""Commands about the whole: status, queues, runners, configuration, store, doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from pynenc import __version__
+from pynenc.app import Pynenc
+from pynenc.cli.apps import load_app
+from pynenc.cli.output import EXIT_UNSOUND, ago, confirm, guarded, json_option, print_json, print_table, yes_option
+from pynenc.conf.show import rows as config_rows
+from pynenc.core.records import Filter, Purge, QueueState
+
+
+@click.command(epilog="Example: pynenc status --json")
+@json_option
+@click.pass_obj
+@guarded
+def status(spec: str | None, as_json: bool) -> None:
+    """Counts by status, queues and runners at a glance."""
+    store = load_app(spec).store
+    now = store.clock.now()
+    counts, queues = store.count(Filter()), store.queues()
+    alive = [info for info in store.runners() if info.alive]
+    if as_json:
+        oldest = {q.name: (now - q.oldest) / 1e6 if q.oldest else 0.0 for q in queues}
+        print_json({"store": store.display_url, "invocations": counts, "queues": queues, "oldest_seconds": oldest, "runners": len(alive)})
+        return
+    click.echo(f"store    {store.display_url}")
+    click.echo(f"runners  {len(alive)} alive, {sum(i.beat.running for i in alive)} of {sum(i.beat.slots for i in alive)} slots busy\n")
+    print_table(("status", "invocations"), sorted(counts.items()), "no invocations")
+    click.echo()
+    rows = ((q.name, q.state, q.ready, q.later, q.parked, q.claimed, ago(q.oldest, now)) for q in queues)
+    print_table(("queue", "state", "ready", "later", "parked", "claimed", "oldest ready"), rows, "no queues")
+
+
+@click.group()
+def queues() -> None:
+    """Pause, resume and drain queues."""
+
+
+def _queue_command(name: str, state: QueueState, doc: str) -> None:
+    @queues.command(name, help=doc)
+    @click.argument("queue")
+    @click.pass_obj
+    @guarded
+    def change(spec: str | None, queue: str) -> None:
+        load_app(spec).store.set_queue(queue, state)
+        click.echo(f"queue {queue} is {state}")
+
+
+_queue_command("pause", QueueState.PAUSED, "Accept calls, run nothing.")
+_queue_command("resume", QueueState.ACTIVE, "Back to normal.")
+_queue_command("drain", QueueState.DRAINING, "Run what is there, refuse new calls.")
+
+
+@queues.command("list")
+@json_option
+@click.pass_obj
+@guarded
+def list_queues(spec: str | None, as_json: bool) -> None:
+    """All queues."""
+    found = load_app(spec).store.queues()
+    if as_json:
+        print_json(found)
+        return
+    print_table(("queue", "state", "ready", "later", "parked", "claimed"), ((q.name, q.state, q.ready, q.later, q.parked, q.claimed) for q in found), "no queues")
+
+
+@click.command(epilog="Example: pynenc runners --json")
+@json_option
+@click.pass_obj
+@guarded
+def runners(spec: str | None, as_json: bool) -> None:
+    """Runners and their worker processes."""
+    store = load_app(spec).store
+    found, now = store.runners(), store.clock.now()
+    if as_json:
+        print_json(found)
+        return
+    rows = ((i.beat.id, i.beat.kind, "yes" if i.alive else "no", f"{i.beat.running}/{i.beat.slots}", i.beat.finished, ago(i.seen, now)) for i in found)
+    print_table(("runner", "kind", "alive", "busy", "finished", "last beat"), rows, "no runners")
+
+
+@click.group()
+def config() -> None:
+    """Show the configuration."""
+
+
+@config.command("show", epilog="Example: PYNENC__RUNNER__THREADS=4 pynenc config show")
+@click.option("--all", "with_defaults", is_flag=True, help="Also what has its default value.")
+@json_option
+@click.pass_obj
+@guarded
+def show_config(spec: str | None, with_defaults: bool, as_json: bool) -> None:
+    """Every setting, its value and where the value comes from; secrets are hidden."""
+    app = load_app(spec)
+    app.import_tasks()
+    found = [row for row in config_rows(app.conf) if with_defaults or as_json or row.origin != "default"]
+    if as_json:
+        print_json([row._asdict() for row in found])
+        return
+    print_table(("section", "setting", "value", "origin"), ((r.section, r.field, r.value, r.origin) for r in found), "everything has its default: see --all")
+
+
+@click.group()
+def store() -> None:
+    """Check, migrate and purge the store."""
+
+
+@store.command()
+@json_option
+@click.pass_obj
+@guarded
+def check(spec: str | None, as_json: bool) -> None:
+    """Inspect the invariants of the store; exit code 4 when one is broken."""
+    found = load_app(spec).store.check()
+    print_json({"problems": found}) if as_json else click.echo("\n".join(found) or "sound")
+    if found:
+        sys.exit(EXIT_UNSOUND)
+
+
+@store.command()
+@click.pass_obj
+@guarded
+def migrate(spec: str | None) -> None:
+    """Create the schema, or bring it to this version (opening the store does the same)."""
+    click.echo(f"{load_app(spec).store.display_url} has the schema of version {__version__}")
+
+
+@store.command(epilog="Examples: pynenc store purge · pynenc store purge --everything --yes")
+@click.option("--everything", is_flag=True, help="All invocations, not only finals whose time is over.")
+@click.option("--older-than", type=float, metavar="SECONDS", help="Finals that ended longer ago.")
+@yes_option
+@click.pass_obj
+@guarded
+def purge(spec: str | None, everything: bool, older_than: float | None, is_sure: bool) -> None:
+    """Remove what is over."""
+    app = load_app(spec)
+    if everything or older_than is not None:
+        confirm(f"remove {'everything' if everything else f'finals older than {older_than:g} s'} from {app.store.display_url}?", is_sure=is_sure)
+    before = app.store.clock.now() - int(older_than * 1e6) if older_than is not None else 0
+    wanted = Purge(everything=everything, ended_before=before, limit=2000)
+    invocations = blobs = 0
+    while True:
+        batch = app.store.purge(wanted)
+        invocations, blobs = invocations + batch.invocations, blobs + batch.blobs
+        if not batch.more:
+            break
+    click.echo(f"removed {invocations} invocation(s) and {blobs} blob(s)")
+
+
+@click.command(epilog="Example: pynenc doctor --json")
+@json_option
+@click.pass_obj
+@guarded
+def doctor(spec: str | None, as_json: bool) -> None:
+    """Look for what commonly goes wrong; exit code 4 when something is."""
+    app = load_app(spec)
+    findings = list(_diagnose(app))
+    if as_json:
+        print_json([{"check": name, "ok": is_ok, "detail": detail} for name, is_ok, detail in findings])
+    else:
+        for name, is_ok, detail in findings:
+            click.echo(f"{'ok  ' if is_ok else 'FAIL'} {name}: {detail}")
+    if not all(is_ok for _, is_ok, _ in findings):
+        sys.exit(EXIT_UNSOUND)
+
+
+def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
+    """Name, verdict and detail of each check."""
+    yield "versions", True, f"pynenc {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} CPUs"
+    tasks = app.import_tasks()
+    yield "tasks", bool(tasks), f"{len(tasks)} known" if tasks else "none known: name their modules in the setting `imports`"
+    store = app.store
+    yield "store", True, store.display_url
+    problems = store.check()
+    yield "invariants", not problems, "; ".join(problems[:3]) or "sound"
+    alive = [info for info in store.runners() if info.alive]
+    waiting: list[Any] = [q for q in store.queues() if q.ready]
+    unserved = [q.name for q in waiting if not any(not i.beat.queues or q.name in i.beat.queues for i in alive)]
+    yield "runners", not unserved, f"{len(alive)} alive" + (f"; nobody serves {', '.join(unserved)}" if unserved else "")
+    paused = [q.name for q in store.queues() if q.state is not QueueState.ACTIVE]
+    yield "queues", not paused, f"not active: {', '.join(paused)}" if paused else "all active"

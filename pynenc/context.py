@@ -1,0 +1,103 @@
+"""What runs here: context variables that follow threads, coroutines and ``asyncio.to_thread``.
+
+A thread started by hand does not inherit them: start it with :func:`wrap` around its function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, copy_context
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Slot(Protocol):
+    """The place in a runner that a running body occupies."""
+
+    def park(self) -> None:
+        """Give the slot back while the body waits."""
+
+    def unpark(self) -> None:
+        """Take a free slot again, before all new work; blocks until there is one."""
+
+    async def unpark_async(self) -> None:
+        """The same without blocking the event loop."""
+
+
+class Running:
+    """The invocation that runs in this context, with what its runner knows about it.
+
+    ``handle`` builds the object that users see, once it is asked for; ``engine`` is what submits and waits on its behalf.
+    """
+
+    __slots__ = ("_handle", "attempt", "cancel_requested", "engine", "id", "invocation_cache", "parent", "progress", "report", "runner", "slot", "task", "workflow")
+
+    def __init__(self, *, id: str, task: str, attempt: int, runner: str, parent: str | None, workflow: Any, engine: Any, slot: Slot | None, handle: Callable[[], Any]) -> None:
+        self.id = id
+        self.task = task
+        self.attempt = attempt
+        self.runner = runner
+        self.parent = parent
+        self.workflow = workflow
+        self.engine = engine
+        self.slot = slot
+        self.cancel_requested = False
+        self.progress: Any = None
+        self.report: Callable[[Any], None] | None = None
+        self._handle = handle
+        self.invocation_cache: Any = None
+
+    @property
+    def invocation(self) -> Any:
+        """The handle of the invocation."""
+        if self.invocation_cache is None:
+            self.invocation_cache = self._handle()
+        return self.invocation_cache
+
+    @property
+    def fence(self) -> str:
+        """A text that is unique to this attempt, for idempotent side effects."""
+        return f"{self.id}:{self.attempt}"
+
+
+_running: ContextVar[Running | None] = ContextVar("pynenc_running", default=None)
+_app: ContextVar[Any] = ContextVar("pynenc_app", default=None)
+
+#: The running invocation of this context, or None.
+current = _running.get
+set_running = _running.set
+#: The app on whose behalf data is decoded here, or None.
+current_app = _app.get
+set_app = _app.set
+
+
+def wrap(function: Callable[P, R]) -> Callable[P, R]:
+    """``function`` bound to the context of now, for threads started by hand inside a task.
+
+    ::
+
+        threading.Thread(target=pynenc.context.wrap(work)).start()
+    """
+    context = copy_context()
+
+    def in_context(*args: P.args, **kwargs: P.kwargs) -> R:
+        return context.copy().run(function, *args, **kwargs)
+
+    return in_context
+
+
+def log_fields() -> Mapping[str, object] | None:
+    """The fields that log records of a running invocation carry."""
+    running = _running.get()
+    if running is None:
+        return None
+    workflow = running.workflow.id if running.workflow else running.id
+    return {
+        "invocation_id": running.id,
+        "task": running.task,
+        "attempt": running.attempt,
+        "workflow_id": workflow,
+        "runner": running.runner,
+    }

@@ -1,0 +1,100 @@
+"""What happens to an invocation, in order: submit, execute, results. One :class:`Engine` holds the parts of one app over one store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pynenc import context
+from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation
+from pynenc.core.status import InvocationStatus
+from pynenc.engine.codec import Codec
+from pynenc.engine.execute import Executor, Hooks
+from pynenc.engine.results import Results
+from pynenc.engine.spec import TaskSpec
+from pynenc.engine.submit import Submitter
+from pynenc.exceptions import InvocationNotFoundError
+from pynenc.store.base import Store
+
+logger = logging.getLogger("pynenc")
+
+__all__ = ["Engine", "Hooks"]
+
+
+class Engine:
+    """The parts that move invocations through one store; ``app.orchestrator`` is one of these.
+
+    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        codec: Codec,
+        *,
+        app_id: str,
+        max_queue_length: int,
+        resolve: Callable[[str], TaskSpec | None],
+        handle: Callable[[Claimed], Any],
+        hooks: Hooks,
+    ) -> None:
+        self.store = store
+        self.codec = codec
+        self.hooks = hooks
+        self.submitter = Submitter(store, codec, app_id, max_queue_length)
+        self.results = Results(store, codec, self._hint, self._run_inline)
+        self.executor = Executor(codec, store.clock, resolve, handle, hooks, self)
+
+    # -- reading, by the names that people of the field use ------------------------------------------------------------
+    def get(self, invocation_id: str) -> Invocation:
+        """The row of an invocation.
+
+        :raises InvocationNotFoundError: there is none.
+        """
+        found = self.store.get([invocation_id])
+        if not found:
+            raise InvocationNotFoundError(f"no invocation {invocation_id} in {self.store.display_url}: it was purged, or belongs to another app", invocation_id)
+        return found[0]
+
+    def get_invocation_status(self, invocation_id: str) -> InvocationStatus:
+        """Its status now."""
+        return self.get(invocation_id).status
+
+    def count_invocations(self, task_id: object = None, statuses: Sequence[InvocationStatus] = ()) -> int:
+        """How many invocations there are, of a task and in some statuses if given."""
+        tasks = (getattr(task_id, "key", str(task_id)),) if task_id is not None else ()
+        return sum(self.store.count(Filter(tasks=tasks, statuses=tuple(statuses))).values())
+
+    def amend(self, invocation_ids: Sequence[str], kind: ChangeKind, reason: str = "", priority: float = 0.0, value: bytes = b"") -> list[bool]:
+        """Carry out a person's change; for each id whether it was accepted."""
+        return [answer.accepted for answer in self.store.amend(invocation_ids, Change(kind, reason, priority, value))]
+
+    # -- what waiting asks ---------------------------------------------------------------------------------------------
+    def _hint(self, ids: Sequence[str]) -> None:
+        """Say once why a result may take for ever: nobody serves its queue."""
+        waiting = [row for row in self.store.get(ids[:10]) if row.status.is_available_for_run()]
+        if not waiting:
+            return
+        alive = [info.beat for info in self.store.runners() if info.alive]
+        row = waiting[0]
+        if not any(not beat.queues or row.queue in beat.queues for beat in alive):
+            logger.warning(
+                "invocation %s of %s waits, but no live runner serves queue %r of %s: start one with `pynenc runner start%s`",
+                row.id,
+                row.task,
+                row.queue,
+                self.store.display_url,
+                "" if row.queue == "default" else f" --queues {row.queue}",
+            )
+
+    def _run_inline(self, invocation_id: str) -> bool:
+        """Run an awaited invocation on the waiting thread, if nobody has claimed it."""
+        running = context.current()
+        if running is None:
+            return False
+        claim = self.store.claim(ClaimRequest(running.runner, 1, ids=(invocation_id,)))
+        for claimed in claim.batch:
+            ended = self.executor.run(claimed, self.executor.running(claimed, running.runner, running.slot))
+            self.store.finish(running.runner, [ended])
+        return bool(claim.batch)

@@ -1,0 +1,179 @@
+"""A claimed invocation runs: decode, call, encode, and say how it ended.
+
+A short pipeline over one record; the way an attempt ended is data (:mod:`pynenc.core.outcome`), written by somebody else later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import traceback
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from pynenc import context
+from pynenc.core import outcome
+from pynenc.core.records import UNKNOWN_TASK, Claimed, Outcome
+from pynenc.engine.codec import Codec
+from pynenc.engine.spec import TaskSpec
+from pynenc.exceptions import InvocationCancelledError, RetryError, TaskTimeoutError
+from pynenc.store.base import Clock
+
+logger = logging.getLogger("pynenc.runner")
+
+
+class HandBack(BaseException):
+    """Raised inside a waiting body when its runner stops: the invocation goes back for a new attempt."""
+
+
+class Hooks:
+    """Functions that users attach to the life of tasks and workers."""
+
+    NAMES = ("before_task", "after_task", "on_failure", "worker_start", "worker_stop")
+
+    def __init__(self) -> None:
+        self._hooks: dict[str, list[Callable[..., object]]] = {name: [] for name in self.NAMES}
+        self.around_tasks = False
+
+    def add(self, name: str, hook: Callable[..., object]) -> None:
+        """Attach ``hook``; raises ``ValueError`` for an unknown event."""
+        if name not in self._hooks:
+            raise ValueError(f"no such event {name!r}: use one of {', '.join(self.NAMES)}")
+        self._hooks[name].append(hook)
+        self.around_tasks = any(self._hooks[n] for n in ("before_task", "after_task", "on_failure"))
+
+    def fire(self, name: str, *args: object) -> None:
+        """Call the hooks of an event; one that fails is logged and harms nobody."""
+        for hook in self._hooks[name]:
+            try:
+                hook(*args)
+            except Exception:
+                logger.exception("hook %s of %s failed", getattr(hook, "__qualname__", hook), name)
+
+
+class Executor:
+    """Runs claimed invocations of one app.
+
+    :param resolve: the spec of a task key, or None when no module that was imported defines it.
+    :param handle: builds what users see as the current invocation.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        clock: Clock,
+        resolve: Callable[[str], TaskSpec | None],
+        handle: Callable[[Claimed], Any],
+        hooks: Hooks,
+        engine: Any,
+    ) -> None:
+        self._codec = codec
+        self._now = clock.now
+        self.resolve = resolve
+        self._handle = handle
+        self._hooks = hooks
+        self._engine = engine
+
+    def running(self, claimed: Claimed, runner: str, slot: context.Slot | None) -> context.Running:
+        """The context of an attempt."""
+        return context.Running(
+            id=claimed.id,
+            task=claimed.task,
+            attempt=claimed.attempt,
+            runner=runner,
+            parent=claimed.parent,
+            workflow=claimed.workflow,
+            engine=self._engine,
+            slot=slot,
+            handle=lambda: self._handle(claimed),
+        )
+
+    def run(self, claimed: Claimed, running: context.Running) -> Outcome:
+        """Run a sync body to its end, in a context of its own. Async bodies get an event loop for themselves."""
+        spec = self.resolve(claimed.task)
+        if spec is None:
+            return outcome.released(claimed, UNKNOWN_TASK)
+        started = self._now()
+        try:
+            value = copy_context().run(self._body, spec, claimed, running)
+            return self._succeeded(spec, claimed, value, started)
+        except BaseException as error:
+            return self._ended(spec, claimed, running, error, started)
+
+    def _body(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Any:
+        context.set_running(running)
+        bound = self._codec.decode(spec, claimed)
+        if self._hooks.around_tasks:
+            self._hooks.fire("before_task", running.invocation)
+        value = spec.binder.call(spec.func, bound)
+        return asyncio.run(value) if spec.is_async else value
+
+    async def run_async(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Outcome:
+        """Run an async body on the running loop; the caller gives it a context of its own."""
+        started = self._now()
+        context.set_running(running)
+        try:
+            bound = self._codec.decode(spec, claimed)
+            if self._hooks.around_tasks:
+                self._hooks.fire("before_task", running.invocation)
+            coroutine = spec.binder.call(spec.func, bound)
+            value = await (asyncio.wait_for(coroutine, claimed.timeout / outcome.SECOND) if claimed.timeout else coroutine)
+            return self._succeeded(spec, claimed, value, started)
+        except TimeoutError as error:
+            late = claimed.timeout and self._now() - started >= claimed.timeout
+            return self._ended(spec, claimed, running, timeout_error(claimed) if late else error, started)
+        except BaseException as error:
+            return self._ended(spec, claimed, running, error, started)
+
+    def _succeeded(self, spec: TaskSpec, claimed: Claimed, value: Any, started: int) -> Outcome:
+        payload = self._codec.encode_result(spec, claimed, value)
+        if self._hooks.around_tasks:
+            self._hooks.fire("after_task", self._handle(claimed))
+        return outcome.succeeded(claimed, payload, started, self._now())
+
+    def _ended(self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: BaseException, started: int) -> Outcome:
+        """One clause for each way to end without a value."""
+        now = self._now()
+        if isinstance(error, HandBack):
+            return outcome.released(claimed, "runner stopped", started=started)
+        if running.cancel_requested and isinstance(error, (InvocationCancelledError, asyncio.CancelledError)):
+            return outcome.cancelled(claimed, started, now)
+        payload = self._codec.encode_error(spec, claimed, error)
+        if isinstance(error, spec.retriable):
+            delay = error.delay if isinstance(error, RetryError) else None
+            ended = outcome.to_retry(claimed, payload, spec.retry, started, now, random.random(), delay)
+        else:
+            ended = outcome.failed(claimed, payload, started, now)
+        self._log_end(claimed, error, ended)
+        if self._hooks.around_tasks:
+            self._hooks.fire("on_failure", self._handle(claimed), error)
+        return ended
+
+    def _log_end(self, claimed: Claimed, error: BaseException, ended: Outcome) -> None:
+        """One line for a retry, the traceback for a failure; an exception that cannot be printed does no harm."""
+        try:
+            text = str(error)
+        except Exception:
+            text = "<the exception cannot be printed>"
+        if ended.status == "retry":
+            wait = max(0, ended.due - self._now()) / outcome.SECOND
+            logger.warning("%s %s: retry %d in %.3f s: %s: %s", claimed.task, claimed.id, ended.retries, wait, type(error).__name__, text)
+            return
+        where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+        logger.error("%s %s failed: %s: %s\n%s", claimed.task, claimed.id, type(error).__name__, text, where)
+
+    def timed_out(self, claimed: Claimed, started: int) -> Outcome:
+        """The outcome of a body that is given up because it does not react to its timeout."""
+        spec = self.resolve(claimed.task)
+        error = timeout_error(claimed)
+        payload = self._codec.encode_error(spec, claimed, error)
+        if spec is not None and isinstance(error, spec.retriable):
+            return outcome.to_retry(claimed, payload, spec.retry, started, self._now(), random.random(), None)
+        return outcome.failed(claimed, payload, started, self._now(), reason="timeout")
+
+
+def timeout_error(claimed: Claimed) -> TaskTimeoutError:
+    """The error of an attempt that took too long."""
+    return TaskTimeoutError(f"{claimed.task} ran longer than its timeout of {claimed.timeout / outcome.SECOND:g} s", claimed.task)

@@ -1,0 +1,173 @@
+"""Results: wait until invocations are final, then return the value or raise the error.
+
+Waiting is *watch, then read*: the store calls back when something may be final, and a read brings all payloads. A bounded poll
+is only the safety net. Inside a task the slot is lent out for the time of the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from threading import Event
+from typing import Any
+
+from pynenc import context
+from pynenc.core.records import Final, Ref
+from pynenc.core.status import InvocationStatus
+from pynenc.engine.codec import Codec
+from pynenc.engine.spec import TaskSpec
+from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError
+from pynenc.store.base import Store
+
+#: Seconds between two looks at what should have woken the waiter.
+SAFETY_POLL = 1.0
+#: Seconds without a result after which ``hint`` is asked why.
+HINT_AFTER = 3.0
+
+
+class Results:
+    """Waits for and decodes the results of one app.
+
+    :param hint: called once with the ids when a wait takes long, to say what may be missing.
+    :param inline: tries to run an invocation in place on the waiting thread; whether it did.
+    """
+
+    def __init__(self, store: Store, codec: Codec, hint: Callable[[Sequence[str]], None], inline: Callable[[str], bool]) -> None:
+        self._store = store
+        self._codec = codec
+        self._hint = hint
+        self._inline = inline
+
+    def value(self, spec: TaskSpec, final: Final) -> Any:
+        """The value of a final, or its error raised."""
+        if final.status is InvocationStatus.SUCCESS:
+            return self._codec.decode_result(spec, final)
+        raise self.error(spec, final)
+
+    def error(self, spec: TaskSpec, final: Final) -> Exception:
+        """The exception that stands for a final without success."""
+        if final.status is InvocationStatus.FAILED:
+            return self._codec.decode_error(spec, final)
+        if final.status is InvocationStatus.CANCELLED:
+            return InvocationCancelledError(f"invocation {final.id} of {final.task} was cancelled: {final.reason or 'on request'}", final.id)
+        return ConcurrencyControlledError(
+            f"invocation {final.id} of {final.task} was dropped: {final.reason or 'its running key was held'}; "
+            "set reroute_on_concurrency_control=True to let blocked calls wait",
+            final.id,
+        )
+
+    def wait(self, ids: Sequence[str], timeout: float | None = None, *, inline: bool = False) -> list[Final]:
+        """Those of ``ids`` that are final, as soon as there is one; empty when ``timeout`` seconds are over.
+
+        :param inline: their task may run in place on this thread.
+
+        :raises RuntimeError: on a running event loop, which this would block.
+        :raises CycleDetectedError: the wait would never end.
+        """
+        finals = self._store.finals(ids)
+        if finals or (timeout is not None and timeout <= 0):
+            return finals
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("this would block the running event loop: use `await invocation.async_result()` instead of `.result`")
+        running = context.current()
+        if inline and running is not None and running.slot is not None and any(map(self._inline, ids)):
+            return self._store.finals(ids)
+        return self._block(ids, timeout, running)
+
+    def _block(self, ids: Sequence[str], timeout: float | None, running: context.Running | None) -> list[Final]:
+        event = Event()
+        subscription = self._store.watch(ids, event.set, waiter=_ref(running))
+        slot = running.slot if running else None
+        try:
+            if slot:
+                slot.park()
+            return self._poll(ids, timeout, event)
+        finally:
+            subscription.close()
+            if slot:
+                slot.unpark()
+
+    def _poll(self, ids: Sequence[str], timeout: float | None, event: Event) -> list[Final]:
+        started = time.monotonic()
+        hinted = False
+        while True:
+            elapsed = time.monotonic() - started
+            if timeout is not None and elapsed >= timeout:
+                return self._store.finals(ids)
+            event.wait(SAFETY_POLL if timeout is None else min(SAFETY_POLL, timeout - elapsed))
+            event.clear()
+            _check_cancelled()
+            if finals := self._store.finals(ids):
+                return finals
+            if not hinted and elapsed > HINT_AFTER:
+                hinted = True
+                self._hint(ids)
+
+    async def wait_async(self, ids: Sequence[str], timeout: float | None = None) -> list[Final]:
+        """The same for event loops; a cancelled ``await`` stops waiting and leaves the invocations alone."""
+        finals = self._store.finals(ids)
+        if finals or (timeout is not None and timeout <= 0):
+            return finals
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+        running = context.current()
+        subscription = self._store.watch(ids, _from_threads(loop, event), waiter=_ref(running))
+        slot = running.slot if running else None
+        try:
+            if slot:
+                slot.park()
+            return await self._poll_async(ids, timeout, event)
+        finally:
+            subscription.close()
+            if slot:
+                await slot.unpark_async()
+
+    async def _poll_async(self, ids: Sequence[str], timeout: float | None, event: asyncio.Event) -> list[Final]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        hint_at: float | None = time.monotonic() + HINT_AFTER
+        while True:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return self._store.finals(ids)
+            try:
+                await asyncio.wait_for(event.wait(), SAFETY_POLL if deadline is None else min(SAFETY_POLL, deadline - now))
+            except TimeoutError:
+                pass
+            event.clear()
+            _check_cancelled()
+            if finals := self._store.finals(ids):
+                return finals
+            if hint_at is not None and now > hint_at:
+                hint_at = None
+                self._hint(ids)
+
+
+def timed_out(ids: Sequence[str], timeout: float | None) -> ResultTimeoutError:
+    """The error of a wait that took too long."""
+    which = ids[0] if len(ids) == 1 else f"{len(ids)} invocations, first {ids[0]}"
+    return ResultTimeoutError(f"no result of {which} within {timeout} s; it goes on: ask again, or see `pynenc invocations why {ids[0]}`", ids[0])
+
+
+def _ref(running: context.Running | None) -> Ref | None:
+    return Ref(running.id, running.attempt) if running is not None and running.slot is not None else None
+
+
+def _check_cancelled() -> None:
+    """A task that was asked to stop does not go on waiting."""
+    running = context.current()
+    if running is not None and running.cancel_requested:
+        raise InvocationCancelledError(f"invocation {running.id} was cancelled while it waited", running.id)
+
+
+def _from_threads(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[], None]:
+    """A wake-up that any thread may call, also after the loop is gone."""
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(event.set)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+
+    return wake

@@ -1,0 +1,64 @@
+"""What the engine knows of a task: compiled once, read at every call.
+
+The engine never sees a :class:`~pynenc.task.Task`; it gets a :class:`TaskSpec` for a task key from whoever composes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from typing import Any
+
+from pynenc.conf.config_task import ConfigTask
+from pynenc.core.binding import Binder
+from pynenc.core.outcome import SECOND, RetryPolicy
+from pynenc.core.options import ConcurrencyControlType
+from pynenc.serializer.gate import TypeGate
+
+
+class TaskSpec:
+    """A task, ready for the hot path. Built again when an option is assigned."""
+
+    __slots__ = (
+        "binder",
+        "conf",
+        "controlled",
+        "expires",
+        "func",
+        "gate",
+        "is_async",
+        "key",
+        "max_crashes",
+        "needs_digest",
+        "no_cache",
+        "rate",
+        "result_ttl",
+        "retriable",
+        "retry",
+        "timeout",
+    )
+
+    def __init__(self, key: str, func: Callable[..., Any], conf: ConfigTask, gate: TypeGate, retriable: tuple[type[BaseException], ...]) -> None:
+        off = ConcurrencyControlType.DISABLED
+        self.key = key
+        self.func = func
+        self.conf = conf
+        self.gate = gate
+        self.binder = Binder(func)
+        self.is_async = iscoroutinefunction(func)
+        self.retriable = retriable
+        self.retry = RetryPolicy(
+            max_retries=conf.max_retries,
+            delay=conf.retry_delay,
+            backoff=conf.retry_backoff,
+            max_delay=conf.retry_max_delay,
+            jitter=conf.retry_jitter,
+        )
+        self.max_crashes = 0 if conf.on_crash == "fail" else conf.max_crashes
+        self.result_ttl = int(conf.result_ttl * SECOND)
+        self.timeout = int((conf.timeout or 0) * SECOND)
+        self.expires = int((conf.expires or 0) * SECOND)
+        self.controlled = conf.registration_concurrency is not off or conf.running_concurrency is not off
+        self.needs_digest = self.controlled or conf.call_result_cache
+        self.rate = conf.rate
+        self.no_cache = frozenset(conf.disable_cache_args)

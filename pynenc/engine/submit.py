@@ -1,0 +1,186 @@
+"""Calls become invocations: bind, encode, key, submit. One transaction a call, one a batch.
+
+The store decides atomically whether a call is new or answered by an invocation that is there already; this module only words the
+question and reads the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pynenc import context
+from pynenc.core.concurrency import control_key
+from pynenc.core.ids import derived_id
+from pynenc.core.outcome import SECOND
+from pynenc.core.options import ConcurrencyControlType
+from pynenc.core.records import New, Rate, Submitted, WorkflowRef
+from pynenc.engine.codec import Codec, Encoded
+from pynenc.engine.newid import new_id
+from pynenc.engine.spec import TaskSpec
+from pynenc.exceptions import (
+    IdempotencyKeyError,
+    InvocationConcurrencyWithDifferentArgumentsError,
+    InvocationNotFoundError,
+    MissingBlobsError,
+)
+from pynenc.store.base import Store
+
+
+class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call asks for beyond its task's options. Times in seconds; ``run_at`` must know its time zone."""
+
+    delay: float | None = None
+    run_at: datetime | None = None
+    priority: float | None = None
+    queue: str | None = None
+    timeout: float | None = None
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.run_at is not None:
+            raise ValueError("give delay or run_at, not both")
+        if self.delay is not None and self.delay < 0:
+            raise ValueError(f"delay is a number of seconds from now and cannot be negative, not {self.delay!r}")
+        if self.run_at is not None and self.run_at.tzinfo is None:
+            raise ValueError("run_at needs a time zone: datetime(..., tzinfo=ZoneInfo('Europe/Madrid')) or datetime.now(UTC) + ...")
+        if self.priority is not None and not -100 <= self.priority <= 100:
+            raise ValueError(f"priority is between -100 and 100, not {self.priority!r}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"timeout is a positive number of seconds, not {self.timeout!r}")
+
+
+NO_OPTIONS = CallOptions()
+
+
+class Submitter:
+    """Words submissions for the store of one app."""
+
+    def __init__(self, store: Store, codec: Codec, app_id: str, max_queue_length: int) -> None:
+        self._store = store
+        self._codec = codec
+        self._app_id = app_id
+        self._max_queue_length = max_queue_length
+
+    def submit(self, spec: TaskSpec, bound: dict[str, Any], options: CallOptions = NO_OPTIONS) -> Submitted:
+        """Submit one call; durable when it returns.
+
+        :raises SerializationError: an argument cannot be encoded or is too large.
+        :raises TaskRoutingError: the store refuses it.
+        """
+        return self.submit_encoded(spec, [self._codec.encode(spec, bound)], options)[0]
+
+    def submit_encoded(self, spec: TaskSpec, calls: Iterable[Encoded], options: CallOptions = NO_OPTIONS) -> list[Submitted]:
+        """Submit calls whose arguments are encoded already, all or none."""
+        rows = [self._new(spec, call, options) for call in calls]
+        answers = self._send(rows)
+        if spec.needs_digest or options.key is not None:
+            for row, answer in zip(rows, answers, strict=True):
+                self._check_answer(spec, row, answer, options)
+        return answers
+
+    def _send(self, rows: Sequence[New]) -> list[Submitted]:
+        """Submit, sending along the blobs that the store is not known to hold; once more when it misses some."""
+        keys = [key for row in rows for key in row.blobs] if any(row.blobs for row in rows) else []
+        blobs = self._codec.blobs.pending(keys) if keys else ()
+        try:
+            answers = self._store.submit(rows, blobs, max_queue_length=self._max_queue_length)
+        except MissingBlobsError as missing:
+            self._codec.blobs.forget(missing.keys)
+            answers = self._store.submit(rows, self._codec.blobs.pending(keys), max_queue_length=self._max_queue_length)
+        if keys:
+            self._codec.blobs.mark_stored(keys)
+        return answers
+
+    def _new(self, spec: TaskSpec, call: Encoded, options: CallOptions) -> New:
+        """The record of one call."""
+        running = context.current()
+        conf = spec.conf
+        digest = self._codec.digest(call) if spec.needs_digest or options.key is not None else ""
+        registration = running_key = None
+        if spec.controlled:
+            registration = self._key(conf.registration_concurrency, spec, call, digest)
+            running_key = self._key(conf.running_concurrency, spec, call, digest)
+        invocation_id = new_id() if options.key is None else derived_id(self._app_id, spec.key, options.key)
+        due = self._due(options)
+        return New(
+            id=invocation_id,
+            task=spec.key,
+            args=call.payload,
+            args_digest=digest,
+            blobs=call.blobs,
+            queue=options.queue or conf.queue,
+            priority=conf.priority if options.priority is None else options.priority,
+            due=due,
+            expires=(max(due, self._store.clock.now()) + spec.expires) if spec.expires else 0,
+            registration_key=registration,
+            running_key=running_key,
+            running_limit=conf.running_limit,
+            drop_blocked=not conf.reroute_on_concurrency_control,
+            rate=self._rate(spec, call, running_key) if spec.rate else None,
+            cache_key=f"{spec.key}#{digest}" if conf.call_result_cache else None,
+            max_crashes=spec.max_crashes,
+            result_ttl=spec.result_ttl,
+            timeout=spec.timeout if options.timeout is None else int(options.timeout * SECOND),
+            parent=running.id if running else None,
+            workflow=self._workflow(spec, invocation_id, running),
+            tags=(*conf.tags, *options.tags) if conf.tags or options.tags else (),
+        )
+
+    def _due(self, options: CallOptions) -> int:
+        if options.delay:
+            return self._store.clock.now() + int(options.delay * SECOND)
+        return int(options.run_at.timestamp() * SECOND) if options.run_at else 0
+
+    def _key(self, mode: ConcurrencyControlType, spec: TaskSpec, call: Encoded, digest: str) -> str | None:
+        return control_key(mode, spec.key, spec.conf.key_arguments, lambda name: self._codec.canonical(call, name), lambda: digest)
+
+    def _rate(self, spec: TaskSpec, call: Encoded, running_key: str | None) -> Rate:
+        """Rates count per key when the task names key arguments, else per task."""
+        n, period = spec.rate
+        key = spec.key
+        if spec.conf.key_arguments:
+            key = self._key(ConcurrencyControlType.KEYS, spec, call, "") or key
+        return Rate(key, n, int(period * SECOND))
+
+    @staticmethod
+    def _workflow(spec: TaskSpec, invocation_id: str, running: context.Running | None) -> WorkflowRef | None:
+        """A call joins the workflow of its caller; without a caller it is the root of its own, which needs no record."""
+        if running is None:
+            return None
+        workflow: WorkflowRef = running.workflow or WorkflowRef(running.id, running.task)
+        if spec.conf.force_new_workflow:
+            return WorkflowRef(invocation_id, spec.key, workflow.id)
+        return workflow
+
+    def _check_answer(self, spec: TaskSpec, row: New, answer: Submitted, options: CallOptions) -> None:
+        """Refuse answers that stand for another call."""
+        if not answer.existing and answer.id == row.id or answer.args_digest == row.args_digest:
+            return
+        if options.key is not None and answer.id == row.id:
+            raise IdempotencyKeyError(
+                f"idempotency key {options.key!r} of {spec.key} belongs to invocation {answer.id}, which was called with other arguments: "
+                "use another key, or the same arguments",
+                spec.key,
+            )
+        if spec.conf.on_diff_non_key_args_raise:
+            raise self._different_arguments(spec, row, answer.id)
+
+    def _different_arguments(self, spec: TaskSpec, row: New, holder: str) -> InvocationConcurrencyWithDifferentArgumentsError:
+        """The error that shows how the registered call differs from this one."""
+        found = self._store.get([holder])
+        if not found:
+            raise InvocationNotFoundError(f"invocation {holder} was purged while it was compared", holder)
+        before = self._codec.describe(spec, found[0].args, found[0].blobs)
+        after = self._codec.describe(spec, row.args, row.blobs)
+        changed = {name: (before[name], after[name]) for name in before if name in after and before[name] != after[name]}
+        added = {name: after[name] for name in after if name not in before}
+        removed = {name: before[name] for name in before if name not in after}
+        lines = [f"changed {name}: {old} -> {new}" for name, (old, new) in changed.items()]
+        lines += [f"added {name}: {value}" for name, value in added.items()] + [f"removed {name}: {value}" for name, value in removed.items()]
+        text = f"{spec.key} is registered as {holder} under the same key with other arguments: " + "; ".join(lines)
+        return InvocationConcurrencyWithDifferentArgumentsError(text, spec.key, holder, changed, added, removed)

@@ -1,0 +1,40 @@
+"""Periodic duties, one small function each, all bounded: take back lost work, remove what is over."""
+
+from __future__ import annotations
+
+import logging
+
+from pynenc.core.outcome import SECOND
+from pynenc.core.records import Purge, Recovered
+from pynenc.exceptions import WorkerLostError
+from pynenc.serializer.errors import encode_error
+from pynenc.store.base import Store
+
+logger = logging.getLogger("pynenc.runner")
+
+RECOVER_BATCH = 500
+PURGE_EVERY = 60 * SECOND
+PURGE_BATCHES = 10
+
+
+def recover(store: Store, runner: str) -> list[Recovered]:
+    """Take back the work of runners that are gone."""
+    error = encode_error(WorkerLostError("the process that ran this task died under it too often; see the history for the causes"))
+    recovered = store.recover(runner, RECOVER_BATCH, error)
+    for dead in sorted({item.runner for item in recovered}):
+        count = sum(item.runner == dead for item in recovered)
+        logger.warning("runner %s is gone: %d invocation(s) taken back", dead, count)
+    return recovered
+
+
+def purge(store: Store, runner: str) -> int:
+    """Remove what retention allows, if no other runner did so lately; returns how many invocations went."""
+    if not store.lease("purge", runner, PURGE_EVERY):
+        return 0
+    removed = 0
+    for _ in range(PURGE_BATCHES):
+        batch = store.purge(Purge())
+        removed += batch.invocations
+        if not batch.more:
+            break
+    return removed

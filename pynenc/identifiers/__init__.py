@@ -1,0 +1,1 @@
+"""Public paths of the identities; they live in :mod:`pynenc.core.ids`."""

@@ -1,0 +1,5 @@
+"""Public path of :class:`InvocationId`."""
+
+from pynenc.core.ids import InvocationId
+
+__all__ = ["InvocationId"]

@@ -1,0 +1,5 @@
+"""Public path of the invocation status."""
+
+from pynenc.core.status import InvocationStatus
+
+__all__ = ["InvocationStatus"]

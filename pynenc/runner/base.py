@@ -1,0 +1,149 @@
+"""What all runners share: identity, settings, signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+from threading import Thread, current_thread, main_thread
+from typing import Any, Protocol
+
+import msgspec
+
+from pynenc.core.outcome import SECOND
+from pynenc.core.queueing import QueuePolicy
+from pynenc.core.records import Beat
+from pynenc.engine import Engine
+from pynenc.exceptions import RunnerNotExecutableError
+from pynenc.runner.worker import WorkerSettings
+
+logger = logging.getLogger("pynenc.runner")
+
+#: Exit code of a runner that was told twice to stop and left work unfinished.
+EXIT_FORCED = 3
+
+
+class Host(Protocol):
+    """What a runner needs of the app."""
+
+    @property
+    def app_id(self) -> str: ...
+
+    @property
+    def conf(self) -> Any: ...
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def import_tasks(self) -> tuple[str, ...]:
+        """Import the modules that define tasks; the keys of all tasks that are known then."""
+
+    def launch_payload(self) -> bytes:
+        """What a child process needs to build the same app."""
+
+
+class BaseRunner:
+    """Executes invocations until it is stopped.
+
+    ``run`` blocks. In the main thread of a process SIGTERM and SIGINT stop it gracefully: claimed work that has not started is given back, running tasks get
+    ``shutdown_timeout`` seconds, what is left is handed back for a new attempt. A second signal does not wait.
+    """
+
+    #: Whether it needs a store that several processes can share.
+    needs_shared_store = False
+
+    def __init__(self, app: Host) -> None:
+        self.app = app
+        self.conf = app.conf.runner
+        self.runner_id = f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.was_forced = False
+        self._signals = 0
+
+    # -- public -------------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Work until stopped. :raises RunnerNotExecutableError: the store cannot be shared with the processes that this runner starts."""
+        engine = self.app.engine
+        if self.needs_shared_store and not engine.store.shared:
+            raise RunnerNotExecutableError(
+                f"{type(self).__name__} starts processes, which cannot meet in {engine.store.display_url}: "
+                "use sqlite:///..., or ThreadRunner in the process that makes the calls"
+            )
+        previous = self._install_signals()
+        try:
+            self._run(engine, self.app.import_tasks())
+        finally:
+            self._restore_signals(previous)
+
+    def stop_runner_loop(self) -> None:
+        """Begin a graceful stop; from any thread. ``run`` returns when it is done."""
+        raise NotImplementedError
+
+    def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
+        raise NotImplementedError
+
+    def _stop_now(self) -> None:
+        raise NotImplementedError
+
+    # -- signals ------------------------------------------------------------------------------------------------------
+    def _install_signals(self) -> dict[signal.Signals, Any]:
+        if current_thread() is not main_thread():
+            return {}
+        return {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    @staticmethod
+    def _restore_signals(previous: dict[signal.Signals, Any]) -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        """A handler must not take locks that its own thread may hold: a thread does the work."""
+        self._signals += 1
+        if self._signals == 1:
+            logger.info("%s: stopping; once more to stop at once", signal.Signals(number).name)
+            Thread(target=self.stop_runner_loop, daemon=True).start()
+        else:
+            self.was_forced = True
+            Thread(target=self._stop_now, daemon=True).start()
+
+    # -- pieces -------------------------------------------------------------------------------------------------------
+    def _beat(self, runner_id: str, tasks: tuple[str, ...], *, slots: int, supervised: bool) -> Beat:
+        from pynenc import __version__
+
+        return Beat(
+            id=runner_id,
+            group=self.runner_id,
+            lease=int(self.conf.lease_seconds * SECOND),
+            name=self.conf.name or "",
+            kind=type(self).__name__,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            supervised=supervised,
+            queues=tuple(self.conf.queues),
+            slots=slots,
+            tasks=tasks,
+            version=__version__,
+        )
+
+    def _worker_settings(self, slots: int) -> WorkerSettings:
+        conf = self.conf
+        has_async = any(task.spec.is_async for task in getattr(self.app, "tasks", {}).values())
+        return WorkerSettings(
+            slots=slots,
+            coroutines=conf.coroutines if has_async else 0,
+            queues=tuple(conf.queues),
+            policy=QueuePolicy(conf.queue_policy, tuple(conf.queue_weights)),
+            max_ahead=conf.max_claim_ahead,
+            poll=conf.poll_seconds,
+            burst=conf.burst,
+            max_tasks=conf.max_tasks_per_child,
+            max_memory=conf.max_memory_per_child,
+            shutdown_timeout=conf.shutdown_timeout,
+            cancel_grace=conf.cancel_grace,
+        )
+
+
+def at_once(settings: WorkerSettings) -> WorkerSettings:
+    """The same settings without patience for running tasks."""
+    return msgspec.structs.replace(settings, shutdown_timeout=0.0)

@@ -1,0 +1,83 @@
+"""The board: a small shared memory in which a supervisor sees what its child runs, also after the child's death.
+
+One entry of 64 bytes per thread: state, attempt, deadline (monotonic microseconds, 0 none) and invocation id. The child writes with single
+stores into its own entries; the supervisor reads them while the child lives only for deadlines, where a torn read does no harm, and after its death as they are.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from typing import NamedTuple
+
+from pynenc.core.records import Claimed
+
+_ENTRY = struct.Struct("<BxxxIQ36s")
+_SIZE = 64
+ENTRIES = 2048
+_EMPTY, _RUNNING, _PARKED = 0, 1, 2
+
+
+class Entry(NamedTuple):
+    """One running body."""
+
+    invocation_id: str
+    attempt: int
+    deadline: int
+    is_parked: bool
+
+
+class MmapBoard:
+    """A board over an inherited file descriptor. Entry 0 is the header: finished and running counts."""
+
+    def __init__(self, fd: int) -> None:
+        self._map = mmap.mmap(fd, _SIZE * ENTRIES)
+
+    @classmethod
+    def create(cls) -> tuple[MmapBoard, int]:
+        """A new board and its file descriptor, which has no name on disk."""
+        handle, path = tempfile.mkstemp(prefix="pynenc-board-")
+        os.unlink(path)
+        os.ftruncate(handle, _SIZE * ENTRIES)
+        return cls(handle), handle
+
+    def enter(self, index: int, claimed: Claimed, deadline: int) -> None:
+        """A body begins."""
+        if index + 1 < ENTRIES:
+            at = (index + 1) * _SIZE
+            _ENTRY.pack_into(self._map, at, _EMPTY, claimed.attempt, deadline, claimed.id.encode())
+            self._map[at] = _RUNNING
+
+    def leave(self, index: int) -> None:
+        """The body has ended."""
+        if index + 1 < ENTRIES:
+            self._map[(index + 1) * _SIZE] = _EMPTY
+
+    def lend(self, index: int, is_parked: bool, /) -> None:
+        """The body waits for others, or goes on."""
+        if index + 1 < ENTRIES:
+            self._map[(index + 1) * _SIZE] = _PARKED if is_parked else _RUNNING
+
+    def count(self, running: int, finished: int) -> None:
+        """Publish the counts that the heartbeat carries."""
+        struct.pack_into("<QQ", self._map, 0, running, finished)
+
+    def counts(self) -> tuple[int, int]:
+        """Running and finished."""
+        running, finished = struct.unpack_from("<QQ", self._map, 0)
+        return running, finished
+
+    def entries(self) -> list[Entry]:
+        """What runs or waits."""
+        found = []
+        for at in range(_SIZE, _SIZE * ENTRIES, _SIZE):
+            if self._map[at] != _EMPTY:
+                state, attempt, deadline, raw = _ENTRY.unpack_from(self._map, at)
+                found.append(Entry(raw.rstrip(b"\0").decode("ascii", "replace"), attempt, deadline, state == _PARKED))
+        return found
+
+    def close(self) -> None:
+        """Release the memory."""
+        self._map.close()

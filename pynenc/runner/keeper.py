@@ -1,0 +1,59 @@
+"""Sign of life and upkeep: what a process that holds leases does from time to time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from pynenc.core.records import Beat, Orders
+from pynenc.engine import upkeep
+from pynenc.exceptions import StoreError
+from pynenc.store.base import Store
+
+logger = logging.getLogger("pynenc.runner")
+
+#: Seconds between two searches for runners that are gone.
+RECOVER_EVERY = 0.5
+#: Seconds between two attempts to purge.
+PURGE_EVERY = 60.0
+#: Seconds that beats asked for out of turn keep between them.
+URGENT_EVERY = 0.1
+
+
+class Keeper:
+    """Renews leases every ``heartbeat`` seconds and does the upkeep on behalf of one runner."""
+
+    def __init__(self, store: Store, heartbeat: float) -> None:
+        self._store = store
+        self._heartbeat = heartbeat
+        self._beat_at = 0.0
+        self._urgent_at = 0.0
+        self._recover_at = 0.0
+        self._purge_at = time.monotonic() + PURGE_EVERY
+
+    def beat(self, beats: Sequence[Beat], *, is_urgent: bool = False) -> list[Orders]:
+        """Renew the leases when it is time; the orders that came back, none when it was not time or the store did not answer."""
+        now = time.monotonic()
+        if now < (self._urgent_at if is_urgent else self._beat_at):
+            return []
+        self._beat_at, self._urgent_at = now + self._heartbeat, now + URGENT_EVERY
+        try:
+            return self._store.heartbeat(beats)
+        except StoreError as error:
+            logger.warning("heartbeat failed: %s", error)
+            self._beat_at = now + min(1.0, self._heartbeat)
+            return []
+
+    def keep_up(self, runner: str) -> None:
+        """Take back lost work and purge, each when it is time."""
+        now = time.monotonic()
+        try:
+            if now >= self._recover_at:
+                self._recover_at = now + RECOVER_EVERY
+                upkeep.recover(self._store, runner)
+            if now >= self._purge_at:
+                self._purge_at = now + PURGE_EVERY
+                upkeep.purge(self._store, runner)
+        except StoreError as error:
+            logger.warning("upkeep failed: %s", error)

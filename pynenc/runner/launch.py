@@ -1,0 +1,77 @@
+"""How a child process gets to know what to run: one message over the socket that it inherits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import struct
+import sys
+
+import msgspec
+
+from pynenc.core.records import Beat
+from pynenc.runner.worker import WorkerSettings
+
+_LENGTH = struct.Struct("<Q")
+_PR_SET_PDEATHSIG = 1
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a supervisor tells its child; ``app`` is the pickled app, which only a parent ever hands to its child."""
+
+    app: bytes
+    settings: WorkerSettings
+    beat: Beat
+    supervisor: int
+    paths: tuple[str, ...]
+
+
+def send_launch(connection: socket.socket, launch: Launch) -> None:
+    """Send the message."""
+    send_frame(connection, msgspec.msgpack.encode(launch))
+
+
+def receive_launch(connection: socket.socket) -> Launch:
+    """Read it, and make the same modules importable as in the parent."""
+    frame = receive_frame(connection)
+    if frame is None:
+        raise EOFError("the supervisor went away before it said what to run")
+    launch = msgspec.msgpack.decode(frame, type=Launch)
+    sys.path[:] = list(launch.paths)
+    return launch
+
+
+def send_frame(connection: socket.socket, data: bytes) -> None:
+    """Send one length-prefixed message."""
+    connection.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def receive_frame(connection: socket.socket) -> bytes | None:
+    """Read one message; None when the other end is gone."""
+    head = _receive(connection, _LENGTH.size)
+    return _receive(connection, _LENGTH.unpack(head)[0]) if head else None
+
+
+def _receive(connection: socket.socket, size: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < size:
+        try:
+            part = connection.recv(min(1 << 20, size - len(parts)))
+        except ConnectionError:
+            return None
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies (Linux), and leave signals from a terminal to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)

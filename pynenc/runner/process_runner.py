@@ -1,0 +1,185 @@
+"""``ProcessRunner``: a fresh process for every invocation."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from threading import Condition, Lock, Thread
+
+import msgspec
+
+from pynenc.core import outcome
+from pynenc.core.records import Claimed, Outcome
+from pynenc.engine import Engine
+from pynenc.exceptions import RunnerError, WorkerLostError
+from pynenc.runner.launch import Launch, receive_frame, send_frame, send_launch
+from pynenc.runner.supervisor import describe_exit
+from pynenc.runner.thread_runner import ThreadRunner
+from pynenc.runner.worker import BodySlot, Execute, Worker
+from pynenc.runner.zygote import Job, Up
+from pynenc.serializer.errors import encode_error
+
+#: Seconds between two looks at cancellation and deadlines of a fork.
+TICK = 0.1
+
+
+class ForkServer:
+    """The runner's end of the zygote."""
+
+    def __init__(self, payload: bytes, worker_launch: Launch) -> None:
+        self._connection, theirs = socket.socketpair()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pynenc.runner.zygote", str(theirs.fileno())], pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+        )
+        theirs.close()
+        send_launch(self._connection, worker_launch)
+        self._lock = Lock()
+        self._ended = Condition(Lock())
+        self._codes: dict[int, int] = {}
+        if receive_frame(self._connection) != b"ready":
+            raise RunnerError("the process that forks for tasks could not import the app; its error stands above")
+        Thread(target=self._read_codes, name="pynenc-forks", daemon=True).start()
+
+    def fork(self, job: Job) -> socket.socket:
+        """Ask for a process; returns the socket to it."""
+        ours, theirs = socket.socketpair()
+        with self._lock:
+            socket.send_fds(self._connection, [b"forkfork"], [theirs.fileno()])
+            send_frame(self._connection, msgspec.msgpack.encode(job))
+        theirs.close()
+        return ours
+
+    def _read_codes(self) -> None:
+        while (frame := receive_frame(self._connection)) is not None:
+            pid, code = frame.split()
+            with self._ended:
+                self._codes[int(pid)] = int(code)
+                self._ended.notify_all()
+
+    def exit_code(self, pid: int) -> int:
+        """The exit status of a fork that has closed its socket."""
+        with self._ended:
+            self._ended.wait_for(lambda: pid in self._codes, timeout=5.0)
+            return self._codes.pop(pid, -signal.SIGKILL)
+
+    def close(self) -> None:
+        """Stop the zygote; its forks die with it."""
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+
+class ProcessRunner(ThreadRunner):
+    """Every invocation gets a process of its own, which ends with it: full isolation, at some milliseconds each (``processes`` at once, 0: one a CPU)."""
+
+    needs_shared_store = True
+    _forks: ForkServer
+
+    def slots(self) -> int:
+        """How many processes run at once."""
+        return int(self.conf.processes or os.cpu_count() or 1)
+
+    def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
+        beat = self._beat(self.runner_id, (), slots=0, supervised=False)
+        launch = Launch(app=self.app.launch_payload(), settings=self._worker_settings(1), beat=beat, supervisor=os.getpid(), paths=tuple(sys.path))
+        self._forks = ForkServer(launch.app, launch)
+        try:
+            super()._run(engine, tasks)
+        finally:
+            self._forks.close()
+
+    def _execute(self) -> Execute | None:
+        return self._run_forked
+
+    def _run_forked(self, claimed: Claimed, slot: BodySlot) -> Outcome:
+        """Run one body in a fork; a slot thread of the worker waits here."""
+        worker = slot.worker
+        slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
+        with self._forks.fork(Job(claimed, worker.beat.id)) as connection:
+            fork = Fork(connection, worker, slot, claimed)
+            return fork.follow() or self._fate(worker, claimed, fork)
+
+    def _fate(self, worker: Worker, claimed: Claimed, fork: Fork) -> Outcome:
+        """The fork died without an outcome: killed by us for a reason, or by its own doing."""
+        now = worker.engine.store.clock.now()
+        if fork.killed == "timeout":
+            return worker.engine.executor.timed_out(claimed, now)
+        if fork.killed == "cancel":
+            return outcome.cancelled(claimed, 0, now)
+        if fork.killed == "stop":
+            return outcome.released(claimed, "runner stopped")
+        cause = describe_exit(self._forks.exit_code(fork.pid))
+        error = WorkerLostError(f"the process that ran {claimed.task} died: {cause}, {claimed.crashes + 1} time(s)", claimed.task)
+        return outcome.crashed(claimed, cause, encode_error(error), now)
+
+
+class Fork:
+    """One forked process as its slot thread sees it."""
+
+    def __init__(self, connection: socket.socket, worker: Worker, slot: BodySlot, claimed: Claimed) -> None:
+        self.pid = 0
+        self.killed = ""
+        self._connection = connection
+        self._worker = worker
+        self._slot = slot
+        self._grace = worker.settings.cancel_grace
+        self._deadline = time.monotonic() + claimed.timeout / outcome.SECOND if claimed.timeout else 0.0
+        self._kill_at: tuple[float, str] | None = None
+        self._is_parked = False
+
+    def follow(self) -> Outcome | None:
+        """Obey the fork's frames until it is done (its outcome) or dead (None)."""
+        while True:
+            ready, _, _ = select.select([self._connection], [], [], TICK)
+            if not ready:
+                self._enforce(time.monotonic())
+                continue
+            frame = receive_frame(self._connection)
+            if frame is None:
+                if self._is_parked:
+                    self._slot.unpark()
+                return None
+            up = msgspec.msgpack.decode(frame, type=Up)
+            if up.outcome is not None:
+                return up.outcome
+            self._obey(up)
+
+    def _obey(self, up: Up) -> None:
+        if up.kind == "pid":
+            self.pid = up.pid
+        elif up.kind == "park":
+            self._is_parked = True
+            self._slot.park()
+        elif up.kind == "unpark":
+            self._slot.unpark()
+            self._is_parked = False
+            self._send(b"go")
+        elif up.progress is not None and self._slot.running is not None:
+            self._slot.running.progress = up.progress
+
+    def _send(self, frame: bytes) -> None:
+        try:
+            send_frame(self._connection, frame)
+        except OSError:
+            pass
+
+    def _enforce(self, now: float) -> None:
+        """Tell the fork to stop, then kill it after the grace."""
+        running = self._slot.running
+        if self._kill_at is None:
+            if self._slot.abandoned:
+                self._kill_at = (now, "stop")
+            elif running is not None and running.cancel_requested:
+                self._send(b"cancel")
+                self._kill_at = (now + self._grace, "cancel")
+            elif self._deadline and now > self._deadline:
+                self._send(b"timeout")
+                self._kill_at = (now + self._grace, "timeout")
+        elif now > self._kill_at[0] and self.pid and not self.killed:
+            self.killed = self._kill_at[1]
+            os.kill(self.pid, signal.SIGKILL)

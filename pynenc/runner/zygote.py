@@ -1,0 +1,153 @@
+"""A fresh process for every invocation, forked from a warm one.
+
+The *zygote* is a child that has imported the app and its tasks and runs nothing. For each invocation it forks; the fork runs the one body, sends the outcome over its own socket and
+exits. Forking costs milliseconds where starting an interpreter costs hundreds, and it is safe because the zygote has a single thread.
+
+Between a slot thread of the runner and the fork travel frames: ``pid``, ``park``, ``unpark``, ``progress`` and ``done`` upwards, ``go``, ``cancel`` and ``timeout`` downwards.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+from threading import Event, Lock, Thread, main_thread
+from typing import Any
+
+import msgspec
+
+from pynenc.core.records import Claimed, Outcome, Progress
+from pynenc.exceptions import TaskTimeoutError
+from pynenc.runner.launch import die_with_parent, receive_frame, receive_launch, send_frame
+
+
+class Up(msgspec.Struct, frozen=True):
+    """A frame from the fork."""
+
+    kind: str
+    pid: int = 0
+    progress: Progress | None = None
+    outcome: Outcome | None = None
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What the zygote is asked to fork for."""
+
+    claimed: Claimed
+    runner: str
+
+
+class ForkedSlot:
+    """The slot of the only body in a forked process; the tokens are in the runner's process."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._go = Event()
+        self._lock = Lock()
+        self.running: Any = None
+
+    def send(self, frame: Up) -> None:
+        """Send a frame to the runner's process."""
+        with self._lock:
+            send_frame(self._connection, msgspec.msgpack.encode(frame))
+
+    def park(self) -> None:
+        """Tell the runner that the body waits."""
+        self.send(Up("park"))
+
+    def unpark(self) -> None:
+        """Ask the runner for a slot and wait for it."""
+        self.send(Up("unpark"))
+        self._go.wait()
+        self._go.clear()
+
+    async def unpark_async(self) -> None:
+        """The same; nothing else runs on this process's loop."""
+        self.unpark()
+
+    def listen(self) -> None:
+        """Obey the frames that come down; die when the runner is gone."""
+        while (frame := receive_frame(self._connection)) is not None:
+            if frame == b"go":
+                self._go.set()
+            elif frame == b"cancel" and self.running is not None:
+                self.running.cancel_requested = True
+            elif frame == b"timeout":
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main_thread().ident or 0), ctypes.py_object(TaskTimeoutError))
+        os._exit(1)
+
+
+def main(socket_fd: int) -> None:
+    """Import the app, then fork on request until the runner goes away."""
+    connection = socket.socket(fileno=socket_fd)
+    launch = receive_launch(connection)
+    die_with_parent(launch.supervisor)
+    app = pickle.loads(launch.app)
+    app.import_tasks()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    send_frame(connection, b"ready")
+    while True:
+        ready, _, _ = select.select([connection, reader], [], [])
+        if reader in ready:
+            os.read(reader, 4096)
+            _reap(connection)
+        if connection in ready and not _serve(connection, app):
+            return
+
+
+def _serve(connection: socket.socket, app: Any) -> bool:
+    """Fork for one job; false when the runner is gone."""
+    data, descriptors, _, _ = socket.recv_fds(connection, 8, 1)
+    if not data:
+        return False
+    frame = receive_frame(connection)
+    if frame is None:
+        return False
+    job = msgspec.msgpack.decode(frame, type=Job)
+    if os.fork() == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        parent = os.getppid()
+        connection.close()
+        die_with_parent(parent)
+        _run(socket.socket(fileno=descriptors[0]), job, app)
+    os.close(descriptors[0])
+    return True
+
+
+def _run(connection: socket.socket, job: Job, app: Any) -> None:
+    """In the fork: run the body, send the outcome, be gone."""
+    slot = ForkedSlot(connection)
+    slot.send(Up("pid", pid=os.getpid()))
+    Thread(target=slot.listen, daemon=True).start()
+    executor = app.engine.executor
+    slot.running = executor.running(job.claimed, job.runner, slot)
+    slot.running.report = lambda progress: slot.send(Up("progress", progress=progress))
+    ended = executor.run(job.claimed, slot.running)
+    slot.send(Up("done", outcome=ended))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _reap(connection: socket.socket) -> None:
+    """Tell the runner how forks ended: ``pid status`` frames."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        send_frame(connection, f"{pid} {os.waitstatus_to_exitcode(status)}".encode())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,24 @@
+"""The memory store agrees with the plain model."""
+
+from __future__ import annotations
+
+from pynenc.store.base import Store
+from pynenc.store.memory import MemoryStore
+from pynenc.testing.clock import VirtualClock
+from pynenc.testing.model import StoreMachine, model_settings
+from pynenc.testing.store_suite import APP_ID
+
+
+class MemoryMachine(StoreMachine):
+    def make_store(self, clock: VirtualClock) -> Store:
+        store = MemoryStore("memory://", APP_ID, clock)
+        store.open()
+        return store
+
+    def kill_group(self, group: str) -> None:
+        assert isinstance(self.store, MemoryStore)
+        self.store.declare_dead(group)
+
+
+class TestMemoryModel(MemoryMachine.TestCase):
+    settings = model_settings(100)

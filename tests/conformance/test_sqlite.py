@@ -1,0 +1,16 @@
+"""The SQLite store honours the contract."""
+
+from __future__ import annotations
+
+from pynenc.store.base import Store
+from pynenc.store.sqlite import SqliteStore
+from pynenc.testing.store_suite import SharedStoreSuite
+
+
+class TestSqliteStore(SharedStoreSuite):
+    def make_url(self) -> str:
+        return f"sqlite:///{self.folder}/suite.db"
+
+    def kill_group(self, store: Store, group: str) -> None:
+        assert isinstance(store, SqliteStore)
+        store.declare_dead(group)
