@@ -10,4 +10,13 @@ from pynenc.exceptions import RetryError
 from pynenc.secret import Secret
 from pynenc.task import Task
 
-__all__ = ["ConcurrencyControlType", "InvocationStatus", "Pynenc", "PynencBuilder", "RetryError", "Secret", "Task", "__version__"]
+__all__ = [
+    "ConcurrencyControlType",
+    "InvocationStatus",
+    "Pynenc",
+    "PynencBuilder",
+    "RetryError",
+    "Secret",
+    "Task",
+    "__version__",
+]

@@ -212,7 +212,9 @@ class Pynenc:
         aggregate_func: Callable[[list[Any]], Any] | None = None,
         **options: Unpack[TaskOptions],
     ) -> DirectDecorator: ...
-    def direct_task(self, func: Any = None, /, *, parallel_func: Any = None, aggregate_func: Any = None, **options: Any) -> Any:
+    def direct_task(
+        self, func: Any = None, /, *, parallel_func: Any = None, aggregate_func: Any = None, **options: Any
+    ) -> Any:
         """Make a function whose calls run elsewhere and hand back the value, sync or async as the function is.
 
         :param parallel_func: gets the arguments of the call by name and returns the calls to make instead (as ``parallelize`` takes them), or a pair of common arguments and calls.
@@ -248,7 +250,12 @@ class Pynenc:
         """Register the tasks of a module that belong to this app under another object of the same app."""
         for value in list(vars(module).values()):
             task = value if isinstance(value, Task) else getattr(value, "__pynenc_task__", None)
-            if isinstance(task, Task) and task.app is not self and task.app.app_id == self.app_id and task.task_id not in self.tasks:
+            if (
+                isinstance(task, Task)
+                and task.app is not self
+                and task.app.app_id == self.app_id
+                and task.task_id not in self.tasks
+            ):
                 self.register(type(task)(self, task.func, dict(task.options)))
 
     def _resolve(self, key: str) -> TaskSpec | None:
@@ -284,7 +291,9 @@ class Pynenc:
         """The handle of an invocation; raises :class:`InvocationNotFoundError` when the store has none."""
         return self._from_row(self.engine.get(invocation_id))
 
-    def find_invocations(self, *, limit: int = 50, oldest_first: bool = False, **where: Any) -> list[BaseInvocation[Any, Any]]:
+    def find_invocations(
+        self, *, limit: int = 50, oldest_first: bool = False, **where: Any
+    ) -> list[BaseInvocation[Any, Any]]:
         """Handles of invocations that match: fields of :class:`~pynenc.core.records.Filter` by name, e.g. ``tasks=("app.add",)``, ``statuses=("failed",)``."""
         found = self.store.find(Filter(**where), Page(limit=limit, oldest_first=oldest_first))
         return [self._from_row(row) for row in found.invocations]
@@ -341,7 +350,10 @@ def _restore(token: str, module: str, file: str | None, conf: dict[str, Any], mo
     if (app := _apps.get(token)) is not None:
         return app
     if module != "__main__":
-        found = next((v for v in vars(import_module(module)).values() if isinstance(v, Pynenc) and v.app_id == conf["app_id"]), None)
+        found = next(
+            (v for v in vars(import_module(module)).values() if isinstance(v, Pynenc) and v.app_id == conf["app_id"]),
+            None,
+        )
         if found is not None:
             found.conf.update(conf)
             _apps[token] = found
@@ -369,7 +381,12 @@ def _direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Ca
         if parallel_func is None:
             return task(*args, **kwargs)
         chosen = parallel_func(task.args(*args, **kwargs).kwargs)
-        is_pair = isinstance(chosen, tuple) and len(chosen) == 2 and isinstance(chosen[0], dict) and not isinstance(chosen[1], dict)
+        is_pair = (
+            isinstance(chosen, tuple)
+            and len(chosen) == 2
+            and isinstance(chosen[0], dict)
+            and not isinstance(chosen[1], dict)
+        )
         common, calls = chosen if is_pair else (None, chosen)
         return task.parallelize(calls, common)
 
@@ -384,7 +401,9 @@ def _direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Ca
     @wraps(task.func)
     async def async_call(*args: Any, **kwargs: Any) -> Any:
         answer = submit(args, kwargs)
-        return finish([value async for value in answer.async_results()]) if parallel_func else await answer.async_result()
+        return (
+            finish([value async for value in answer.async_results()]) if parallel_func else await answer.async_result()
+        )
 
     wrapper = async_call if task.spec.is_async else call
     wrapper.__pynenc_task__ = task  # type: ignore[attr-defined]

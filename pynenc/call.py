@@ -46,7 +46,7 @@ class PreSerializedCall(Call[Params, Result]):
     """
 
     def __init__(self, task: Task[Params, Result], common: dict[str, Any], own: dict[str, Any]) -> None:
-        super().__init__(task, Arguments({**{name: None for name in common}, **own}))
+        super().__init__(task, Arguments({**dict.fromkeys(common), **own}))
         self.common = common
         self.own = own
 

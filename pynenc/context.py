@@ -32,9 +32,35 @@ class Running:
     ``handle`` builds the object that users see, once it is asked for; ``engine`` is what submits and waits on its behalf.
     """
 
-    __slots__ = ("_handle", "attempt", "cancel_requested", "engine", "id", "invocation_cache", "parent", "progress", "report", "runner", "slot", "task", "workflow")
+    __slots__ = (
+        "_handle",
+        "attempt",
+        "cancel_requested",
+        "engine",
+        "id",
+        "invocation_cache",
+        "parent",
+        "progress",
+        "report",
+        "runner",
+        "slot",
+        "task",
+        "workflow",
+    )
 
-    def __init__(self, *, id: str, task: str, attempt: int, runner: str, parent: str | None, workflow: Any, engine: Any, slot: Slot | None, handle: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        *,
+        id: str,
+        task: str,
+        attempt: int,
+        runner: str,
+        parent: str | None,
+        workflow: Any,
+        engine: Any,
+        slot: Slot | None,
+        handle: Callable[[], Any],
+    ) -> None:
         self.id = id
         self.task = task
         self.attempt = attempt

@@ -61,7 +61,13 @@ class ContextFilter(logging.Filter):
 
 # -- text ------------------------------------------------------------------------------------------------------------------
 _DIM, _BOLD_RED, _RED, _YELLOW, _CYAN, _PLAIN = "\x1b[2m", "\x1b[1;31m", "\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
-_COLORS = {logging.DEBUG: _DIM, logging.INFO: "", logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _BOLD_RED}
+_COLORS = {
+    logging.DEBUG: _DIM,
+    logging.INFO: "",
+    logging.WARNING: _YELLOW,
+    logging.ERROR: _RED,
+    logging.CRITICAL: _BOLD_RED,
+}
 
 
 class TextFormatter(logging.Formatter):
@@ -116,7 +122,11 @@ def _raw_message(record: logging.LogRecord) -> str:
 
 def _traceback(record: logging.LogRecord) -> list[str]:
     """The lines of the exception, each harmless."""
-    return [escape_control(line) for line in _exception_text(record).split("\n")] if record.exc_info or record.exc_text else []
+    return (
+        [escape_control(line) for line in _exception_text(record).split("\n")]
+        if record.exc_info or record.exc_text
+        else []
+    )
 
 
 def _stack(record: logging.LogRecord) -> list[str]:
@@ -174,7 +184,9 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         "message": _clip(_raw_message(record), MESSAGE_LENGTH),
         "pid": record.process,
     }
-    fields |= {name: _plain(value) for name in FIELDS if (value := getattr(record, name, "")) != "" and value is not None}
+    fields |= {
+        name: _plain(value) for name in FIELDS if (value := getattr(record, name, "")) != "" and value is not None
+    }
     _add_exception(fields, record)
     for name, value in vars(record).items():
         if name not in _STANDARD and name not in FIELDS:

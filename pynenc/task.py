@@ -70,7 +70,12 @@ class Task(Generic[Params, Result]):
         """The task as the engine needs it, compiled again after an option was assigned."""
         version = self.conf.version
         if self._spec is None or self._spec[0] != version:
-            self._spec = version, TaskSpec(self.task_id.key, self.func, self.conf, self.app.gate_for(self.func), self.retriable_exceptions)
+            self._spec = (
+                version,
+                TaskSpec(
+                    self.task_id.key, self.func, self.conf, self.app.gate_for(self.func), self.retriable_exceptions
+                ),
+            )
         return self._spec[1]
 
     @property
@@ -86,7 +91,9 @@ class Task(Generic[Params, Result]):
         """
         running = context.current()
         if running is None:
-            raise RuntimeError("no invocation runs here: task.invocation works in the body of a task, and in threads started with pynenc.context.wrap")
+            raise RuntimeError(
+                "no invocation runs here: task.invocation works in the body of a task, and in threads started with pynenc.context.wrap"
+            )
         found: BaseInvocation[Params, Result] = running.invocation
         return found
 
@@ -212,7 +219,9 @@ class Options(dict[str, Any], Generic[Params, Result]):
         :param tags: labels for search, added to those of the task.
         :raises ValueError: a value makes no sense.
         """
-        chosen = CallOptions(delay=delay, run_at=run_at, priority=priority, queue=queue, timeout=timeout, key=key, tags=tuple(tags))
+        chosen = CallOptions(
+            delay=delay, run_at=run_at, priority=priority, queue=queue, timeout=timeout, key=key, tags=tuple(tags)
+        )
         return CallWithOptions(self._task, chosen)
 
 
@@ -267,7 +276,9 @@ def can_batch_process(task: Task[Any, Any], num_calls: int) -> bool:
     )
 
 
-def prepare_arguments(task: Task[Any, Any], param_iter: Iterable[CallParams], common_args: dict[str, Any] | None = None) -> list[Arguments]:
+def prepare_arguments(
+    task: Task[Any, Any], param_iter: Iterable[CallParams], common_args: dict[str, Any] | None = None
+) -> list[Arguments]:
     """The arguments of each call, with the common ones merged in.
 
     :raises ValueError: parameters that are no dict, together with common arguments.
@@ -295,7 +306,12 @@ Track = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 def _distribute(
-    task: Task[Params, Result], params: Sequence[CallParams], common: dict[str, Any] | None, options: CallOptions, *, progress: bool
+    task: Task[Params, Result],
+    params: Sequence[CallParams],
+    common: dict[str, Any] | None,
+    options: CallOptions,
+    *,
+    progress: bool,
 ) -> BaseInvocationGroup[Params, Result]:
     track = _progress_bar(task, len(params)) if progress else iter
     if can_batch_process(task, len(params)):
@@ -304,7 +320,11 @@ def _distribute(
 
 
 def _one_by_one(
-    task: Task[Params, Result], params: Sequence[CallParams], common: dict[str, Any] | None, options: CallOptions, track: Track
+    task: Task[Params, Result],
+    params: Sequence[CallParams],
+    common: dict[str, Any] | None,
+    options: CallOptions,
+    track: Track,
 ) -> BaseInvocationGroup[Params, Result]:
     accepted: list[BaseInvocation[Params, Result]] = []
     bound = [_bind(task, item, common) for item in params]
@@ -315,7 +335,11 @@ def _one_by_one(
 
 
 def _in_batches(
-    task: Task[Params, Result], params: Sequence[CallParams], common: dict[str, Any] | None, options: CallOptions, track: Track
+    task: Task[Params, Result],
+    params: Sequence[CallParams],
+    common: dict[str, Any] | None,
+    options: CallOptions,
+    track: Track,
 ) -> DistributedInvocationGroup[Params, Result]:
     engine = task.app.engine
     spec = task.spec
@@ -337,7 +361,11 @@ def _encoder(task: Task[Any, Any], common: dict[str, Any] | None) -> Callable[[C
 
     def encode(params: CallParams) -> Encoded:
         bound = _bind(task, params, common)
-        own = {name: value for name, value in bound.items() if name not in fragments or (isinstance(params, dict) and name in params)}
+        own = {
+            name: value
+            for name, value in bound.items()
+            if name not in fragments or (isinstance(params, dict) and name in params)
+        }
         return codec.encode_with_common(spec, fragments, own)
 
     return encode
@@ -353,7 +381,9 @@ def _bind(task: Task[Any, Any], params: CallParams, common: dict[str, Any] | Non
     binder = task.spec.binder
     if common:
         if not isinstance(params, dict):
-            raise ValueError(f"with common_args each call is a dict of its own arguments, not {type(params).__name__}: {params!r:.80}")
+            raise ValueError(
+                f"with common_args each call is a dict of its own arguments, not {type(params).__name__}: {params!r:.80}"
+            )
         return binder.bind((), {**common, **params})
     if isinstance(params, tuple):
         return binder.bind(params, {})
@@ -361,7 +391,9 @@ def _bind(task: Task[Any, Any], params: CallParams, common: dict[str, Any] | Non
         return binder.bind((), params)
     if isinstance(params, Arguments):
         return params.kwargs
-    raise TypeError(f"each call of parallelize is a tuple, a dict or {task.func.__name__}.args(...), not {type(params).__name__}: {params!r:.80}")
+    raise TypeError(
+        f"each call of parallelize is a tuple, a dict or {task.func.__name__}.args(...), not {type(params).__name__}: {params!r:.80}"
+    )
 
 
 class _Accepted:
@@ -394,7 +426,9 @@ def _check_importable(func: Callable[..., Any]) -> None:
         )
     name = getattr(func, "__qualname__", "")
     if name != getattr(func, "__name__", None) or name == "<lambda>":
-        raise ValueError(f"{name or func!r} cannot be a task: only functions at the top level of a module can be imported by a runner")
+        raise ValueError(
+            f"{name or func!r} cannot be a task: only functions at the top level of a module can be imported by a runner"
+        )
 
 
 def _task_id(func: Callable[..., Any], name: str | None) -> TaskId:

@@ -93,7 +93,9 @@ def judge(sizes: list[Size], allowed: dict[tuple[str, str], Allowance]) -> tuple
             wrong.append(str(size))
         elif size.value > size.aim:
             large.append(str(size))
-    wrong += [f"{place}: the allowance for its {what} is not needed any more" for place, what in allowed.keys() - needed]
+    wrong += [
+        f"{place}: the allowance for its {what} is not needed any more" for place, what in allowed.keys() - needed
+    ]
     return wrong, large
 
 
@@ -104,7 +106,10 @@ def main(arguments: list[str]) -> int:
     wrong, large = judge(sizes, ALLOWED)
     if "--verbose" in arguments:
         print("\n".join(f"large  {line}" for line in large))
-    print("\n".join(f"wrong  {line}" for line in wrong) or f"sizes of {len(files)} modules: fine ({len(large)} above their aim)")
+    print(
+        "\n".join(f"wrong  {line}" for line in wrong)
+        or f"sizes of {len(files)} modules: fine ({len(large)} above their aim)"
+    )
     return bool(wrong)
 
 

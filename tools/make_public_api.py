@@ -21,7 +21,15 @@ LIST = Path(__file__).resolve().parents[1] / "tests" / "api" / "public_api.txt"
 
 #: Import path → public names, as the documentation promises them.
 PUBLIC: dict[str, tuple[str, ...]] = {
-    "pynenc": ("Pynenc", "PynencBuilder", "Task", "ConcurrencyControlType", "InvocationStatus", "RetryError", "__version__"),
+    "pynenc": (
+        "Pynenc",
+        "PynencBuilder",
+        "Task",
+        "ConcurrencyControlType",
+        "InvocationStatus",
+        "RetryError",
+        "__version__",
+    ),
     "pynenc.app": ("Pynenc",),
     "pynenc.arguments": ("Arguments",),
     "pynenc.builder": ("PynencBuilder",),
@@ -31,17 +39,44 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "pynenc.conf.config_task": ("ConcurrencyControlType", "ConfigTask"),
     "pynenc.context": ("wrap",),
     "pynenc.exceptions": (
-        *("PynencError", "RetryError", "SerializationError", "ConfigError", "TaskError", "InvalidTaskOptionsError", "TaskRoutingError"),
+        *(
+            "PynencError",
+            "RetryError",
+            "SerializationError",
+            "ConfigError",
+            "TaskError",
+            "InvalidTaskOptionsError",
+            "TaskRoutingError",
+        ),
         *("InvocationConcurrencyWithDifferentArgumentsError", "TaskTimeoutError", "TaskFailedError", "WorkerLostError"),
-        *("InvocationError", "InvocationNotFoundError", "InvocationCancelledError", "ConcurrencyControlledError", "ResultTimeoutError"),
-        *("CycleDetectedError", "RunnerError", "RunnerNotExecutableError", "InvocationStatusError", "StoreError", "WorkflowError"),
+        *(
+            "InvocationError",
+            "InvocationNotFoundError",
+            "InvocationCancelledError",
+            "ConcurrencyControlledError",
+            "ResultTimeoutError",
+        ),
+        *(
+            "CycleDetectedError",
+            "RunnerError",
+            "RunnerNotExecutableError",
+            "InvocationStatusError",
+            "StoreError",
+            "WorkflowError",
+        ),
         *("WorkflowPauseError", "NonDeterminismError", "WorkflowMembershipError", "TriggerError"),
     ),
     "pynenc.identifiers.call_id": ("CallId",),
     "pynenc.identifiers.invocation_id": ("InvocationId",),
     "pynenc.identifiers.task_id": ("TaskId",),
     "pynenc.invocation": (
-        *("BaseInvocation", "BaseInvocationGroup", "DistributedInvocation", "DistributedInvocationGroup", "ReusedInvocation"),
+        *(
+            "BaseInvocation",
+            "BaseInvocationGroup",
+            "DistributedInvocation",
+            "DistributedInvocationGroup",
+            "ReusedInvocation",
+        ),
         *("ConcurrentInvocation", "ConcurrentInvocationGroup", "InvocationStatus"),
     ),
     "pynenc.invocation.base_invocation": ("BaseInvocation", "BaseInvocationGroup"),
@@ -51,7 +86,14 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "pynenc.runner": ("ThreadRunner", "ProcessRunner", "MultiThreadRunner", "PersistentProcessRunner", "DummyRunner"),
     "pynenc.serializer": ("BaseSerializer", "JsonSerializer", "JsonSerializable", "PickleSerializer"),
     "pynenc.task": (
-        *("Task", "WorkflowTask", "can_batch_process", "prepare_arguments", "distribute_calls", "distribute_batch_calls"),
+        *(
+            "Task",
+            "WorkflowTask",
+            "can_batch_process",
+            "prepare_arguments",
+            "distribute_calls",
+            "distribute_batch_calls",
+        ),
         "_extract_task_from_wrapper",
     ),
     "pynenc.types": ("Params", "Result", "Func", "Args"),
@@ -61,7 +103,9 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "pynenc.workflow.workflow_identity": ("WorkflowIdentity",),
 }
 #: Members with an underscore that are public all the same.
-ALSO_PUBLIC = frozenset({"__call__", "__getstate__", "__setstate__", "__str__", "__repr__", "_call", "_get_from_task_id"})
+ALSO_PUBLIC = frozenset(
+    {"__call__", "__getstate__", "__setstate__", "__str__", "__repr__", "_call", "_get_from_task_id"}
+)
 
 
 def resolve(path: str, name: str) -> Any:

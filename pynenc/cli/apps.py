@@ -12,7 +12,7 @@ from types import ModuleType
 from pynenc.app import Pynenc
 from pynenc.exceptions import ConfigError
 
-_HELP = "name it with --app module:attribute (or PYNENC__APP, or `app = \"module:attribute\"` under [tool.pynenc] in pyproject.toml)"
+_HELP = 'name it with --app module:attribute (or PYNENC__APP, or `app = "module:attribute"` under [tool.pynenc] in pyproject.toml)'
 
 
 def load_app(spec: str | None) -> Pynenc:

@@ -39,8 +39,12 @@ def demo(processes: int, files: int, as_json: bool) -> None:
     reference = "\n".join(pydoc_data.topics.topics.values())
     index = str(Path(".pynenc", "demo-index.txt").resolve())
     if not as_json:
-        click.echo(f"{len(paths)} files of the standard library in {len(batches)} calls, sharing {len(reference):,} characters of reference text")
-        click.echo(f"store {app.store.display_url}; look at it from a second terminal:\n  pynenc --app pynenc.cli.demo_tasks status\n  pynenc --app pynenc.cli.demo_tasks invocations watch\n")
+        click.echo(
+            f"{len(paths)} files of the standard library in {len(batches)} calls, sharing {len(reference):,} characters of reference text"
+        )
+        click.echo(
+            f"store {app.store.display_url}; look at it from a second terminal:\n  pynenc --app pynenc.cli.demo_tasks status\n  pynenc --app pynenc.cli.demo_tasks invocations watch\n"
+        )
     with _runner(processes):
         started = time.perf_counter()
         invocation = demo_tasks.index_library(batches, reference, index)
@@ -50,7 +54,18 @@ def demo(processes: int, files: int, as_json: bool) -> None:
         seconds = time.perf_counter() - started
     rows = _all_rows(app.store)
     if as_json:
-        print_json({"files": stats.files, "lines": stats.lines, "words": stats.words, "documented": stats.documented, "seconds": seconds, "invocations": len(rows), "common": stats.common, "index": index})
+        print_json(
+            {
+                "files": stats.files,
+                "lines": stats.lines,
+                "words": stats.words,
+                "documented": stats.documented,
+                "seconds": seconds,
+                "invocations": len(rows),
+                "common": stats.common,
+                "index": index,
+            }
+        )
         return
     _summary(stats, seconds, rows, index)
     _tree(rows)
@@ -60,7 +75,21 @@ def demo(processes: int, files: int, as_json: bool) -> None:
 @contextmanager
 def _runner(processes: int) -> Iterator[None]:
     """A runner in a process of its own, stopped at the end."""
-    command = [sys.executable, "-m", "pynenc", "--app", "pynenc.cli.demo_tasks", "runner", "start", "--processes", str(processes), "--threads", "2", "--log-level", "ERROR"]
+    command = [
+        sys.executable,
+        "-m",
+        "pynenc",
+        "--app",
+        "pynenc.cli.demo_tasks",
+        "runner",
+        "start",
+        "--processes",
+        str(processes),
+        "--threads",
+        "2",
+        "--log-level",
+        "ERROR",
+    ]
     process = subprocess.Popen(command)
     try:
         yield
@@ -139,7 +168,10 @@ def _tree(rows: list[Invocation]) -> None:
             for row in group[:SHOWN]:
                 took = duration((row.ended - (row.started or row.claimed)) / 1e6) if row.ended else "-"
                 retried = f", {row.retries} retry" if row.retries else ""
-                add(tree.add(f"{task.rpartition('.')[2]} [dim]{row.id[-12:]}[/dim] {row.status} in {took}{retried}"), row.id)
+                add(
+                    tree.add(f"{task.rpartition('.')[2]} [dim]{row.id[-12:]}[/dim] {row.status} in {took}{retried}"),
+                    row.id,
+                )
             if len(group) > SHOWN:
                 tree.add(f"[dim]... and {len(group) - SHOWN} more calls of {task.rpartition('.')[2]}[/dim]")
 

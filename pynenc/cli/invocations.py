@@ -19,7 +19,9 @@ from pynenc.core.status import InvocationStatus
 WATCH_EVERY = 0.5
 
 
-@click.command(epilog="Examples: pynenc call shop.tasks.add 1 2 --wait · pynenc call shop.tasks.greet name=Ada --delay 60")
+@click.command(
+    epilog="Examples: pynenc call shop.tasks.add 1 2 --wait · pynenc call shop.tasks.greet name=Ada --delay 60"
+)
 @click.argument("task")
 @click.argument("arguments", nargs=-1)
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
@@ -31,7 +33,15 @@ WATCH_EVERY = 0.5
 @json_option
 @click.pass_obj
 @guarded
-def call(spec: str | None, task: str, arguments: tuple[str, ...], wait: bool, timeout: float | None, as_json: bool, **options: Any) -> None:
+def call(
+    spec: str | None,
+    task: str,
+    arguments: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Call TASK with ARGUMENTS: JSON values, or plain text; name=value for keywords."""
     app = load_app(spec)
     app.import_tasks()
@@ -75,7 +85,13 @@ def invocations() -> None:
 
 
 _where = [
-    click.option("--status", "statuses", multiple=True, type=click.Choice([s.value for s in InvocationStatus]), help="Only in this status (may be repeated)."),
+    click.option(
+        "--status",
+        "statuses",
+        multiple=True,
+        type=click.Choice([s.value for s in InvocationStatus]),
+        help="Only in this status (may be repeated).",
+    ),
     click.option("--task", "tasks", multiple=True, help="Only of this task (module.function)."),
     click.option("--queue", "queues", multiple=True, help="Only of this queue."),
     click.option("--tag", "tags", multiple=True, help="Only with this tag."),
@@ -98,7 +114,13 @@ def as_dict(row: Invocation) -> dict[str, Any]:
     """An invocation for JSON output: payloads only by size."""
     fields = {name: getattr(row, name) for name in row.__struct_fields__ if name not in ("args", "payload", "blobs")}
     times = {name: stamp(fields[name]) for name in ("due", "expires", "created", "claimed", "started", "ended")}
-    return {**fields, **times, "place": row.place.name.lower(), "arguments_bytes": len(row.args), "payload_bytes": len(row.payload)}
+    return {
+        **fields,
+        **times,
+        "place": row.place.name.lower(),
+        "arguments_bytes": len(row.args),
+        "payload_bytes": len(row.payload),
+    }
 
 
 @invocations.command("list", epilog="Example: pynenc invocations list --status failed --task shop.tasks.charge --json")
@@ -135,14 +157,21 @@ def show(spec: str | None, invocation_id: str, as_json: bool) -> None:
     history = app.store.history([invocation_id])
     rendered = app.engine.codec.describe_row(row)
     if as_json:
-        changes = [{"status": e.status, "at": stamp(e.at), "runner": e.runner, "attempt": e.attempt, "reason": e.reason} for e in history]
+        changes = [
+            {"status": e.status, "at": stamp(e.at), "runner": e.runner, "attempt": e.attempt, "reason": e.reason}
+            for e in history
+        ]
         print_json({**as_dict(row), **rendered, "history": changes})
         return
     for name, value in {**as_dict(row), **rendered}.items():
         if value not in (None, "", (), 0, False, {}):
             click.echo(f"{name:18} {value}")
     click.echo("\nhistory")
-    print_table(("at", "status", "attempt", "runner", "reason"), ((stamp(e.at), e.status, e.attempt, e.runner or "", e.reason) for e in history), "none")
+    print_table(
+        ("at", "status", "attempt", "runner", "reason"),
+        ((stamp(e.at), e.status, e.attempt, e.runner or "", e.reason) for e in history),
+        "none",
+    )
 
 
 @invocations.command()
@@ -179,7 +208,9 @@ def retry(spec: str | None, ids: tuple[str, ...], is_sure: bool, **given: Any) -
     _amend_all(load_app(spec), ChangeKind.REQUEUE, "retry", ids, given, is_sure=is_sure)
 
 
-def _amend_all(app: Pynenc, kind: ChangeKind, verb: str, ids: tuple[str, ...], given: dict[str, Any], *, is_sure: bool) -> None:
+def _amend_all(
+    app: Pynenc, kind: ChangeKind, verb: str, ids: tuple[str, ...], given: dict[str, Any], *, is_sure: bool
+) -> None:
     """Change what is named or matches, in pages."""
     if not ids:
         if not any(given.values()):
@@ -228,7 +259,9 @@ def watch(spec: str | None, invocation_id: str | None, seconds: float | None) ->
                     return
             else:
                 counts = store.count(Filter())
-                live.update(Text("  ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "no invocations"))
+                live.update(
+                    Text("  ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "no invocations")
+                )
             if deadline and time.monotonic() > deadline:
                 return
             time.sleep(WATCH_EVERY)

@@ -12,7 +12,13 @@ from pynenc.cli import bench, demo, invocations, operations, runner
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Examples: pynenc demo · pynenc --app shop.tasks runner start · pynenc call shop.tasks.add 1 2 · pynenc invocations list --status failed",
 )
-@click.option("--app", "-A", "spec", metavar="SPEC", help="The app: module, module.attr, module:attr or a file. Default: PYNENC__APP, [tool.pynenc] app, or the one app here.")
+@click.option(
+    "--app",
+    "-A",
+    "spec",
+    metavar="SPEC",
+    help="The app: module, module.attr, module:attr or a file. Default: PYNENC__APP, [tool.pynenc] app, or the one app here.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Show tracebacks of errors.")
 @click.version_option(__version__, prog_name="pynenc")
 @click.pass_context

@@ -31,10 +31,20 @@ def status(spec: str | None, as_json: bool) -> None:
     alive = [info for info in store.runners() if info.alive]
     if as_json:
         oldest = {q.name: (now - q.oldest) / 1e6 if q.oldest else 0.0 for q in queues}
-        print_json({"store": store.display_url, "invocations": counts, "queues": queues, "oldest_seconds": oldest, "runners": len(alive)})
+        print_json(
+            {
+                "store": store.display_url,
+                "invocations": counts,
+                "queues": queues,
+                "oldest_seconds": oldest,
+                "runners": len(alive),
+            }
+        )
         return
     click.echo(f"store    {store.display_url}")
-    click.echo(f"runners  {len(alive)} alive, {sum(i.beat.running for i in alive)} of {sum(i.beat.slots for i in alive)} slots busy\n")
+    click.echo(
+        f"runners  {len(alive)} alive, {sum(i.beat.running for i in alive)} of {sum(i.beat.slots for i in alive)} slots busy\n"
+    )
     print_table(("status", "invocations"), sorted(counts.items()), "no invocations")
     click.echo()
     rows = ((q.name, q.state, q.ready, q.later, q.parked, q.claimed, ago(q.oldest, now)) for q in queues)
@@ -71,7 +81,11 @@ def list_queues(spec: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_table(("queue", "state", "ready", "later", "parked", "claimed"), ((q.name, q.state, q.ready, q.later, q.parked, q.claimed) for q in found), "no queues")
+    print_table(
+        ("queue", "state", "ready", "later", "parked", "claimed"),
+        ((q.name, q.state, q.ready, q.later, q.parked, q.claimed) for q in found),
+        "no queues",
+    )
 
 
 @click.command(epilog="Example: pynenc runners --json")
@@ -85,7 +99,17 @@ def runners(spec: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = ((i.beat.id, i.beat.kind, "yes" if i.alive else "no", f"{i.beat.running}/{i.beat.slots}", i.beat.finished, ago(i.seen, now)) for i in found)
+    rows = (
+        (
+            i.beat.id,
+            i.beat.kind,
+            "yes" if i.alive else "no",
+            f"{i.beat.running}/{i.beat.slots}",
+            i.beat.finished,
+            ago(i.seen, now),
+        )
+        for i in found
+    )
     print_table(("runner", "kind", "alive", "busy", "finished", "last beat"), rows, "no runners")
 
 
@@ -107,7 +131,11 @@ def show_config(spec: str | None, with_defaults: bool, as_json: bool) -> None:
     if as_json:
         print_json([row._asdict() for row in found])
         return
-    print_table(("section", "setting", "value", "origin"), ((r.section, r.field, r.value, r.origin) for r in found), "everything has its default: see --all")
+    print_table(
+        ("section", "setting", "value", "origin"),
+        ((r.section, r.field, r.value, r.origin) for r in found),
+        "everything has its default: see --all",
+    )
 
 
 @click.group()
@@ -145,7 +173,10 @@ def purge(spec: str | None, everything: bool, older_than: float | None, is_sure:
     """Remove what is over."""
     app = load_app(spec)
     if everything or older_than is not None:
-        confirm(f"remove {'everything' if everything else f'finals older than {older_than:g} s'} from {app.store.display_url}?", is_sure=is_sure)
+        confirm(
+            f"remove {'everything' if everything else f'finals older than {older_than:g} s'} from {app.store.display_url}?",
+            is_sure=is_sure,
+        )
     before = app.store.clock.now() - int(older_than * 1e6) if older_than is not None else 0
     wanted = Purge(everything=everything, ended_before=before, limit=2000)
     invocations = blobs = 0
@@ -176,9 +207,17 @@ def doctor(spec: str | None, as_json: bool) -> None:
 
 def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
     """Name, verdict and detail of each check."""
-    yield "versions", True, f"pynenc {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} CPUs"
+    yield (
+        "versions",
+        True,
+        f"pynenc {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} CPUs",
+    )
     tasks = app.import_tasks()
-    yield "tasks", bool(tasks), f"{len(tasks)} known" if tasks else "none known: name their modules in the setting `imports`"
+    yield (
+        "tasks",
+        bool(tasks),
+        f"{len(tasks)} known" if tasks else "none known: name their modules in the setting `imports`",
+    )
     store = app.store
     yield "store", True, store.display_url
     problems = store.check()
@@ -186,6 +225,10 @@ def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
     alive = [info for info in store.runners() if info.alive]
     waiting: list[Any] = [q for q in store.queues() if q.ready]
     unserved = [q.name for q in waiting if not any(not i.beat.queues or q.name in i.beat.queues for i in alive)]
-    yield "runners", not unserved, f"{len(alive)} alive" + (f"; nobody serves {', '.join(unserved)}" if unserved else "")
+    yield (
+        "runners",
+        not unserved,
+        f"{len(alive)} alive" + (f"; nobody serves {', '.join(unserved)}" if unserved else ""),
+    )
     paused = [q.name for q in store.queues() if q.state is not QueueState.ACTIVE]
     yield "queues", not paused, f"not active: {', '.join(paused)}" if paused else "all active"

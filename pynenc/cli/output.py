@@ -61,7 +61,11 @@ def ago(microseconds: int, now: int) -> str:
     """How long ago a time of the store was, in words."""
     if not microseconds:
         return "-"
-    return f"{duration((now - microseconds) / 1e6)} ago" if microseconds <= now else f"in {duration((microseconds - now) / 1e6)}"
+    return (
+        f"{duration((now - microseconds) / 1e6)} ago"
+        if microseconds <= now
+        else f"in {duration((microseconds - now) / 1e6)}"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -67,7 +67,13 @@ def _announce(app: Pynenc) -> None:
     """Say what starts, where."""
     count = len(app.import_tasks())
     runner = app.runner
-    app.logger.info("%s serves %s: %d tasks from %s", type(runner).__name__, ", ".join(runner.conf.queues) or "all queues", count, app.store.display_url)
+    app.logger.info(
+        "%s serves %s: %d tasks from %s",
+        type(runner).__name__,
+        ", ".join(runner.conf.queues) or "all queues",
+        count,
+        app.store.display_url,
+    )
     if not count:
         app.logger.warning("no task is known: name the modules that define tasks in the setting `imports`")
 

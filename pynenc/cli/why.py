@@ -36,7 +36,18 @@ def _parked(store: Store, row: Invocation) -> list[str]:
     if row.reason == UNKNOWN_TASK:
         return [f"{UNKNOWN_TASK} ({row.task})"]
     if row.running_key:
-        holders = store.find(Filter(running_key=row.running_key, statuses=(InvocationStatus.PENDING, InvocationStatus.RUNNING, InvocationStatus.REGISTERED, InvocationStatus.RETRY)), Page(limit=5))
+        holders = store.find(
+            Filter(
+                running_key=row.running_key,
+                statuses=(
+                    InvocationStatus.PENDING,
+                    InvocationStatus.RUNNING,
+                    InvocationStatus.REGISTERED,
+                    InvocationStatus.RETRY,
+                ),
+            ),
+            Page(limit=5),
+        )
         names = ", ".join(f"{holder.id} ({holder.status})" for holder in holders.invocations if holder.id != row.id)
         if names:
             return [f"concurrency key {row.running_key} (limit {row.running_limit}) is held by {names}"]
@@ -51,10 +62,15 @@ def _unclaimed(store: Store, row: Invocation, now: int) -> list[str]:
         return [f"queue {row.queue} is paused: pynenc queues resume {row.queue}"]
     serving = [r for r in store.runners() if r.alive and (not r.beat.queues or row.queue in r.beat.queues)]
     if not serving:
-        return [f"no live runner serves queue {row.queue}: pynenc runner start" + (f" --queues {row.queue}" if row.queue != "default" else "")]
+        return [
+            f"no live runner serves queue {row.queue}: pynenc runner start"
+            + (f" --queues {row.queue}" if row.queue != "default" else "")
+        ]
     if row.alone:
         return ["it is suspected of having killed its process and waits to be run alone"]
     busy = sum(r.beat.running for r in serving)
     slots = sum(r.beat.slots for r in serving)
     ahead = queue.ready - 1 if queue else 0
-    return [f"{len(serving)} runner(s) serve its queue, {busy} of {slots} slots busy, {max(0, ahead)} other(s) are ready in it; its rank is {row.rank:g}"]
+    return [
+        f"{len(serving)} runner(s) serve its queue, {busy} of {slots} slots busy, {max(0, ahead)} other(s) are ready in it; its rank is {row.rank:g}"
+    ]

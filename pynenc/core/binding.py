@@ -64,7 +64,9 @@ class Binder:
         """
         unknown = [name for name in common if name not in self._keywords]
         if unknown and self._var_keyword is None:
-            raise TypeError(f"{self._name}() has no parameter {unknown[0]!r} that can be a common argument; it takes {self._taken()}")
+            raise TypeError(
+                f"{self._name}() has no parameter {unknown[0]!r} that can be a common argument; it takes {self._taken()}"
+            )
         return tuple(name for name in common if name in self._keywords)
 
     def _taken(self) -> str:
@@ -92,7 +94,9 @@ def _parameters(func: Callable[..., Any]) -> list[Parameter]:
     try:
         return list(inspect.signature(func).parameters.values())
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the parameters of {func!r} cannot be read ({error}): wrap it in a Python function that names them") from None
+        raise ValueError(
+            f"the parameters of {func!r} cannot be read ({error}): wrap it in a Python function that names them"
+        ) from None
 
 
 # -- what is compiled ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,11 @@ from pynenc.core.options import ConcurrencyControlType
 
 
 def control_key(
-    mode: ConcurrencyControlType, task: str, key_arguments: Sequence[str], fragment: Callable[[str], bytes], args_digest: Callable[[], str]
+    mode: ConcurrencyControlType,
+    task: str,
+    key_arguments: Sequence[str],
+    fragment: Callable[[str], bytes],
+    args_digest: Callable[[], str],
 ) -> str | None:
     """The key under which calls of ``task`` exclude one another; None without control.
 

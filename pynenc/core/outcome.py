@@ -67,14 +67,22 @@ def failed(claimed: Claimed, error: bytes, started: Microseconds, ended: Microse
 
 
 def to_retry(
-    claimed: Claimed, error: bytes, policy: RetryPolicy, started: Microseconds, ended: Microseconds, random: float, delay: float | None
+    claimed: Claimed,
+    error: bytes,
+    policy: RetryPolicy,
+    started: Microseconds,
+    ended: Microseconds,
+    random: float,
+    delay: float | None,
 ) -> Outcome:
     """The body raised something that is retried, if the policy has a retry left; else it failed.
 
     :param delay: seconds that the exception asked for; overrides the backoff.
     """
     if claimed.retries >= policy.max_retries:
-        return failed(claimed, error, started, ended, reason=f"{claimed.retries} retries used" if policy.max_retries else "")
+        return failed(
+            claimed, error, started, ended, reason=f"{claimed.retries} retries used" if policy.max_retries else ""
+        )
     wait = policy.wait(claimed.retries, random) if delay is None else max(0.0, delay)
     return Outcome(
         id=claimed.id,

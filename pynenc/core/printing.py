@@ -22,7 +22,17 @@ from typing import Any, Final
 #: What stands in the place of a secret.
 HIDDEN: Final = "***"
 #: A name that contains one of these, whatever its case and separators, is that of a secret.
-SECRET_NAMES: Final = ("password", "passwd", "passphrase", "token", "secret", "apikey", "privatekey", "authorization", "credential")
+SECRET_NAMES: Final = (
+    "password",
+    "passwd",
+    "passphrase",
+    "token",
+    "secret",
+    "apikey",
+    "privatekey",
+    "authorization",
+    "credential",
+)
 #: Most characters of one argument in mode FULL.
 FULL_LENGTH: Final = 16 * 1024
 MODES: Final = ("full", "keys", "truncated", "hidden")
@@ -32,7 +42,9 @@ _LONGEST_NAME = 64
 
 
 # -- arguments -----------------------------------------------------------------------------------------------------------
-def render_arguments(kwargs: Mapping[str, object], *, mode: str = "truncated", length: int = 32, redact: Iterable[str] = ()) -> str:
+def render_arguments(
+    kwargs: Mapping[str, object], *, mode: str = "truncated", length: int = 32, redact: Iterable[str] = ()
+) -> str:
     """The arguments of a call on one line, as ``x=1, y='two'``.
 
     :param mode: ``full`` (up to 16 KiB each), ``keys`` (names only), ``truncated`` or ``hidden``; case does not matter.
@@ -45,17 +57,24 @@ def render_arguments(kwargs: Mapping[str, object], *, mode: str = "truncated", l
         return f"<{len(kwargs)} hidden>" if kwargs else ""
     if chosen == "keys":
         return ", ".join(_short_name(name) for name in kwargs)
-    return ", ".join(f"{name}={value}" for name, value in render_fields(kwargs, mode=mode, length=length, redact=redact).items())
+    return ", ".join(
+        f"{name}={value}" for name, value in render_fields(kwargs, mode=mode, length=length, redact=redact).items()
+    )
 
 
-def render_fields(kwargs: Mapping[str, object], *, mode: str = "truncated", length: int = 32, redact: Iterable[str] = ()) -> dict[str, str]:
+def render_fields(
+    kwargs: Mapping[str, object], *, mode: str = "truncated", length: int = 32, redact: Iterable[str] = ()
+) -> dict[str, str]:
     """The text of each argument by its name; see :func:`render_arguments`. Empty texts for ``keys``, ``***`` for ``hidden``."""
     chosen = _mode(mode)
     if chosen in ("keys", "hidden"):
         return {_short_name(name): "" if chosen == "keys" else HIDDEN for name in kwargs}
     budget = FULL_LENGTH if chosen == "full" else length
     secrets = _normal_names(redact)
-    return {_short_name(name): HIDDEN if _is_secret(name, secrets) else _render(value, budget, secrets) for name, value in kwargs.items()}
+    return {
+        _short_name(name): HIDDEN if _is_secret(name, secrets) else _render(value, budget, secrets)
+        for name, value in kwargs.items()
+    }
 
 
 def render_value(value: object, *, length: int = FULL_LENGTH, redact: Iterable[str] = ()) -> str:
@@ -148,7 +167,9 @@ def _assignments(redact: frozenset[str]) -> re.Pattern[str]:
     """What assigns to a secret name; between the letters of a name may be separators."""
     known = "|".join(map(_spelled, SECRET_NAMES))
     own = "|".join(map(_spelled, sorted(redact - {""}, key=len, reverse=True)))
-    names = f"(?:{known}){_NAME_END}" + (rf"|(?<![^\W_])(?:{own})[\"']{{0,2}}\s{{0,4}}(?:=>|[=:])\s{{0,4}}" if own else "")
+    names = f"(?:{known}){_NAME_END}" + (
+        rf"|(?<![^\W_])(?:{own})[\"']{{0,2}}\s{{0,4}}(?:=>|[=:])\s{{0,4}}" if own else ""
+    )
     return re.compile(rf"(?is)({names}){_VALUE}")
 
 
@@ -247,7 +268,12 @@ def _write_list(writer: _Writer, value: Any) -> None:
 
 
 def _write_tuple(writer: _Writer, value: Any) -> None:
-    if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], str | bytes) and _is_secret(value[0], writer.redact):
+    if (
+        len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], str | bytes)
+        and _is_secret(value[0], writer.redact)
+    ):
         writer.put(f"({_cut(value[0], _LONGEST_NAME)!r}, {HIDDEN})")  # such as one of a list of headers
     else:
         writer.items("(", value, ",)" if len(value) == 1 else ")")

@@ -28,7 +28,9 @@ def shares(policy: QueuePolicy, queues: tuple[str, ...], limit: int, turn: int) 
 
 def _rotation(weights: tuple[float, ...], total: float, turn: int) -> list[int]:
     """Indices with the one whose turn it is first: position ``turn`` of a low-discrepancy walk through the weights."""
-    point = (turn * 0.6180339887498949) % 1.0 * total if len(set(weights)) > 1 else float(turn % len(weights)) * weights[0]
+    point = (
+        (turn * 0.6180339887498949) % 1.0 * total if len(set(weights)) > 1 else float(turn % len(weights)) * weights[0]
+    )
     first, reached = 0, 0.0
     for index, weight in enumerate(weights):
         reached += weight

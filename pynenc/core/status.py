@@ -77,12 +77,8 @@ OWNED = frozenset({_S.PENDING, _S.RUNNING})
 #: From each status, the statuses that may follow. A final status goes back to REGISTERED only by a person's
 #: ``retry()``, which opens a new round of the same id.
 RULES: dict[InvocationStatus, frozenset[InvocationStatus]] = {
-    _S.REGISTERED: frozenset(
-        {_S.PENDING, _S.CONCURRENCY_CONTROLLED, _S.CONCURRENCY_CONTROLLED_FINAL, _S.CANCELLED}
-    ),
-    _S.CONCURRENCY_CONTROLLED: frozenset(
-        {_S.REGISTERED, _S.RETRY, _S.CONCURRENCY_CONTROLLED_FINAL, _S.CANCELLED}
-    ),
+    _S.REGISTERED: frozenset({_S.PENDING, _S.CONCURRENCY_CONTROLLED, _S.CONCURRENCY_CONTROLLED_FINAL, _S.CANCELLED}),
+    _S.CONCURRENCY_CONTROLLED: frozenset({_S.REGISTERED, _S.RETRY, _S.CONCURRENCY_CONTROLLED_FINAL, _S.CANCELLED}),
     _S.PENDING: frozenset(
         {_S.RUNNING, _S.SUCCESS, _S.FAILED, _S.RETRY, _S.PAUSED, _S.REGISTERED, _S.CONCURRENCY_CONTROLLED, _S.CANCELLED}
     ),

@@ -54,7 +54,10 @@ class Engine:
         """
         found = self.store.get([invocation_id])
         if not found:
-            raise InvocationNotFoundError(f"no invocation {invocation_id} in {self.store.display_url}: it was purged, or belongs to another app", invocation_id)
+            raise InvocationNotFoundError(
+                f"no invocation {invocation_id} in {self.store.display_url}: it was purged, or belongs to another app",
+                invocation_id,
+            )
         return found[0]
 
     def get_invocation_status(self, invocation_id: str) -> InvocationStatus:
@@ -66,7 +69,14 @@ class Engine:
         tasks = (getattr(task_id, "key", str(task_id)),) if task_id is not None else ()
         return sum(self.store.count(Filter(tasks=tasks, statuses=tuple(statuses))).values())
 
-    def amend(self, invocation_ids: Sequence[str], kind: ChangeKind, reason: str = "", priority: float = 0.0, value: bytes = b"") -> list[bool]:
+    def amend(
+        self,
+        invocation_ids: Sequence[str],
+        kind: ChangeKind,
+        reason: str = "",
+        priority: float = 0.0,
+        value: bytes = b"",
+    ) -> list[bool]:
         """Carry out a person's change; for each id whether it was accepted."""
         return [answer.accepted for answer in self.store.amend(invocation_ids, Change(kind, reason, priority, value))]
 

@@ -10,16 +10,8 @@ from typing import Any
 
 import msgspec
 
-from pynenc import context
-from pynenc.core.ids import digest
-from pynenc.core.printing import render_arguments
-from pynenc.core.records import Claimed, Final, Invocation
 from pynenc.engine.blobs import ClientDataStore
-from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import SerializationError
 from pynenc.serializer.base import BaseSerializer
-from pynenc.serializer.errors import decode_error, encode_error, read_error
-from pynenc.serializer.gate import TypeGate
 from pynenc.serializer.payload import Sealer
 
 _NO_FRAGMENTS: Mapping[str, bytes] = {}
@@ -52,7 +44,15 @@ class Codec:
     """
 
     def __init__(
-        self, serializer: BaseSerializer, sealer: Sealer, blobs: ClientDataStore, limits: Limits, print_mode: str, print_length: int, redact: tuple[str, ...], app: Any
+        self,
+        serializer: BaseSerializer,
+        sealer: Sealer,
+        blobs: ClientDataStore,
+        limits: Limits,
+        print_mode: str,
+        print_length: int,
+        redact: tuple[str, ...],
+        app: Any,
     ) -> None:
         self.serializer = serializer
         self.blobs = blobs

@@ -119,7 +119,9 @@ class Executor:
             if self._hooks.around_tasks:
                 self._hooks.fire("before_task", running.invocation)
             coroutine = spec.binder.call(spec.func, bound)
-            value = await (asyncio.wait_for(coroutine, claimed.timeout / outcome.SECOND) if claimed.timeout else coroutine)
+            value = await (
+                asyncio.wait_for(coroutine, claimed.timeout / outcome.SECOND) if claimed.timeout else coroutine
+            )
             return self._succeeded(spec, claimed, value, started)
         except TimeoutError as error:
             late = claimed.timeout and self._now() - started >= claimed.timeout
@@ -133,7 +135,9 @@ class Executor:
             self._hooks.fire("after_task", self._handle(claimed))
         return outcome.succeeded(claimed, payload, started, self._now())
 
-    def _ended(self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: BaseException, started: int) -> Outcome:
+    def _ended(
+        self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: BaseException, started: int
+    ) -> Outcome:
         """One clause for each way to end without a value."""
         now = self._now()
         if isinstance(error, HandBack):
@@ -159,7 +163,15 @@ class Executor:
             text = "<the exception cannot be printed>"
         if ended.status == "retry":
             wait = max(0, ended.due - self._now()) / outcome.SECOND
-            logger.warning("%s %s: retry %d in %.3f s: %s: %s", claimed.task, claimed.id, ended.retries, wait, type(error).__name__, text)
+            logger.warning(
+                "%s %s: retry %d in %.3f s: %s: %s",
+                claimed.task,
+                claimed.id,
+                ended.retries,
+                wait,
+                type(error).__name__,
+                text,
+            )
             return
         where = "".join(traceback.format_tb(error.__traceback__)[-3:])
         logger.error("%s %s failed: %s: %s\n%s", claimed.task, claimed.id, type(error).__name__, text, where)
@@ -176,4 +188,6 @@ class Executor:
 
 def timeout_error(claimed: Claimed) -> TaskTimeoutError:
     """The error of an attempt that took too long."""
-    return TaskTimeoutError(f"{claimed.task} ran longer than its timeout of {claimed.timeout / outcome.SECOND:g} s", claimed.task)
+    return TaskTimeoutError(
+        f"{claimed.task} ran longer than its timeout of {claimed.timeout / outcome.SECOND:g} s", claimed.task
+    )

@@ -33,7 +33,9 @@ class Results:
     :param inline: tries to run an invocation in place on the waiting thread; whether it did.
     """
 
-    def __init__(self, store: Store, codec: Codec, hint: Callable[[Sequence[str]], None], inline: Callable[[str], bool]) -> None:
+    def __init__(
+        self, store: Store, codec: Codec, hint: Callable[[Sequence[str]], None], inline: Callable[[str], bool]
+    ) -> None:
         self._store = store
         self._codec = codec
         self._hint = hint
@@ -50,7 +52,9 @@ class Results:
         if final.status is InvocationStatus.FAILED:
             return self._codec.decode_error(spec, final)
         if final.status is InvocationStatus.CANCELLED:
-            return InvocationCancelledError(f"invocation {final.id} of {final.task} was cancelled: {final.reason or 'on request'}", final.id)
+            return InvocationCancelledError(
+                f"invocation {final.id} of {final.task} was cancelled: {final.reason or 'on request'}", final.id
+            )
         return ConcurrencyControlledError(
             f"invocation {final.id} of {final.task} was dropped: {final.reason or 'its running key was held'}; "
             "set reroute_on_concurrency_control=True to let blocked calls wait",
@@ -69,7 +73,9 @@ class Results:
         if finals or (timeout is not None and timeout <= 0):
             return finals
         if asyncio._get_running_loop() is not None:
-            raise RuntimeError("this would block the running event loop: use `await invocation.async_result()` instead of `.result`")
+            raise RuntimeError(
+                "this would block the running event loop: use `await invocation.async_result()` instead of `.result`"
+            )
         running = context.current()
         if inline and running is not None and running.slot is not None and any(map(self._inline, ids)):
             return self._store.finals(ids)
@@ -131,7 +137,9 @@ class Results:
             if deadline is not None and now >= deadline:
                 return self._store.finals(ids)
             try:
-                await asyncio.wait_for(event.wait(), SAFETY_POLL if deadline is None else min(SAFETY_POLL, deadline - now))
+                await asyncio.wait_for(
+                    event.wait(), SAFETY_POLL if deadline is None else min(SAFETY_POLL, deadline - now)
+                )
             except TimeoutError:
                 pass
             event.clear()
@@ -146,7 +154,10 @@ class Results:
 def timed_out(ids: Sequence[str], timeout: float | None) -> ResultTimeoutError:
     """The error of a wait that took too long."""
     which = ids[0] if len(ids) == 1 else f"{len(ids)} invocations, first {ids[0]}"
-    return ResultTimeoutError(f"no result of {which} within {timeout} s; it goes on: ask again, or see `pynenc invocations why {ids[0]}`", ids[0])
+    return ResultTimeoutError(
+        f"no result of {which} within {timeout} s; it goes on: ask again, or see `pynenc invocations why {ids[0]}`",
+        ids[0],
+    )
 
 
 def _ref(running: context.Running | None) -> Ref | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from pynenc.conf.config_task import ConfigTask
 from pynenc.core.binding import Binder
-from pynenc.core.outcome import SECOND, RetryPolicy
 from pynenc.core.options import ConcurrencyControlType
+from pynenc.core.outcome import SECOND, RetryPolicy
 from pynenc.serializer.gate import TypeGate
 
 
@@ -38,7 +38,14 @@ class TaskSpec:
         "timeout",
     )
 
-    def __init__(self, key: str, func: Callable[..., Any], conf: ConfigTask, gate: TypeGate, retriable: tuple[type[BaseException], ...]) -> None:
+    def __init__(
+        self,
+        key: str,
+        func: Callable[..., Any],
+        conf: ConfigTask,
+        gate: TypeGate,
+        retriable: tuple[type[BaseException], ...],
+    ) -> None:
         off = ConcurrencyControlType.DISABLED
         self.key = key
         self.func = func

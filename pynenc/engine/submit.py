@@ -15,8 +15,8 @@ import msgspec
 from pynenc import context
 from pynenc.core.concurrency import control_key
 from pynenc.core.ids import derived_id
-from pynenc.core.outcome import SECOND
 from pynenc.core.options import ConcurrencyControlType
+from pynenc.core.outcome import SECOND
 from pynenc.core.records import New, Rate, Submitted, WorkflowRef
 from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.newid import new_id
@@ -47,7 +47,9 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.delay is not None and self.delay < 0:
             raise ValueError(f"delay is a number of seconds from now and cannot be negative, not {self.delay!r}")
         if self.run_at is not None and self.run_at.tzinfo is None:
-            raise ValueError("run_at needs a time zone: datetime(..., tzinfo=ZoneInfo('Europe/Madrid')) or datetime.now(UTC) + ...")
+            raise ValueError(
+                "run_at needs a time zone: datetime(..., tzinfo=ZoneInfo('Europe/Madrid')) or datetime.now(UTC) + ..."
+            )
         if self.priority is not None and not -100 <= self.priority <= 100:
             raise ValueError(f"priority is between -100 and 100, not {self.priority!r}")
         if self.timeout is not None and self.timeout <= 0:
@@ -74,7 +76,9 @@ class Submitter:
         """
         return self.submit_encoded(spec, [self._codec.encode(spec, bound)], options)[0]
 
-    def submit_encoded(self, spec: TaskSpec, calls: Iterable[Encoded], options: CallOptions = NO_OPTIONS) -> list[Submitted]:
+    def submit_encoded(
+        self, spec: TaskSpec, calls: Iterable[Encoded], options: CallOptions = NO_OPTIONS
+    ) -> list[Submitted]:
         """Submit calls whose arguments are encoded already, all or none."""
         rows = [self._new(spec, call, options) for call in calls]
         answers = self._send(rows)
@@ -137,7 +141,9 @@ class Submitter:
         return int(options.run_at.timestamp() * SECOND) if options.run_at else 0
 
     def _key(self, mode: ConcurrencyControlType, spec: TaskSpec, call: Encoded, digest: str) -> str | None:
-        return control_key(mode, spec.key, spec.conf.key_arguments, lambda name: self._codec.canonical(call, name), lambda: digest)
+        return control_key(
+            mode, spec.key, spec.conf.key_arguments, lambda name: self._codec.canonical(call, name), lambda: digest
+        )
 
     def _rate(self, spec: TaskSpec, call: Encoded, running_key: str | None) -> Rate:
         """Rates count per key when the task names key arguments, else per task."""
@@ -159,7 +165,7 @@ class Submitter:
 
     def _check_answer(self, spec: TaskSpec, row: New, answer: Submitted, options: CallOptions) -> None:
         """Refuse answers that stand for another call."""
-        if not answer.existing and answer.id == row.id or answer.args_digest == row.args_digest:
+        if (not answer.existing and answer.id == row.id) or answer.args_digest == row.args_digest:
             return
         if options.key is not None and answer.id == row.id:
             raise IdempotencyKeyError(
@@ -170,17 +176,23 @@ class Submitter:
         if spec.conf.on_diff_non_key_args_raise:
             raise self._different_arguments(spec, row, answer.id)
 
-    def _different_arguments(self, spec: TaskSpec, row: New, holder: str) -> InvocationConcurrencyWithDifferentArgumentsError:
+    def _different_arguments(
+        self, spec: TaskSpec, row: New, holder: str
+    ) -> InvocationConcurrencyWithDifferentArgumentsError:
         """The error that shows how the registered call differs from this one."""
         found = self._store.get([holder])
         if not found:
             raise InvocationNotFoundError(f"invocation {holder} was purged while it was compared", holder)
         before = self._codec.describe(spec, found[0].args, found[0].blobs)
         after = self._codec.describe(spec, row.args, row.blobs)
-        changed = {name: (before[name], after[name]) for name in before if name in after and before[name] != after[name]}
+        changed = {
+            name: (before[name], after[name]) for name in before if name in after and before[name] != after[name]
+        }
         added = {name: after[name] for name in after if name not in before}
         removed = {name: before[name] for name in before if name not in after}
         lines = [f"changed {name}: {old} -> {new}" for name, (old, new) in changed.items()]
-        lines += [f"added {name}: {value}" for name, value in added.items()] + [f"removed {name}: {value}" for name, value in removed.items()]
+        lines += [f"added {name}: {value}" for name, value in added.items()] + [
+            f"removed {name}: {value}" for name, value in removed.items()
+        ]
         text = f"{spec.key} is registered as {holder} under the same key with other arguments: " + "; ".join(lines)
         return InvocationConcurrencyWithDifferentArgumentsError(text, spec.key, holder, changed, added, removed)

@@ -19,7 +19,9 @@ PURGE_BATCHES = 10
 
 def recover(store: Store, runner: str) -> list[Recovered]:
     """Take back the work of runners that are gone."""
-    error = encode_error(WorkerLostError("the process that ran this task died under it too often; see the history for the causes"))
+    error = encode_error(
+        WorkerLostError("the process that ran this task died under it too often; see the history for the causes")
+    )
     recovered = store.recover(runner, RECOVER_BATCH, error)
     for dead in sorted({item.runner for item in recovered}):
         count = sum(item.runner == dead for item in recovered)

@@ -35,7 +35,13 @@ class BaseInvocation(Generic[Params, Result]):
     __slots__ = ("_arguments", "_claimed", "_engine", "_final", "invocation_id", "task")
 
     def __init__(
-        self, task: Task[Params, Result], invocation_id: str, engine: Engine, *, arguments: Arguments | None = None, claimed: Claimed | None = None
+        self,
+        task: Task[Params, Result],
+        invocation_id: str,
+        engine: Engine,
+        *,
+        arguments: Arguments | None = None,
+        claimed: Claimed | None = None,
     ) -> None:
         self.task = task
         self.invocation_id = InvocationId(invocation_id)
@@ -111,7 +117,11 @@ class BaseInvocation(Generic[Params, Result]):
     def traceback(self) -> str | None:
         """The traceback text of the process in which it failed."""
         final = self._peek()
-        info: ErrorInfo | None = read_error(self._engine.codec.open_error(final)) if final and final.status is InvocationStatus.FAILED else None
+        info: ErrorInfo | None = (
+            read_error(self._engine.codec.open_error(final))
+            if final and final.status is InvocationStatus.FAILED
+            else None
+        )
         return info.traceback if info else None
 
     # -- result ------------------------------------------------------------------------------------------------------
@@ -220,7 +230,9 @@ class BaseInvocation(Generic[Params, Result]):
         return _rebuild, (type(self), self.task, str(self.invocation_id))
 
 
-def _rebuild(kind: type[BaseInvocation[Any, Any]], task: Task[Any, Any], invocation_id: str) -> BaseInvocation[Any, Any]:
+def _rebuild(
+    kind: type[BaseInvocation[Any, Any]], task: Task[Any, Any], invocation_id: str
+) -> BaseInvocation[Any, Any]:
     return kind(task, invocation_id, task.app.engine)
 
 
@@ -263,7 +275,12 @@ class BaseInvocationGroup(Generic[Params, Result]):
             finals = self._engine.store.finals(ids)
             if not any(final.id == invocation.invocation_id for final in finals):
                 awaited = ids if context.current() else ids[:1]
-                finals = [*finals, *self._engine.results.wait(awaited if not finals else ids[:1], left, inline=self.task.spec.conf.inline)]
+                finals = [
+                    *finals,
+                    *self._engine.results.wait(
+                        awaited if not finals else ids[:1], left, inline=self.task.spec.conf.inline
+                    ),
+                ]
             if not finals:
                 raise timed_out([invocation.invocation_id], left)
             self._settle_from(index, finals)
@@ -285,7 +302,9 @@ class BaseInvocationGroup(Generic[Params, Result]):
         for index in range(len(self.invocations)):
             yield self._ready(index, None).get_result()
 
-    def get_results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[Result | BaseException]:
+    def get_results(
+        self, timeout: float | None = None, *, return_exceptions: bool = False
+    ) -> list[Result | BaseException]:
         """All values in submission order.
 
         :param timeout: seconds for all of them together. :param return_exceptions: put failures into the list instead of raising the first.

@@ -28,7 +28,13 @@ class ReusedInvocation(DistributedInvocation[Params, Result]):
     __slots__ = ("diff_arg",)
 
     def __init__(
-        self, task: Task[Params, Result], invocation_id: str, engine: Engine, *, arguments: Arguments | None = None, diff_arg: Arguments | None = None
+        self,
+        task: Task[Params, Result],
+        invocation_id: str,
+        engine: Engine,
+        *,
+        arguments: Arguments | None = None,
+        diff_arg: Arguments | None = None,
     ) -> None:
         super().__init__(task, invocation_id, engine, arguments=arguments)
         self.diff_arg = diff_arg

@@ -13,14 +13,25 @@ class DummyRunner(BaseRunner):
         """:raises RunnerNotExecutableError: always."""
         from pynenc.exceptions import RunnerNotExecutableError
 
-        raise RunnerNotExecutableError("this app has no runner: set runner_cls to ThreadRunner or MultiThreadRunner, or use `pynenc runner start`")
+        raise RunnerNotExecutableError(
+            "this app has no runner: set runner_cls to ThreadRunner or MultiThreadRunner, or use `pynenc runner start`"
+        )
 
     def stop_runner_loop(self) -> None:
         """Nothing runs."""
 
 
 RUNNERS: dict[str, type[BaseRunner]] = {
-    kind.__name__: kind for kind in (ThreadRunner, ProcessRunner, MultiThreadRunner, PersistentProcessRunner, DummyRunner)
+    kind.__name__: kind
+    for kind in (ThreadRunner, ProcessRunner, MultiThreadRunner, PersistentProcessRunner, DummyRunner)
 }
 
-__all__ = ["RUNNERS", "BaseRunner", "DummyRunner", "MultiThreadRunner", "PersistentProcessRunner", "ProcessRunner", "ThreadRunner"]
+__all__ = [
+    "RUNNERS",
+    "BaseRunner",
+    "DummyRunner",
+    "MultiThreadRunner",
+    "PersistentProcessRunner",
+    "ProcessRunner",
+    "ThreadRunner",
+]

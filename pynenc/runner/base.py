@@ -57,7 +57,9 @@ class BaseRunner:
     def __init__(self, app: Host) -> None:
         self.app = app
         self.conf = app.conf.runner
-        self.runner_id = f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.runner_id = (
+            f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        )
         self.was_forced = False
         self._signals = 0
 

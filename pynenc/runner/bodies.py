@@ -175,4 +175,6 @@ class AsyncBodies:
         for slot in slots:
             if slot.task is not None and self._loop is not None:
                 self._loop.call_soon_threadsafe(slot.task.cancel)
-        return [outcome.released(claimed, "runner stopped") for claimed in [*(slot.claimed for slot in slots), *waiting]]
+        return [
+            outcome.released(claimed, "runner stopped") for claimed in [*(slot.claimed for slot in slots), *waiting]
+        ]

@@ -21,7 +21,9 @@ def main(socket_fd: int, board_fd: int) -> int:
     app = pickle.loads(launch.app)
     app.import_tasks()
     board = MmapBoard(board_fd)
-    worker = Worker(app.engine, launch.settings, launch.beat, beats=lambda w: board.count(w.slots.busy, w.finished), board=board)
+    worker = Worker(
+        app.engine, launch.settings, launch.beat, beats=lambda w: board.count(w.slots.busy, w.finished), board=board
+    )
     Thread(target=_obey, args=(connection, worker), name="pynenc-control", daemon=True).start()
     worker.run()
     app.close()

@@ -30,7 +30,13 @@ class MultiThreadRunner(BaseRunner):
 
         group = self._beat(self.runner_id, (), slots=0, supervised=False)
         self._supervisor = Supervisor(
-            engine, group, make_beat, self._worker_settings(self.threads()), self.processes(), self.app.launch_payload(), self.conf.heartbeat_seconds
+            engine,
+            group,
+            make_beat,
+            self._worker_settings(self.threads()),
+            self.processes(),
+            self.app.launch_payload(),
+            self.conf.heartbeat_seconds,
         )
         if self._signals:
             self._supervisor.stop()

@@ -34,7 +34,9 @@ class ForkServer:
     def __init__(self, payload: bytes, worker_launch: Launch) -> None:
         self._connection, theirs = socket.socketpair()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pynenc.runner.zygote", str(theirs.fileno())], pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+            [sys.executable, "-m", "pynenc.runner.zygote", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
         )
         theirs.close()
         send_launch(self._connection, worker_launch)
@@ -86,7 +88,13 @@ class ProcessRunner(ThreadRunner):
 
     def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
         beat = self._beat(self.runner_id, (), slots=0, supervised=False)
-        launch = Launch(app=self.app.launch_payload(), settings=self._worker_settings(1), beat=beat, supervisor=os.getpid(), paths=tuple(sys.path))
+        launch = Launch(
+            app=self.app.launch_payload(),
+            settings=self._worker_settings(1),
+            beat=beat,
+            supervisor=os.getpid(),
+            paths=tuple(sys.path),
+        )
         self._forks = ForkServer(launch.app, launch)
         try:
             super()._run(engine, tasks)
@@ -114,7 +122,9 @@ class ProcessRunner(ThreadRunner):
         if fork.killed == "stop":
             return outcome.released(claimed, "runner stopped")
         cause = describe_exit(self._forks.exit_code(fork.pid))
-        error = WorkerLostError(f"the process that ran {claimed.task} died: {cause}, {claimed.crashes + 1} time(s)", claimed.task)
+        error = WorkerLostError(
+            f"the process that ran {claimed.task} died: {cause}, {claimed.crashes + 1} time(s)", claimed.task
+        )
         return outcome.crashed(claimed, cause, encode_error(error), now)
 
 

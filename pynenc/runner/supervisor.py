@@ -59,7 +59,10 @@ class Child:
         self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(), board_fd), stdin=subprocess.DEVNULL)
         os.close(board_fd)
         theirs.close()
-        send_launch(self.socket, Launch(app=payload, settings=settings, beat=beat, supervisor=os.getpid(), paths=tuple(sys.path)))
+        send_launch(
+            self.socket,
+            Launch(app=payload, settings=settings, beat=beat, supervisor=os.getpid(), paths=tuple(sys.path)),
+        )
 
     @property
     def is_isolation(self) -> bool:
@@ -86,7 +89,14 @@ class Supervisor:
     """
 
     def __init__(
-        self, engine: Engine, group: Beat, make_beat: Callable[[str], Beat], settings: WorkerSettings, count: int, payload: bytes, heartbeat: float
+        self,
+        engine: Engine,
+        group: Beat,
+        make_beat: Callable[[str], Beat],
+        settings: WorkerSettings,
+        count: int,
+        payload: bytes,
+        heartbeat: float,
     ) -> None:
         self._engine = engine
         self._store = engine.store
@@ -240,7 +250,11 @@ class Supervisor:
             for entry in entries:
                 if entry.deadline and now * outcome.SECOND > entry.deadline + outcome.SECOND:
                     self._kill(child, entry, "timeout")
-                elif entry.invocation_id in child.kills and now > child.kills[entry.invocation_id][0] and self._settings.slots == 1:
+                elif (
+                    entry.invocation_id in child.kills
+                    and now > child.kills[entry.invocation_id][0]
+                    and self._settings.slots == 1
+                ):
                     self._kill(child, entry, "cancel")
 
     @staticmethod
@@ -260,7 +274,9 @@ class Supervisor:
         if code == 0:
             self._pause = 0.0
         elif not self._is_stopping:
-            logger.warning("worker %s died (%s) while it ran %d task(s)", child.beat.id, describe_exit(code), len(entries))
+            logger.warning(
+                "worker %s died (%s) while it ran %d task(s)", child.beat.id, describe_exit(code), len(entries)
+            )
             if time.monotonic() - child.started < SHORT_LIFE and not entries:
                 self._pause = min(max(0.1, self._pause * 2), MAX_PAUSE)
                 self._start_at = time.monotonic() + self._pause
@@ -279,20 +295,30 @@ class Supervisor:
                 self._store.finish(child.beat.id, outcomes)
             self._store.retire([child.beat.id])
         except StoreError as error:
-            logger.warning("the work of worker %s could not be given back now (%s); its lease will run out", child.beat.id, error)
+            logger.warning(
+                "the work of worker %s could not be given back now (%s); its lease will run out", child.beat.id, error
+            )
 
-    def _fate(self, claimed: Claimed, child: Child, running: set[tuple[str, int]], code: int, is_forced: bool) -> Outcome:
+    def _fate(
+        self, claimed: Claimed, child: Child, running: set[tuple[str, int]], code: int, is_forced: bool
+    ) -> Outcome:
         """What becomes of one invocation that a dead child owned."""
         now = self._store.clock.now()
         if child.killed and child.killed[0] == claimed.id:
-            return self._engine.executor.timed_out(claimed, now) if child.killed[1] == "timeout" else outcome.cancelled(claimed, 0, now)
+            return (
+                self._engine.executor.timed_out(claimed, now)
+                if child.killed[1] == "timeout"
+                else outcome.cancelled(claimed, 0, now)
+            )
         is_running = (claimed.id, claimed.attempt) in running
         if is_forced or child.killed or not is_running:
             return outcome.released(claimed, "runner stopped" if is_forced else "its process died")
         if len(running) > 1:
             return outcome.released(claimed, f"shared a process that died ({describe_exit(code)})", alone=True)
         cause = describe_exit(code)
-        error = WorkerLostError(f"the process that ran {claimed.task} died: {cause}, {claimed.crashes + 1} time(s)", claimed.task)
+        error = WorkerLostError(
+            f"the process that ran {claimed.task} died: {cause}, {claimed.crashes + 1} time(s)", claimed.task
+        )
         return outcome.crashed(claimed, cause, encode_error(error), now)
 
     # -- the end -------------------------------------------------------------------------------------------------------

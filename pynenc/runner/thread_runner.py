@@ -30,7 +30,9 @@ class ThreadRunner(BaseRunner):
         beat = self._beat(self.runner_id, tasks, slots=self.slots(), supervised=False)
         self._keeper = Keeper(engine.store, self.conf.heartbeat_seconds)
         self._keeper.beat([beat])
-        self._worker = Worker(engine, self._worker_settings(self.slots()), beat, beats=self._beats, execute=self._execute())
+        self._worker = Worker(
+            engine, self._worker_settings(self.slots()), beat, beats=self._beats, execute=self._execute()
+        )
         if self._signals:
             self._worker.stop()
         try:
@@ -44,7 +46,9 @@ class ThreadRunner(BaseRunner):
         if is_new:
             worker.beat = msgspec.structs.replace(worker.beat, group=worker.beat.id)
         urgent, worker.woken = worker.woken or is_new, False
-        beat = msgspec.structs.replace(worker.beat, running=worker.slots.busy, finished=worker.finished, tasks=worker.beat.tasks if is_new else ())
+        beat = msgspec.structs.replace(
+            worker.beat, running=worker.slots.busy, finished=worker.finished, tasks=worker.beat.tasks if is_new else ()
+        )
         for orders in self._keeper.beat([beat], is_urgent=urgent):
             if not orders.alive:
                 worker.renew_identity()

@@ -96,7 +96,18 @@ class Board(Protocol):
 class BodySlot:
     """What one thread runs now; the pump reads it, the thread writes it."""
 
-    __slots__ = ("abandoned", "claimed", "deadline", "index", "marked", "running", "since", "stopping", "thread_id", "worker")
+    __slots__ = (
+        "abandoned",
+        "claimed",
+        "deadline",
+        "index",
+        "marked",
+        "running",
+        "since",
+        "stopping",
+        "thread_id",
+        "worker",
+    )
 
     def __init__(self, worker: Worker, index: int) -> None:
         self.worker = worker
@@ -290,7 +301,9 @@ class Worker:
         me.running = None
         me.claimed = claimed
         if self._board:
-            self._board.enter(me.index, claimed, int((me.deadline + self.settings.cancel_grace) * SECOND) if me.deadline else 0)
+            self._board.enter(
+                me.index, claimed, int((me.deadline + self.settings.cancel_grace) * SECOND) if me.deadline else 0
+            )
         ended = self._guarded(claimed, me)
         me.claimed = None
         if self._board:
@@ -442,7 +455,12 @@ class Worker:
 
     def _is_quiet(self, mine: int) -> bool:
         """Whether no body runs or waits, apart from the ``mine`` tokens that the caller holds."""
-        return self.slots.busy <= mine and not self.slots.parked and not self._buffer and not (self._coroutines and self._coroutines.active)
+        return (
+            self.slots.busy <= mine
+            and not self.slots.parked
+            and not self._buffer
+            and not (self._coroutines and self._coroutines.active)
+        )
 
     def _hold(self, outbox: list[Outcome], error: StoreError) -> None:
         """The store did not answer: keep the outcomes and try again after a jittered backoff."""
@@ -450,7 +468,9 @@ class Worker:
         self._failures += 1
         pause = min(0.05 * 2 ** min(self._failures, 8), 10.0) * (0.5 + random.random() / 2)
         self._retry_at = time.monotonic() + pause
-        logger.warning("the store did not answer (%s); %d outcome(s) held, next try in %.1f s", error, len(self._outbox), pause)
+        logger.warning(
+            "the store did not answer (%s); %d outcome(s) held, next try in %.1f s", error, len(self._outbox), pause
+        )
         if not error.retryable:
             logger.error("this will not heal by itself: %s", error)
 
@@ -460,7 +480,9 @@ class Worker:
         self._buffer.clear()
         old = self.beat.id
         self.beat = msgspec.structs.replace(self.beat, id=f"{old.split('~')[0]}~{random.getrandbits(32):08x}")
-        logger.warning("runner %s lost its lease; %d claimed invocation(s) given up, going on as %s", old, lost, self.beat.id)
+        logger.warning(
+            "runner %s lost its lease; %d claimed invocation(s) given up, going on as %s", old, lost, self.beat.id
+        )
         if self._beats:
             self._beats(self)
 
@@ -585,7 +607,9 @@ class Worker:
             self._wakeups.notify_all()
         self._give_back_buffer("runner stopped")
         deadline = time.monotonic() + self.settings.shutdown_timeout
-        while time.monotonic() < min(deadline, time.monotonic() + self.settings.shutdown_timeout) and not self._is_quiet(0):
+        while time.monotonic() < min(
+            deadline, time.monotonic() + self.settings.shutdown_timeout
+        ) and not self._is_quiet(0):
             self._pump()
         for body in list(self._bodies.values()):
             if (claimed := body.claimed) is not None:

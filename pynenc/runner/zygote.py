@@ -77,7 +77,9 @@ class ForkedSlot:
             elif frame == b"cancel" and self.running is not None:
                 self.running.cancel_requested = True
             elif frame == b"timeout":
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main_thread().ident or 0), ctypes.py_object(TaskTimeoutError))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(main_thread().ident or 0), ctypes.py_object(TaskTimeoutError)
+                )
         os._exit(1)
 
 

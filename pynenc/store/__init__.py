@@ -26,7 +26,9 @@ def open_store(url: str, app_id: str, clock: Clock | None = None) -> Store:
     scheme = urlsplit(url).scheme
     target = SCHEMES.get(scheme) or _plugin(scheme)
     if target is None:
-        raise ConfigError(f"no store for {url!r}: known schemes are {', '.join(sorted(SCHEMES))}, or install one that provides {scheme!r}")
+        raise ConfigError(
+            f"no store for {url!r}: known schemes are {', '.join(sorted(SCHEMES))}, or install one that provides {scheme!r}"
+        )
     module, _, name = target.partition(":")
     store: Store = getattr(import_module(module), name)(url, app_id, clock)
     return store

@@ -267,4 +267,3 @@ class Store(Protocol):
 
     def check(self) -> list[str]:
         """Inspect the invariants (table integrity, held keys, places against statuses); one line a problem, empty if sound."""
-

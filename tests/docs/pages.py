@@ -37,7 +37,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = frozenset({"python"})
 SHELLS = frozenset({"bash", "console", "sh"})
 FILES = frozenset({"ini", "json", "python", "toml", "yaml"})
-SHOWN = frozenset({"diff", "dockerfile", "html", "ini", "json", "lua", "make", "mermaid", "sql", "text", "toml", "yaml"})
+SHOWN = frozenset(
+    {"diff", "dockerfile", "html", "ini", "json", "lua", "make", "mermaid", "sql", "text", "toml", "yaml"}
+)
 #: First words of commands that install or fetch something, or that work on a checkout rather than on the page's folder.
 SETUP = frozenset({"apt-get", "brew", "cd", "docker", "git", "kubectl", "make", "pip", "pipx", "source", "uv"})
 SECONDS_PER_COMMAND = 60
@@ -137,7 +139,9 @@ class Command:
 
     @property
     def is_background(self) -> bool:
-        return self.text.endswith("&") or (" runner start" in self.text and "--burst" not in self.text and "--help" not in self.text)
+        return self.text.endswith("&") or (
+            " runner start" in self.text and "--burst" not in self.text and "--help" not in self.text
+        )
 
 
 def read_commands(block: Block) -> list[Command]:
@@ -189,7 +193,9 @@ class Page:
             printed = ""
             for block in self._blocks:
                 if block.is_output and not matches(block.text, printed):
-                    raise PageError(f"line {block.line}: expected\n{block.text}\nand the block before it printed\n{printed}")
+                    raise PageError(
+                        f"line {block.line}: expected\n{block.text}\nand the block before it printed\n{printed}"
+                    )
                 printed = self._do(block)
         except PageError as error:
             raise PageError(f"{self.name}, {error}\n{self._output_of_background()}") from None
@@ -232,13 +238,17 @@ class Page:
         if done.returncode != command.exit_code:
             raise PageError(f"line {command.line}: {command.text!r} ended with exit code {done.returncode}\n{printed}")
         if command.output.strip() and not matches(command.output, printed):
-            raise PageError(f"line {command.line}: expected of {command.text!r}\n{command.output}\nand it printed\n{printed}")
+            raise PageError(
+                f"line {command.line}: expected of {command.text!r}\n{command.output}\nand it printed\n{printed}"
+            )
         return printed
 
     def _run(self, arguments: list[str], line: int) -> subprocess.CompletedProcess[str]:
         options = {"cwd": self.folder, "env": self._environment, "stdin": subprocess.DEVNULL}
         try:
-            return subprocess.run(arguments, **options, capture_output=True, text=True, timeout=SECONDS_PER_COMMAND, check=False)
+            return subprocess.run(
+                arguments, **options, capture_output=True, text=True, timeout=SECONDS_PER_COMMAND, check=False
+            )
         except subprocess.TimeoutExpired as late:
             raise PageError(f"line {line}: not done after {late.timeout} s\n{late.stdout!r}\n{late.stderr!r}") from None
 
@@ -246,7 +256,9 @@ class Page:
     def _start(self, command: Command) -> None:
         words = _ASSIGNMENTS.match(command.text.removesuffix("&").strip())
         log = self._logs / f"background_{len(self._running)}.log"
-        line = f"{words[1]}exec {words[2]}" if words else command.text  # exec: the process is the command, not its shell
+        line = (
+            f"{words[1]}exec {words[2]}" if words else command.text
+        )  # exec: the process is the command, not its shell
         with log.open("w", encoding="utf-8") as out:
             process = subprocess.Popen(["bash", "-c", line], cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL,
                                        stdout=out, stderr=subprocess.STDOUT, text=True)  # fmt: skip

@@ -9,14 +9,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = {
     "a path of a machine": re.compile(r"(?<![\w.])/(work|root|home|tmp|Users)/\w"),
-    "an address of a package index": re.compile(r"--(extra-)?index[-]url|trusted[-]host|files\.pythonhosted[.]org|registry\.npmjs[.]org"),
+    "an address of a package index": re.compile(
+        r"--(extra-)?index[-]url|trusted[-]host|files\.pythonhosted[.]org|registry\.npmjs[.]org"
+    ),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE[ ]KEY"),
 }
 
 
 def committed_files() -> list[str]:
     """Files that are, or would be, committed."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
 
 
@@ -41,7 +45,8 @@ def test_nothing_leaks() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [f"open('/{folder}/x')" for folder in ("work", "root", "home", "tmp")] + ["pip install --index" + "-url=x", "-----BEGIN RSA PRIVATE" + " KEY"],
+    [f"open('/{folder}/x')" for folder in ("work", "root", "home", "tmp")]
+    + ["pip install --index" + "-url=x", "-----BEGIN RSA PRIVATE" + " KEY"],
 )
 def test_leaks_are_found(line: str) -> None:
     assert len(find_leaks(f"fine\n{line}\n")) == 1

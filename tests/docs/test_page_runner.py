@@ -20,7 +20,10 @@ def run(tmp_path: Path, *fences: str) -> Path:
 # -- reading -------------------------------------------------------------------------------------------------------------
 def test_fences_are_found_with_their_line_and_words() -> None:
     page = "# Title\n\n```python raises=ValueError\nx = 1\n```\n\n- item\n\n  ```text\n  indented\n  ```\n"
-    assert read_blocks(page) == [Block(3, ("python", "raises=ValueError"), "x = 1\n"), Block(9, ("text",), "indented\n")]
+    assert read_blocks(page) == [
+        Block(3, ("python", "raises=ValueError"), "x = 1\n"),
+        Block(9, ("text",), "indented\n"),
+    ]
 
 
 def test_a_longer_fence_holds_a_shorter_one() -> None:
@@ -56,7 +59,10 @@ def test_what_runs_in_the_background(text: str, is_background: bool) -> None:
     assert Command(1, text).is_background is is_background
 
 
-@pytest.mark.parametrize(("text", "is_setup"), [("pip install x", True), ("A=1 make test", True), ("pynenc status", False), ("python x.py", False)])
+@pytest.mark.parametrize(
+    ("text", "is_setup"),
+    [("pip install x", True), ("A=1 make test", True), ("pynenc status", False), ("python x.py", False)],
+)
 def test_what_is_setup(text: str, is_setup: bool) -> None:
     assert Command(1, text).is_setup is is_setup
 

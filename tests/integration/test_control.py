@@ -8,7 +8,11 @@ from threading import Barrier, Thread
 import pytest
 
 from pynenc import Pynenc
-from pynenc.exceptions import ConcurrencyControlledError, InvocationConcurrencyWithDifferentArgumentsError, WorkerLostError
+from pynenc.exceptions import (
+    ConcurrencyControlledError,
+    InvocationConcurrencyWithDifferentArgumentsError,
+    WorkerLostError,
+)
 from pynenc.invocation import ReusedInvocation
 from tests.integration.apps import basic
 from tests.integration.conftest import LONG
@@ -97,7 +101,11 @@ def test_a_retry_error_chooses_its_delay(app: Pynenc, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("app", ["sqlite-processes", "sqlite-multi", "sqlite-fork"], indirect=True)
-@pytest.mark.parametrize("pill", [lambda: basic.exits(1), lambda: basic.exits(0), basic.segfaults, basic.kills_itself], ids=["exit-1", "exit-0", "segfault", "sigkill"])
+@pytest.mark.parametrize(
+    "pill",
+    [lambda: basic.exits(1), lambda: basic.exits(0), basic.segfaults, basic.kills_itself],
+    ids=["exit-1", "exit-0", "segfault", "sigkill"],
+)
 def test_a_task_that_kills_its_process_harms_nobody_else(app: Pynenc, pill: object) -> None:
     neighbours = basic.add.parallelize([(i, 0) for i in range(50)])
     culprit = pill()  # type: ignore[operator]

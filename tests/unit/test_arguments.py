@@ -212,7 +212,11 @@ def functions(draw):
     required = draw(st.integers(0, len(names)))
     parameters = [
         inspect.Parameter(
-            name, kind, default=place * 100 if kind is KINDS[2] and draw(st.booleans()) or (kind is not KINDS[2] and place >= required) else inspect.Parameter.empty
+            name,
+            kind,
+            default=place * 100
+            if (kind is KINDS[2] and draw(st.booleans())) or (kind is not KINDS[2] and place >= required)
+            else inspect.Parameter.empty,
         )
         for place, (name, kind) in enumerate(zip(names, kinds, strict=True))
     ]
@@ -460,7 +464,21 @@ def test_names_of_people_hide_whole_names_at_any_depth():
     assert shown == "pin=***, pinned=2, card={'P.I.N': ***, 'x': 4}"
 
 
-@pytest.mark.parametrize("name", ["password", "dbPassword", "PASSWD", "access_token", "X-Api-Key", "apikey", "client_secret", "Authorization", "credentials", b"token"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password",
+        "dbPassword",
+        "PASSWD",
+        "access_token",
+        "X-Api-Key",
+        "apikey",
+        "client_secret",
+        "Authorization",
+        "credentials",
+        b"token",
+    ],
+)
 def test_names_of_secrets(name):
     assert is_secret_name(name)
 
@@ -507,7 +525,18 @@ def test_containers_in_themselves_end():
     assert len(render_value(wide)) == FULL_LENGTH
 
 
-@pytest.mark.parametrize("value", [Endless(), [0] * 10**6, dict.fromkeys(range(10**6)), "x" * 10**7, b"x" * 10**7, ["y" * 10**7] * 3, Account("z" * 10**7, "")])
+@pytest.mark.parametrize(
+    "value",
+    [
+        Endless(),
+        [0] * 10**6,
+        dict.fromkeys(range(10**6)),
+        "x" * 10**7,
+        b"x" * 10**7,
+        ["y" * 10**7] * 3,
+        Account("z" * 10**7, ""),
+    ],
+)
 def test_only_what_is_shown_is_looked_at(value):
     short, full = render_value(value, length=40), render_value(value)
     assert len(short) == 40
@@ -589,7 +618,15 @@ def test_urls_lose_their_passwords_only():
     assert redact_urls("password=x mysql://u:p@h") == "password=x mysql://u:***@h"
 
 
-HOSTILE = ("token" * 4000, "token='" * 3000, "://a:b" * 4000, "token" + " " * 20000, "token=" + "bearer " * 4000, "a" * 20000, "p-a_s" * 4000)
+HOSTILE = (
+    "token" * 4000,
+    "token='" * 3000,
+    "://a:b" * 4000,
+    "token" + " " * 20000,
+    "token=" + "bearer " * 4000,
+    "a" * 20000,
+    "p-a_s" * 4000,
+)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -24,11 +24,19 @@ from pynenc.logs import (
     configure,
 )
 
-CONTEXT = {"invocation_id": "0192f0c1-aaaa-7bbb-8ccc-0123456789ab", "task": "shop.sell", "attempt": 2, "workflow_id": "w-1", "runner": "box-1"}
+CONTEXT = {
+    "invocation_id": "0192f0c1-aaaa-7bbb-8ccc-0123456789ab",
+    "task": "shop.sell",
+    "attempt": 2,
+    "workflow_id": "w-1",
+    "runner": "box-1",
+}
 
 
 def make_record(message="hello %s", *args, level=logging.INFO, exc_info=None, **extra):
-    record = logging.LogRecord("pynenc.shop", level, __file__, 1, message, args or None if "%" not in message else args or ("you",), exc_info)
+    record = logging.LogRecord(
+        "pynenc.shop", level, __file__, 1, message, args or None if "%" not in message else args or ("you",), exc_info
+    )
     vars(record).update(extra)
     return record
 
@@ -195,7 +203,10 @@ def test_strange_extra_fields_become_text(value):
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
-@pytest.mark.parametrize(("message", "args"), [("%s", (Broken(),)), ("%d", ("x",)), ("%s %s", (1,)), ("\ud800", ()), (Broken(), ()), (None, ())])
+@pytest.mark.parametrize(
+    ("message", "args"),
+    [("%s", (Broken(),)), ("%d", ("x",)), ("%s %s", (1,)), ("\ud800", ()), (Broken(), ()), (None, ())],
+)
 def test_messages_that_cannot_be_made_are_described(formatter, message, args):
     record = logging.LogRecord("pynenc", logging.INFO, __file__, 1, message, args, None)
     line = formatter.format(record)
@@ -340,7 +351,9 @@ def test_streams_by_name(root, capsys, name):
     configure(stream=name)
     logging.getLogger("pynenc").info("x")
     captured = capsys.readouterr()
-    assert getattr(captured, name.removeprefix("std") if name == "stdin" else {"stdout": "out", "stderr": "err"}[name]).endswith("x\n")
+    assert getattr(
+        captured, name.removeprefix("std") if name == "stdin" else {"stdout": "out", "stderr": "err"}[name]
+    ).endswith("x\n")
 
 
 def test_levels_are_names_or_numbers(root):
@@ -348,7 +361,14 @@ def test_levels_are_names_or_numbers(root):
     assert (root.level, logging.getLogger("pynenc").level) == (logging.WARNING, logging.WARNING)
 
 
-@pytest.mark.parametrize(("wrong", "text"), [({"level": "loud"}, "DEBUG, INFO"), ({"format": "xml"}, "'text' or 'json'"), ({"stream": "printer"}, "'stderr', 'stdout'")])
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"level": "loud"}, "DEBUG, INFO"),
+        ({"format": "xml"}, "'text' or 'json'"),
+        ({"stream": "printer"}, "'stderr', 'stdout'"),
+    ],
+)
 def test_a_wrong_setting_changes_nothing(root, wrong, text):
     handler = configure(stream=io.StringIO())
     with pytest.raises(ValueError, match=text):

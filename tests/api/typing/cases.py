@@ -23,7 +23,9 @@ def add(x: int, y: int = 0) -> int:
     return x + y
 
 
-@app.task(max_retries=3, retry_for=(ValueError, RetryError), running_concurrency=ConcurrencyControlType.TASK, queue="fast")
+@app.task(
+    max_retries=3, retry_for=(ValueError, RetryError), running_concurrency=ConcurrencyControlType.TASK, queue="fast"
+)
 def shout(text: str, *, times: int = 1) -> list[str]:
     return [text.upper()] * times
 

@@ -12,8 +12,20 @@ CASES = Path(__file__).with_name("cases.py")
 
 
 def check(tmp_path: Path, *command: str | Path) -> str:
-    environment = os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "MYPY_CACHE_DIR": str(tmp_path / "cache"), "MYPYPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    environment = os.environ | {
+        "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
+        "MYPY_CACHE_DIR": str(tmp_path / "cache"),
+        "MYPYPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
     return done.stdout + done.stderr if done.returncode else ""
 
 
@@ -38,6 +50,12 @@ def test_the_cases_have_the_stated_types(tmp_path: Path, checker) -> None:
 def test_a_wrong_case_is_found(tmp_path: Path, checker) -> None:
     """Were the package unreadable to a checker, everything would be Any, and the cases would hold for no reason."""
     wrong = tmp_path / "wrong.py"
-    lines = ["# pyright: strict", "from typing import assert_type", "from tests.api.typing.cases import add", "assert_type(add(1, 2).result, str)", ""]
+    lines = [
+        "# pyright: strict",
+        "from typing import assert_type",
+        "from tests.api.typing.cases import add",
+        "assert_type(add(1, 2).result, str)",
+        "",
+    ]
     wrong.write_text("\n".join(lines))
     assert "str" in checker(tmp_path, wrong)
