@@ -1,0 +1,1 @@
+"""The pytest plug-in: fixtures for projects that use pynenc."""
