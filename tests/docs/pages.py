@@ -32,6 +32,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = frozenset({"python"})
@@ -178,7 +179,7 @@ class Page:
         self._logs = folder
         self._environment = _environment(self.folder, folder / "bin")
 
-    def __enter__(self) -> Page:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
