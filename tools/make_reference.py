@@ -35,6 +35,7 @@ from tools.make_public_api import ALSO_PUBLIC, PUBLIC, resolve
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SECTIONS: tuple[type[Section], ...] = (ConfigPynenc, ConfigRunner, ConfigClientDataStore, ConfigSqlite)
+ALL_SECTIONS: tuple[type[Section], ...] = (*SECTIONS, ConfigTask)
 GENERATED = "<!-- Made by `python -m tools.make_reference`; change the code instead. -->\n"
 
 #: What the exit codes of ``pynenc`` mean, by the name of their constant.
@@ -201,14 +202,17 @@ def _attributes(kind: type) -> Iterator[str]:
 def all_exceptions(root: type[PynencError] = PynencError) -> Iterator[type[PynencError]]:
     """The exceptions of ``pynenc.exceptions`` in the order of the tree."""
     yield root
-    for kind in root.__subclasses__():
-        if kind.__module__ == exceptions.__name__:
-            yield from all_exceptions(kind)
+    for kind in _ours_below(root):
+        yield from all_exceptions(kind)
 
 
-def _tree(kind: type, before: str = "", mark: str = "") -> Iterator[str]:
+def _ours_below(kind: type[PynencError]) -> list[type[PynencError]]:
+    return [each for each in kind.__subclasses__() if each.__module__ == exceptions.__name__]
+
+
+def _tree(kind: type[PynencError], before: str = "", mark: str = "") -> Iterator[str]:
     yield f"{before}{mark}{kind.__name__}"
-    below = [each for each in kind.__subclasses__() if each.__module__ == exceptions.__name__]
+    below = _ours_below(kind)
     inner = before + {"": "", "├── ": "│   ", "└── ": "    "}[mark]
     for each in below:
         yield from _tree(each, inner, "└── " if each is below[-1] else "├── ")
@@ -388,7 +392,7 @@ def undocumented() -> list[str]:
     """Everything that the pages list and that says nothing about itself."""
     settings = (
         f"setting {section.section}.{name}"
-        for section in (*SECTIONS, ConfigTask)
+        for section in ALL_SECTIONS
         for name, declared in section.settings.items()
         if not declared.doc.strip()
     )
