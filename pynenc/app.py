@@ -9,10 +9,11 @@ from functools import wraps
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask, TaskOptions
 from pynenc.core.ids import TaskId
@@ -20,10 +21,13 @@ from pynenc.core.records import Claimed, Filter, Invocation, Microseconds, Page,
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
+from pynenc.exceptions import SerializationError
 from pynenc.invocation.base_invocation import BaseInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation
+from pynenc.logs import configure
 from pynenc.runner import RUNNERS, BaseRunner
 from pynenc.runner.inline import InlineRunner, SkipClock
+from pynenc.serializer import JsonSerializer
 from pynenc.serializer.gate import TypeGate
 from pynenc.store import open_store
 from pynenc.store.base import Clock, Store
@@ -137,6 +141,17 @@ class Pynenc:
         """Where large arguments are kept once."""
         return self.engine.codec.blobs
 
+    def configure_logging(self) -> None:
+        """Make log lines visible as the settings say; for programs that run tasks. A root logger with handlers of others keeps them."""
+        conf = self.conf
+        configure(
+            conf.logging_level,
+            format=conf.log_format,
+            colors=conf.log_colors,
+            stream=conf.log_stream,
+            get_context=context.log_fields,
+        )
+
     def use_clock(self, clock: Clock) -> None:
         """Open the store with another clock; for tests, before the first call."""
         self._clock = clock
@@ -147,7 +162,9 @@ class Pynenc:
         return store
 
     def _make_engine(self, store: Store) -> Engine:
-        codec = Codec.from_conf(self.conf, store, self)
+        codec = Codec.from_conf(self.conf, store, self._gate(), self._resolve)
+        if isinstance(codec.serializer, JsonSerializer):
+            codec.serializer.register("invocation", BaseInvocation, self._name_invocation, self._named_invocation)
         return Engine(
             store,
             codec,
@@ -217,7 +234,8 @@ class Pynenc:
     ) -> Any:
         """Make a function whose calls run elsewhere and hand back the value, sync or async as the function is.
 
-        :param parallel_func: gets the arguments of the call by name and returns the calls to make instead (as ``parallelize`` takes them), or a pair of common arguments and calls.
+        :param parallel_func: gets the arguments of the call by name and returns the calls to make instead (as ``parallelize`` takes them),
+            or a pair of common arguments and calls.
         :param aggregate_func: makes the value of the list of their results; without it the list is the value.
         """
 
@@ -283,6 +301,10 @@ class Pynenc:
         """The classes that data of this task may bring back to life."""
         return TypeGate.for_task(func, self._module, (*self.conf.imports, *self.conf.allowed_types))
 
+    def _gate(self) -> TypeGate:
+        """The same where no task is at hand."""
+        return TypeGate.for_app(self._module, (*self.conf.imports, *self.conf.allowed_types))
+
     # -- invocations ---------------------------------------------------------------------------------------------------
     def _handle(self, claimed: Claimed) -> BaseInvocation[Any, Any]:
         return DistributedInvocation(self.get_task(claimed.task), claimed.id, self.engine, claimed=claimed)
@@ -294,9 +316,24 @@ class Pynenc:
     def find_invocations(
         self, *, limit: int = 50, oldest_first: bool = False, **where: Any
     ) -> list[BaseInvocation[Any, Any]]:
-        """Handles of invocations that match: fields of :class:`~pynenc.core.records.Filter` by name, e.g. ``tasks=("app.add",)``, ``statuses=("failed",)``."""
+        """Handles of invocations that match: fields of :class:`~pynenc.core.records.Filter` by name, such as
+        ``tasks=("shop.add",)`` or ``statuses=("failed",)``.
+        """
         found = self.store.find(Filter(**where), Page(limit=limit, oldest_first=oldest_first))
         return [self._from_row(row) for row in found.invocations]
+
+    def _name_invocation(self, invocation: BaseInvocation[Any, Any]) -> list[str]:
+        """What stands for an invocation that is an argument or a result."""
+        if invocation.app.app_id != self.app_id:
+            raise SerializationError(
+                f"invocation {invocation.invocation_id} belongs to app {invocation.app.app_id!r}, whose store this app does not read: pass its result"
+            )
+        return [invocation.task.task_id.key, str(invocation.invocation_id)]
+
+    def _named_invocation(self, names: Any) -> BaseInvocation[Any, Any]:
+        """The invocation that :meth:`_name_invocation` named."""
+        key, invocation_id = names
+        return DistributedInvocation(self.get_task(key), invocation_id, self.engine)
 
     def _from_row(self, row: Invocation) -> BaseInvocation[Any, Any]:
         return DistributedInvocation(self.get_task(row.task), row.id, self.engine)
@@ -314,7 +351,9 @@ class Pynenc:
         self._runner = runner
 
     def on(self, event: str, hook: Callable[..., object]) -> None:
-        """Attach a function to ``before_task``, ``after_task`` (both get the invocation), ``on_failure`` (and the exception), ``worker_start`` or ``worker_stop``."""
+        """Attach a function to ``before_task``, ``after_task`` (both get the invocation), ``on_failure`` (and the exception),
+        ``worker_start`` or ``worker_stop``.
+        """
         self.hooks.add(event, hook)
 
     def purge(self) -> None:
@@ -405,7 +444,7 @@ def _direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Ca
             finish([value async for value in answer.async_results()]) if parallel_func else await answer.async_result()
         )
 
-    wrapper = async_call if task.spec.is_async else call
-    wrapper.__pynenc_task__ = task  # type: ignore[attr-defined]
-    wrapper.__inner_function__ = task.func  # type: ignore[attr-defined]
-    return wrapper
+    wrapper: Any = async_call if task.spec.is_async else call
+    wrapper.__pynenc_task__ = task
+    wrapper.__inner_function__ = task.func
+    return cast("Callable[..., Any]", wrapper)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from pynenc.core.records import Claimed
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -30,46 +32,47 @@ class Running:
     """The invocation that runs in this context, with what its runner knows about it.
 
     ``handle`` builds the object that users see, once it is asked for; ``engine`` is what submits and waits on its behalf.
+
+    :ivar cancel_requested: somebody wants it cancelled. :ivar interrupt: what its runner wants a waiting body to raise.
+    :ivar is_interrupted: that was raised. :ivar wake: wakes the body where it waits, so that it notices either.
     """
 
     __slots__ = (
         "_handle",
         "attempt",
         "cancel_requested",
+        "claimed",
         "engine",
         "id",
+        "interrupt",
         "invocation_cache",
+        "is_interrupted",
         "parent",
         "progress",
         "report",
         "runner",
         "slot",
         "task",
+        "wake",
         "workflow",
     )
 
     def __init__(
-        self,
-        *,
-        id: str,
-        task: str,
-        attempt: int,
-        runner: str,
-        parent: str | None,
-        workflow: Any,
-        engine: Any,
-        slot: Slot | None,
-        handle: Callable[[], Any],
+        self, claimed: Claimed, runner: str, engine: Any, slot: Slot | None, handle: Callable[[Claimed], Any]
     ) -> None:
-        self.id = id
-        self.task = task
-        self.attempt = attempt
+        self.id = claimed.id
+        self.task = claimed.task
+        self.attempt = claimed.attempt
+        self.parent = claimed.parent
+        self.workflow = claimed.workflow
+        self.claimed = claimed
         self.runner = runner
-        self.parent = parent
-        self.workflow = workflow
         self.engine = engine
         self.slot = slot
         self.cancel_requested = False
+        self.interrupt: type[BaseException] | None = None
+        self.is_interrupted = False
+        self.wake: Callable[[], None] | None = None
         self.progress: Any = None
         self.report: Callable[[Any], None] | None = None
         self._handle = handle
@@ -79,7 +82,7 @@ class Running:
     def invocation(self) -> Any:
         """The handle of the invocation."""
         if self.invocation_cache is None:
-            self.invocation_cache = self._handle()
+            self.invocation_cache = self._handle(self.claimed)
         return self.invocation_cache
 
     @property
@@ -87,16 +90,17 @@ class Running:
         """A text that is unique to this attempt, for idempotent side effects."""
         return f"{self.id}:{self.attempt}"
 
+    def wake_up(self) -> None:
+        """Wake the body if it waits; from any thread."""
+        if (wake := self.wake) is not None:
+            wake()
+
 
 _running: ContextVar[Running | None] = ContextVar("pynenc_running", default=None)
-_app: ContextVar[Any] = ContextVar("pynenc_app", default=None)
 
 #: The running invocation of this context, or None.
 current = _running.get
 set_running = _running.set
-#: The app on whose behalf data is decoded here, or None.
-current_app = _app.get
-set_app = _app.set
 
 
 def wrap(function: Callable[P, R]) -> Callable[P, R]:

@@ -194,7 +194,7 @@ class RunnerError(PynencError):
 
 
 class RunnerNotExecutableError(RunnerError):
-    """This runner cannot run here."""
+    """The runner cannot run here."""
 
 
 class RunnerLostError(RunnerError):

@@ -21,7 +21,6 @@ from pynenc.conf.config_task import ConcurrencyControlType, ConfigTask, check_op
 from pynenc.core.ids import TaskId
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import NO_OPTIONS, CallOptions
-from pynenc.exceptions import PynencError, RetryError, TaskRoutingError
 from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGroup
 from pynenc.invocation.conc_invocation import ConcurrentInvocation, ConcurrentInvocationGroup
 from pynenc.invocation.dist_invocation import DistributedInvocation, DistributedInvocationGroup, ReusedInvocation
@@ -100,8 +99,7 @@ class Task(Generic[Params, Result]):
     @property
     def retriable_exceptions(self) -> tuple[type[Exception], ...]:
         """The exception types that cause a retry; :class:`RetryError` is always among them."""
-        chosen = tuple(self.conf.retry_for)
-        return chosen if RetryError in chosen else (*chosen, RetryError)
+        return self.conf.retriable_exceptions()
 
     # -- identity ------------------------------------------------------------------------------------------------------
     def __getstate__(self) -> dict[str, Any]:
@@ -152,7 +150,8 @@ class Task(Generic[Params, Result]):
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """Submit a call; returns its invocation as soon as the store has it.
 
-        :raises TypeError: the arguments do not fit the function. :raises SerializationError: one cannot be encoded. :raises TaskRoutingError: it was refused.
+        :raises TypeError: the arguments do not fit the function. :raises SerializationError: one cannot be encoded.
+        :raises TaskRoutingError: it was refused.
         """
         return self._submit(self.spec.binder.bind(args, kwargs), NO_OPTIONS)
 
@@ -184,7 +183,8 @@ class Task(Generic[Params, Result]):
     ) -> BaseInvocationGroup[Params, Result]:
         """Submit many calls at once.
 
-        :param param_iter: for each call its positional arguments (tuple), keyword arguments (dict) or ``task.args(...)``; dicts only when there are common arguments.
+        :param param_iter: for each call its positional arguments (tuple), keyword arguments (dict) or ``task.args(...)``;
+            dicts only when there are common arguments.
         :param common_args: arguments that all calls share; encoded and stored once. A key of a single call wins over the common one.
         :param progress: show a progress bar on standard error.
         :raises ValueError: ``common_args`` with parameters that are not dicts.
@@ -267,7 +267,9 @@ def _extract_task_from_wrapper(wrapper: object) -> Task[Any, Any] | None:
 
 
 def can_batch_process(task: Task[Any, Any], num_calls: int) -> bool:
-    """Whether calls of a task can be submitted in batches: more than one, a batch size, no development mode, and no control at registration, which answers each call on its own."""
+    """Whether calls of a task can be submitted in batches: more than one, a batch size, no development mode, and no control at
+    registration, which answers each call on its own.
+    """
     return (
         not task.app.is_dev_mode
         and num_calls > 1
@@ -405,8 +407,8 @@ class _Accepted:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (PynencError, TaskRoutingError)):
-            error.accepted = tuple(self._accepted)  # type: ignore[union-attr]
+        if isinstance(error, Exception):
+            error.__dict__["accepted"] = tuple(self._accepted)
 
 
 def _progress_bar(task: Task[Any, Any], total: int) -> Track:

@@ -20,7 +20,7 @@ def load_app(spec: str | None) -> Pynenc:
 
     :raises ConfigError: there is none, there are several, or its module cannot be imported.
     """
-    folder = os.getcwd()
+    folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     spec = spec or os.environ.get("PYNENC__APP") or _from_project(Path(folder))

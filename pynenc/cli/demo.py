@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from pynenc.cli.child import runner_process
 from pynenc.cli.output import duration, guarded, print_json
 from pynenc.core.records import Filter, Invocation, Page
 from pynenc.core.status import InvocationStatus
@@ -26,7 +23,7 @@ SHOWN = 3
 @click.option("--files", default=0, help="Index only so many files (0: all).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @guarded
-def demo(processes: int, files: int, as_json: bool) -> None:
+def demo(*, processes: int, files: int, as_json: bool) -> None:
     """Index the Python standard library's own source files: map, reduce, a shared large argument, a retry, a concurrency limit."""
     import pydoc_data.topics
 
@@ -43,9 +40,11 @@ def demo(processes: int, files: int, as_json: bool) -> None:
             f"{len(paths)} files of the standard library in {len(batches)} calls, sharing {len(reference):,} characters of reference text"
         )
         click.echo(
-            f"store {app.store.display_url}; look at it from a second terminal:\n  pynenc --app pynenc.cli.demo_tasks status\n  pynenc --app pynenc.cli.demo_tasks invocations watch\n"
+            f"store {app.store.display_url}; look at it from a second terminal:\n"
+            "  pynenc --app pynenc.cli.demo_tasks status\n"
+            "  pynenc --app pynenc.cli.demo_tasks invocations watch\n"
         )
-    with _runner(processes):
+    with runner_process("pynenc.cli.demo_tasks", "--processes", str(processes), "--threads", "2"):
         started = time.perf_counter()
         invocation = demo_tasks.index_library(batches, reference, index)
         total = len(batches) + len(demo_tasks.SECTIONS) + 2
@@ -70,36 +69,6 @@ def demo(processes: int, files: int, as_json: bool) -> None:
     _summary(stats, seconds, rows, index)
     _tree(rows)
     app.close()
-
-
-@contextmanager
-def _runner(processes: int) -> Iterator[None]:
-    """A runner in a process of its own, stopped at the end."""
-    command = [
-        sys.executable,
-        "-m",
-        "pynenc",
-        "--app",
-        "pynenc.cli.demo_tasks",
-        "runner",
-        "start",
-        "--processes",
-        str(processes),
-        "--threads",
-        "2",
-        "--log-level",
-        "ERROR",
-    ]
-    process = subprocess.Popen(command)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _follow(store: object, invocation: object, total: int, *, is_quiet: bool) -> None:

@@ -35,6 +35,8 @@ WATCH_EVERY = 0.5
 @guarded
 def call(
     spec: str | None,
+    /,
+    *,
     task: str,
     arguments: tuple[str, ...],
     wait: bool,
@@ -129,7 +131,7 @@ def as_dict(row: Invocation) -> dict[str, Any]:
 @json_option
 @click.pass_obj
 @guarded
-def list_(spec: str | None, limit: int, as_json: bool, **given: Any) -> None:
+def list_(spec: str | None, /, *, limit: int, as_json: bool, **given: Any) -> None:
     """Invocations, newest first."""
     store = load_app(spec).store
     found = store.find(_filter(given), Page(limit=limit)).invocations
@@ -150,7 +152,7 @@ def _took(row: Invocation) -> str:
 @json_option
 @click.pass_obj
 @guarded
-def show(spec: str | None, invocation_id: str, as_json: bool) -> None:
+def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
     """One invocation: state, arguments, result or error, history."""
     app = load_app(spec)
     row = app.engine.get(invocation_id)
@@ -179,7 +181,7 @@ def show(spec: str | None, invocation_id: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 @guarded
-def why(spec: str | None, invocation_id: str, as_json: bool) -> None:
+def why(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
     """Why an invocation does not run (yet)."""
     app = load_app(spec)
     reasons = explain(app.store, app.engine.get(invocation_id))
@@ -192,7 +194,7 @@ def why(spec: str | None, invocation_id: str, as_json: bool) -> None:
 @yes_option
 @click.pass_obj
 @guarded
-def cancel(spec: str | None, ids: tuple[str, ...], is_sure: bool, **given: Any) -> None:
+def cancel(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool, **given: Any) -> None:
     """Cancel invocations, by id or by filter."""
     _amend_all(load_app(spec), ChangeKind.CANCEL, "cancel", ids, given, is_sure=is_sure)
 
@@ -203,7 +205,7 @@ def cancel(spec: str | None, ids: tuple[str, ...], is_sure: bool, **given: Any) 
 @yes_option
 @click.pass_obj
 @guarded
-def retry(spec: str | None, ids: tuple[str, ...], is_sure: bool, **given: Any) -> None:
+def retry(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool, **given: Any) -> None:
     """Run final invocations again, by id or by filter; those that wait for their time go now."""
     _amend_all(load_app(spec), ChangeKind.REQUEUE, "retry", ids, given, is_sure=is_sure)
 
@@ -242,7 +244,7 @@ def _all_ids(app: Pynenc, chosen: Filter) -> list[str]:
 @click.option("--seconds", type=float, help="Stop after so many seconds.")
 @click.pass_obj
 @guarded
-def watch(spec: str | None, invocation_id: str | None, seconds: float | None) -> None:
+def watch(spec: str | None, /, *, invocation_id: str | None, seconds: float | None) -> None:
     """Follow one invocation to its end, or all by status."""
     from rich.live import Live
     from rich.text import Text

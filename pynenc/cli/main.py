@@ -22,7 +22,7 @@ from pynenc.cli import bench, demo, invocations, operations, runner
 @click.option("--verbose", "-v", is_flag=True, help="Show tracebacks of errors.")
 @click.version_option(__version__, prog_name="pynenc")
 @click.pass_context
-def cli(context: click.Context, spec: str | None, verbose: bool) -> None:
+def cli(context: click.Context, /, *, spec: str | None, verbose: bool) -> None:  # noqa: ARG001  # output.guarded reads it
     """Distributed tasks and durable workflows for Python."""
     context.obj = spec
 

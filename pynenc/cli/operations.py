@@ -23,7 +23,7 @@ from pynenc.core.records import Filter, Purge, QueueState
 @json_option
 @click.pass_obj
 @guarded
-def status(spec: str | None, as_json: bool) -> None:
+def status(spec: str | None, /, *, as_json: bool) -> None:
     """Counts by status, queues and runners at a glance."""
     store = load_app(spec).store
     now = store.clock.now()
@@ -61,7 +61,7 @@ def _queue_command(name: str, state: QueueState, doc: str) -> None:
     @click.argument("queue")
     @click.pass_obj
     @guarded
-    def change(spec: str | None, queue: str) -> None:
+    def change(spec: str | None, /, *, queue: str) -> None:
         load_app(spec).store.set_queue(queue, state)
         click.echo(f"queue {queue} is {state}")
 
@@ -75,7 +75,7 @@ _queue_command("drain", QueueState.DRAINING, "Run what is there, refuse new call
 @json_option
 @click.pass_obj
 @guarded
-def list_queues(spec: str | None, as_json: bool) -> None:
+def list_queues(spec: str | None, /, *, as_json: bool) -> None:
     """All queues."""
     found = load_app(spec).store.queues()
     if as_json:
@@ -92,7 +92,7 @@ def list_queues(spec: str | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 @guarded
-def runners(spec: str | None, as_json: bool) -> None:
+def runners(spec: str | None, /, *, as_json: bool) -> None:
     """Runners and their worker processes."""
     store = load_app(spec).store
     found, now = store.runners(), store.clock.now()
@@ -123,7 +123,7 @@ def config() -> None:
 @json_option
 @click.pass_obj
 @guarded
-def show_config(spec: str | None, with_defaults: bool, as_json: bool) -> None:
+def show_config(spec: str | None, /, *, with_defaults: bool, as_json: bool) -> None:
     """Every setting, its value and where the value comes from; secrets are hidden."""
     app = load_app(spec)
     app.import_tasks()
@@ -147,7 +147,7 @@ def store() -> None:
 @json_option
 @click.pass_obj
 @guarded
-def check(spec: str | None, as_json: bool) -> None:
+def check(spec: str | None, /, *, as_json: bool) -> None:
     """Inspect the invariants of the store; exit code 4 when one is broken."""
     found = load_app(spec).store.check()
     print_json({"problems": found}) if as_json else click.echo("\n".join(found) or "sound")
@@ -169,7 +169,7 @@ def migrate(spec: str | None) -> None:
 @yes_option
 @click.pass_obj
 @guarded
-def purge(spec: str | None, everything: bool, older_than: float | None, is_sure: bool) -> None:
+def purge(spec: str | None, /, *, everything: bool, older_than: float | None, is_sure: bool) -> None:
     """Remove what is over."""
     app = load_app(spec)
     if everything or older_than is not None:
@@ -192,7 +192,7 @@ def purge(spec: str | None, everything: bool, older_than: float | None, is_sure:
 @json_option
 @click.pass_obj
 @guarded
-def doctor(spec: str | None, as_json: bool) -> None:
+def doctor(spec: str | None, /, *, as_json: bool) -> None:
     """Look for what commonly goes wrong; exit code 4 when something is."""
     app = load_app(spec)
     findings = list(_diagnose(app))

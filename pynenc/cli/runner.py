@@ -34,6 +34,8 @@ def runner() -> None:
 @guarded
 def start(
     spec: str | None,
+    /,
+    *,
     processes: int | None,
     threads: int | None,
     queues: str | None,

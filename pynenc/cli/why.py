@@ -20,7 +20,7 @@ def explain(store: Store, row: Invocation) -> list[str]:
     if row.place is Place.PARKED:
         return _parked(store, row)
     reasons = [f"it is not due: {ago(row.due, now)}"] if row.place is Place.LATER and row.due > now else []
-    return reasons + _unclaimed(store, row, now)
+    return reasons + _unclaimed(store, row)
 
 
 def _claimed(row: Invocation, now: int) -> list[str]:
@@ -56,7 +56,7 @@ def _parked(store: Store, row: Invocation) -> list[str]:
     return [f"it is set aside: {row.reason or 'its key is held'}"]
 
 
-def _unclaimed(store: Store, row: Invocation, now: int) -> list[str]:
+def _unclaimed(store: Store, row: Invocation) -> list[str]:
     queue = next((q for q in store.queues() if q.name == row.queue), None)
     if queue and queue.state is QueueState.PAUSED:
         return [f"queue {row.queue} is paused: pynenc queues resume {row.queue}"]

@@ -24,7 +24,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     """Base of the records."""
 
 
-class Rate(_Record):
+class Rate(_Record, frozen=True):
     """At most ``n`` claims of ``key`` in any window of ``period``."""
 
     key: str
@@ -32,7 +32,7 @@ class Rate(_Record):
     period: Microseconds
 
 
-class WorkflowRef(_Record):
+class WorkflowRef(_Record, frozen=True):
     """The workflow that an invocation belongs to."""
 
     id: str
@@ -40,7 +40,7 @@ class WorkflowRef(_Record):
     parent: str | None = None
 
 
-class Blob(_Record):
+class Blob(_Record, frozen=True):
     """A content-addressed value: ``key`` is the digest of the content, ``data`` its compressed form, ``size`` its plain size."""
 
     key: str
@@ -48,7 +48,7 @@ class Blob(_Record):
     size: int
 
 
-class New(_Record, kw_only=True):
+class New(_Record, frozen=True, kw_only=True):
     """An invocation to submit.
 
     ``max_crashes`` 0 means that the first crash is final. ``result_ttl`` 0 keeps the final for ever.
@@ -79,7 +79,7 @@ class New(_Record, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
-class Submitted(_Record):
+class Submitted(_Record, frozen=True):
     """The answer to one :class:`New`: itself, or the invocation that stands in for it.
 
     ``id`` differs from the submitted id when a registration key or a cache key answered; it is the same and ``existing`` is
@@ -99,7 +99,7 @@ class Alone(StrEnum):
     ONLY = "only"
 
 
-class ClaimRequest(_Record):
+class ClaimRequest(_Record, frozen=True):
     """What a runner wants to claim.
 
     ``shares`` lists queues in order with the most to take from each; empty means all queues together, by priority and age.
@@ -114,7 +114,7 @@ class ClaimRequest(_Record):
     aged: bool = False
 
 
-class Claimed(_Record):
+class Claimed(_Record, frozen=True):
     """An invocation as its new owner gets it: everything that is needed to run it."""
 
     id: str
@@ -137,7 +137,7 @@ class Claimed(_Record):
     alone: bool = False
 
 
-class Claim(_Record):
+class Claim(_Record, frozen=True):
     """The answer to a :class:`ClaimRequest`.
 
     ``next_due`` is the time at which a waiting invocation of the asked queues becomes claimable (0: none is known), ``suspects`` whether any
@@ -149,14 +149,14 @@ class Claim(_Record):
     suspects: bool = False
 
 
-class Ref(_Record):
+class Ref(_Record, frozen=True):
     """The fence of a claimed invocation, together with the runner that names it."""
 
     id: str
     attempt: int
 
 
-class Outcome(_Record, kw_only=True):
+class Outcome(_Record, frozen=True, kw_only=True):
     """How an attempt ended; ``status`` is one of :data:`pynenc.core.status.OUTCOMES`.
 
     SUCCESS and FAILED carry the result or error in ``payload``. RETRY becomes claimable at ``due``. REGISTERED gives the work back
@@ -179,14 +179,14 @@ class Outcome(_Record, kw_only=True):
     unknown_task: bool = False
 
 
-class Finished(_Record):
+class Finished(_Record, frozen=True):
     """The answer to ``finish``: the ids whose fence did not hold, and the claim that was asked for in the same step."""
 
     lost: tuple[str, ...] = ()
     claim: Claim = Claim()
 
 
-class Final(_Record):
+class Final(_Record, frozen=True):
     """A finished invocation as its waiter gets it."""
 
     id: str
@@ -197,7 +197,7 @@ class Final(_Record):
     reason: str = ""
 
 
-class Beat(_Record, kw_only=True):
+class Beat(_Record, frozen=True, kw_only=True):
     """A sign of life of a runner, and all that is known about it.
 
     ``group`` is the id of the process that would notice this runner's death (its supervisor, or itself). ``supervised`` says that such a
@@ -220,7 +220,7 @@ class Beat(_Record, kw_only=True):
     version: str = ""
 
 
-class Orders(_Record):
+class Orders(_Record, frozen=True):
     """The answer to a heartbeat.
 
     ``alive`` is false when the lease had been taken away: the runner must stop writing under this id.
@@ -232,7 +232,7 @@ class Orders(_Record):
     suspects: bool = False
 
 
-class RunnerInfo(_Record, kw_only=True):
+class RunnerInfo(_Record, frozen=True, kw_only=True):
     """A runner as readers see it. ``lease_until`` is on the store's lease clock; ``alive`` is what it means now."""
 
     beat: Beat
@@ -241,7 +241,7 @@ class RunnerInfo(_Record, kw_only=True):
     alive: bool
 
 
-class Recovered(_Record):
+class Recovered(_Record, frozen=True):
     """An invocation taken back from a runner that is gone. ``status`` is where it went."""
 
     id: str
@@ -249,7 +249,7 @@ class Recovered(_Record):
     status: InvocationStatus
 
 
-class Progress(_Record):
+class Progress(_Record, frozen=True):
     """Progress of a running invocation as its body reported it."""
 
     id: str
@@ -268,7 +268,7 @@ class ChangeKind(StrEnum):
     RESUME = "resume"
 
 
-class Change(_Record):
+class Change(_Record, frozen=True):
     """A change that a person asks for. ``priority`` is read by REPRIORITISE, ``value`` by RESUME, ``reason`` is kept in the history."""
 
     kind: ChangeKind
@@ -277,7 +277,7 @@ class Change(_Record):
     value: bytes = b""
 
 
-class Amended(_Record):
+class Amended(_Record, frozen=True):
     """The answer to one amended id. ``accepted`` is false when the change makes no sense in ``status`` (None: no such invocation)."""
 
     id: str
@@ -293,7 +293,7 @@ class QueueState(StrEnum):
     DRAINING = "draining"
 
 
-class QueueInfo(_Record):
+class QueueInfo(_Record, frozen=True):
     """A queue as readers see it. ``oldest`` is the time since when its oldest claimable invocation waits (0: none)."""
 
     name: str
@@ -305,7 +305,7 @@ class QueueInfo(_Record):
     oldest: Microseconds = 0
 
 
-class Invocation(_Record, kw_only=True):
+class Invocation(_Record, frozen=True, kw_only=True):
     """An invocation as readers see it. ``rank`` is the effective priority, inherited from what waits for it."""
 
     id: str
@@ -346,7 +346,7 @@ class Invocation(_Record, kw_only=True):
     waiting_for: tuple[str, ...] = ()
 
 
-class HistoryEntry(_Record):
+class HistoryEntry(_Record, frozen=True):
     """One change of status. Entries of an invocation are ordered by ``seq``."""
 
     id: str
@@ -360,7 +360,7 @@ class HistoryEntry(_Record):
     payload: bytes = b""
 
 
-class Filter(_Record, kw_only=True):
+class Filter(_Record, frozen=True, kw_only=True):
     """Which invocations to read; empty fields do not restrict. ``text`` is found in the task name or starts the id."""
 
     ids: tuple[str, ...] = ()
@@ -377,7 +377,7 @@ class Filter(_Record, kw_only=True):
     text: str = ""
 
 
-class Page(_Record):
+class Page(_Record, frozen=True):
     """A keyset page: at most ``limit`` rows after ``cursor``; the default order is newest first."""
 
     limit: int = 50
@@ -385,14 +385,14 @@ class Page(_Record):
     oldest_first: bool = False
 
 
-class Found(_Record):
+class Found(_Record, frozen=True):
     """One page of invocations; ``cursor`` continues it, empty at the end."""
 
     invocations: tuple[Invocation, ...]
     cursor: str = ""
 
 
-class Purge(_Record, kw_only=True):
+class Purge(_Record, frozen=True, kw_only=True):
     """What to remove. ``everything`` empties the app; otherwise finals whose ``result_ttl`` is over, finals that ended before ``ended_before``,
     runners that are long gone, and blobs that nothing refers to for ``blob_grace``.
     """
@@ -403,7 +403,7 @@ class Purge(_Record, kw_only=True):
     limit: int = 500
 
 
-class Purged(_Record):
+class Purged(_Record, frozen=True):
     """What one bounded batch of a purge removed; ``more`` says that another batch is worth it."""
 
     invocations: int = 0

@@ -182,7 +182,8 @@ class ClientDataStore:
 
     def is_large(self, fragment: bytes) -> bool:
         """Whether a fragment becomes a blob."""
-        return self.enabled and len(fragment) >= self.min_size and not (self.max_size and len(fragment) > self.max_size)
+        size = len(fragment)
+        return self.enabled and self.min_size <= size <= self._max_blob and not (self.max_size and size > self.max_size)
 
     def offload(self, fragment: bytes) -> tuple[bytes, str]:
         """Keep a fragment for sending; the reference that stands for it, and its key."""

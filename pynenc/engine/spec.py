@@ -59,7 +59,7 @@ class TaskSpec:
             delay=conf.retry_delay,
             backoff=conf.retry_backoff,
             max_delay=conf.retry_max_delay,
-            jitter=conf.retry_jitter,
+            jitter=conf.has_jitter,
         )
         self.max_crashes = 0 if conf.on_crash == "fail" else conf.max_crashes
         self.result_ttl = int(conf.result_ttl * SECOND)
@@ -68,4 +68,4 @@ class TaskSpec:
         self.controlled = conf.registration_concurrency is not off or conf.running_concurrency is not off
         self.needs_digest = self.controlled or conf.call_result_cache
         self.rate = conf.rate
-        self.no_cache = frozenset(conf.disable_cache_args)
+        self.no_cache = frozenset(self.binder.names if "*" in conf.disable_cache_args else conf.disable_cache_args)

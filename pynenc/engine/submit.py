@@ -125,7 +125,7 @@ class Submitter:
             running_key=running_key,
             running_limit=conf.running_limit,
             drop_blocked=not conf.reroute_on_concurrency_control,
-            rate=self._rate(spec, call, running_key) if spec.rate else None,
+            rate=self._rate(spec, call, *spec.rate) if spec.rate else None,
             cache_key=f"{spec.key}#{digest}" if conf.call_result_cache else None,
             max_crashes=spec.max_crashes,
             result_ttl=spec.result_ttl,
@@ -145,9 +145,8 @@ class Submitter:
             mode, spec.key, spec.conf.key_arguments, lambda name: self._codec.canonical(call, name), lambda: digest
         )
 
-    def _rate(self, spec: TaskSpec, call: Encoded, running_key: str | None) -> Rate:
+    def _rate(self, spec: TaskSpec, call: Encoded, n: int, period: float) -> Rate:
         """Rates count per key when the task names key arguments, else per task."""
-        n, period = spec.rate
         key = spec.key
         if spec.conf.key_arguments:
             key = self._key(ConcurrencyControlType.KEYS, spec, call, "") or key
@@ -183,14 +182,16 @@ class Submitter:
         found = self._store.get([holder])
         if not found:
             raise InvocationNotFoundError(f"invocation {holder} was purged while it was compared", holder)
-        before = self._codec.describe(spec, found[0].args, found[0].blobs)
-        after = self._codec.describe(spec, row.args, row.blobs)
-        changed = {
-            name: (before[name], after[name]) for name in before if name in after and before[name] != after[name]
-        }
+        codec = self._codec
+        old, new = codec.canonical_row(found[0]), codec.canonical_row(row)
+        before, after = (
+            codec.describe(spec, codec.decode(spec, found[0])),
+            codec.describe(spec, codec.decode(spec, row)),
+        )
+        changed = {name: (before[name], after[name]) for name in old if name in new and old[name] != new[name]}
         added = {name: after[name] for name in after if name not in before}
         removed = {name: before[name] for name in before if name not in after}
-        lines = [f"changed {name}: {old} -> {new}" for name, (old, new) in changed.items()]
+        lines = [f"changed {name}: {was} -> {now}" for name, (was, now) in changed.items()]
         lines += [f"added {name}: {value}" for name, value in added.items()] + [
             f"removed {name}: {value}" for name, value in removed.items()
         ]

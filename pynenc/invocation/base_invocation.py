@@ -69,14 +69,13 @@ class BaseInvocation(Generic[Params, Result]):
         """The arguments of the call, own copies, bound by name with defaults applied."""
         if self._arguments is None:
             row = self._row()
-            self._arguments = Arguments(self._engine.codec.decode_payload(self.task.spec, row.args, row.blobs))
+            self._arguments = Arguments(self._engine.codec.decode(self.task.spec, row))
         return self._arguments
 
     @property
     def call_id(self) -> CallId:
         """Identity of the call: the task and a digest of its arguments."""
-        row = self._row()
-        return CallId(self.task.task_id, row.args_digest or self._engine.codec.digest_payload(row.args))
+        return CallId(self.task.task_id, self._engine.codec.digest_row(self._row()))
 
     @property
     def num_retries(self) -> int:

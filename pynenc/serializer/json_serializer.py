@@ -12,7 +12,7 @@ from pynenc.exceptions import SerializationError
 from pynenc.serializer import classes, standard, tables
 from pynenc.serializer.base import NO_BLOBS, BaseSerializer
 from pynenc.serializer.gate import TypeGate
-from pynenc.serializer.walk import MARK, PLAIN, PLAIN_OR_FLOAT, Build, Handler, Trouble, Walk
+from pynenc.serializer.walk import MARK, MAX_DEPTH, PLAIN, PLAIN_OR_FLOAT, Build, Handler, Trouble, Walk
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -24,9 +24,12 @@ class JsonSerializer(BaseSerializer):
     """Plain JSON where JSON has the type, and tagged JSON for everything else, so that what goes in comes out, of the same type.
 
     Object identity is not kept: a list that a value holds twice comes back as two lists.
+
+    :param max_depth: levels of nesting that a value may have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_depth: int = MAX_DEPTH) -> None:
+        self._max_depth = max_depth
         self._handlers: dict[type, Handler] = dict(standard.HANDLERS)
         self._decoders: dict[str, Handler] = dict(_DECODERS)
         self._registered: list[tuple[type, Handler]] = []
@@ -67,9 +70,11 @@ class JsonSerializer(BaseSerializer):
     def dumps(self, value: object, gate: TypeGate | None = None, *, where: str = "value") -> bytes:
         try:
             try:
-                return _encode(value if type(value) in PLAIN else Walk(self._find, gate).value(value, 0))
+                return _encode(
+                    value if type(value) in PLAIN else Walk(self._find, gate, max_depth=self._max_depth).value(value, 0)
+                )
             except (ValueError, OverflowError):
-                return _encode(Walk(self._find, gate, careful=True).value(value, 0))
+                return _encode(Walk(self._find, gate, careful=True, max_depth=self._max_depth).value(value, 0))
         except Trouble as trouble:
             raise trouble.error(where) from trouble.__cause__
         except (TypeError, ValueError, RecursionError, RuntimeError) as error:
@@ -78,7 +83,7 @@ class JsonSerializer(BaseSerializer):
     def loads(self, fragment: bytes, gate: TypeGate, blobs: Mapping[str, bytes] = NO_BLOBS) -> Any:
         try:
             data = _decode(fragment)
-            return Build(self._decoders.get, gate, blobs).value(data, 0) if MARK in fragment else data
+            return Build(self._decoders.get, gate, blobs, self._max_depth).value(data, 0) if MARK in fragment else data
         except SerializationError as error:
             raise SerializationError(f"the stored value cannot be decoded: {error}") from error
         except Exception as error:
@@ -91,7 +96,7 @@ class JsonSerializer(BaseSerializer):
             kinds = set(map(type, kwargs.values()))
             if kinds <= PLAIN or (kinds <= PLAIN_OR_FLOAT and _is_finite(kwargs)):
                 return _encode(kwargs)
-            walk = Walk(self._find, gate)
+            walk = Walk(self._find, gate, max_depth=self._max_depth)
             tree = {}
             for name, value in kwargs.items():
                 kind = type(value)
@@ -110,7 +115,7 @@ class JsonSerializer(BaseSerializer):
         if type(data) is not dict:
             raise SerializationError("the stored arguments are damaged: they are no JSON object")
         if MARK in payload:
-            self._build_arguments(data, Build(self._decoders.get, gate, blobs))
+            self._build_arguments(data, Build(self._decoders.get, gate, blobs, self._max_depth))
         return data
 
     @staticmethod

@@ -32,10 +32,8 @@ from pynenc.exceptions import SerializationError
 from pynenc.serializer.base import NO_BLOBS, find_blob
 from pynenc.serializer.gate import TypeGate
 
-#: Levels of nesting that a value may have.
+#: Levels of nesting that a value may have, unless told otherwise.
 MAX_DEPTH = 64
-# A level of the value is at most four levels of JSON.
-_MAX_JSON_DEPTH = 4 * MAX_DEPTH + 8
 
 MARK = b'"~'
 PLAIN = frozenset({str, int, bool, type(None)})
@@ -84,6 +82,9 @@ class Trouble(Exception):  # noqa: N818  # never seen by users
 class TooDeep(Trouble):
     """The value has too many levels, or contains itself."""
 
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"is nested deeper than {limit} levels: flatten it, or pass an id to look it up by")
+
     def error(self, where: str) -> SerializationError:
         if len(set(self.owners)) < len(self.owners):
             self.text = "contains itself: pass the parts, or an id to look the structure up by"
@@ -95,12 +96,21 @@ class Walk:
 
     :param find: the handler of a type, or None.
     :param careful: look at whole numbers and text too.
+    :param max_depth: levels of nesting that the value may have.
     """
 
-    __slots__ = ("_find", "careful", "gate", "plain")
+    __slots__ = ("_find", "_max_depth", "careful", "gate", "plain")
 
-    def __init__(self, find: Callable[[type], Handler | None], gate: TypeGate | None, *, careful: bool = False) -> None:
+    def __init__(
+        self,
+        find: Callable[[type], Handler | None],
+        gate: TypeGate | None,
+        *,
+        careful: bool = False,
+        max_depth: int = MAX_DEPTH,
+    ) -> None:
         self._find = find
+        self._max_depth = max_depth
         self.gate = gate
         self.careful = careful
         self.plain = _SURE if careful else PLAIN
@@ -119,8 +129,8 @@ class Walk:
         return self._tagged(value, kind, depth + 1)
 
     def _tagged(self, value: Any, kind: type, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise TooDeep(f"is nested deeper than {MAX_DEPTH} levels: flatten it, or pass an id to look it up by")
+        if depth > self._max_depth:
+            raise TooDeep(self._max_depth)
         handler = self._find(kind)
         if handler is None:
             raise Trouble(advice(kind))
@@ -137,8 +147,8 @@ class Walk:
         return data if handler.tag == "" else {handler.tag: data}
 
     def _dict(self, value: dict[Any, Any], depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise TooDeep(f"is nested deeper than {MAX_DEPTH} levels: flatten it, or pass an id to look it up by")
+        if depth > self._max_depth:
+            raise TooDeep(self._max_depth)
         if self.careful or not has_plain_keys(value):
             return {"~dict": self.pairs(value, depth)} if value else value
         if self.plain.issuperset(map(type, value.values())):
@@ -146,8 +156,8 @@ class Walk:
         return self.fields(value, depth, "[{!r}]")
 
     def _list(self, value: list[Any], depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise TooDeep(f"is nested deeper than {MAX_DEPTH} levels: flatten it, or pass an id to look it up by")
+        if depth > self._max_depth:
+            raise TooDeep(self._max_depth)
         if self.plain.issuperset(map(type, value)) or (_FLOAT.issuperset(map(type, value)) and isfinite(sum(value))):
             return value
         return self.items(value, depth)
@@ -203,14 +213,20 @@ class Build:
     """One decoding: from decoded JSON to the value.
 
     :param find: the handler of a tag, or None.
+    :param max_depth: levels of nesting that the value may have.
     """
 
-    __slots__ = ("_find", "blobs", "gate")
+    __slots__ = ("_find", "_max_json_depth", "blobs", "gate")
 
     def __init__(
-        self, find: Callable[[str], Handler | None], gate: TypeGate, blobs: Mapping[str, bytes] = NO_BLOBS
+        self,
+        find: Callable[[str], Handler | None],
+        gate: TypeGate,
+        blobs: Mapping[str, bytes] = NO_BLOBS,
+        max_depth: int = MAX_DEPTH,
     ) -> None:
         self._find = find
+        self._max_json_depth = 4 * max_depth + 8  # a level of the value is at most four levels of JSON
         self.gate = gate
         self.blobs = blobs
 
@@ -225,7 +241,7 @@ class Build:
 
     def items(self, data: list[Any], depth: int) -> list[Any]:
         """The values of a list."""
-        if depth >= _MAX_JSON_DEPTH:
+        if depth >= self._max_json_depth:
             raise SerializationError("it is nested too deeply")
         if not PLAIN_OR_FLOAT.issuperset(map(type, data)):
             for index, item in enumerate(data):
@@ -241,7 +257,7 @@ class Build:
         return data
 
     def _object(self, data: dict[str, Any], depth: int) -> Any:
-        if depth > _MAX_JSON_DEPTH:
+        if depth > self._max_json_depth:
             raise SerializationError("it is nested too deeply")
         if len(data) == 1:
             ((tag, inside),) = data.items()
@@ -264,9 +280,9 @@ class Build:
         fragment = find_blob(self.blobs, key)
         value = _decode(fragment)
         if MARK in fragment:
-            value = Build(self._find, self.gate).value(
-                value, depth
-            )  # without blobs: a reference never leads to another
+            inner = Build(self._find, self.gate)  # without blobs: a reference never leads to another
+            inner._max_json_depth = self._max_json_depth
+            value = inner.value(value, depth)
         if kept is not None and type(value) in (str, bytes):
             kept[key] = value
         return value

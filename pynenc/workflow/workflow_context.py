@@ -23,8 +23,9 @@ class WorkflowContext:
     def get_data(self, key: str, default: Any = None) -> Any:
         """The value that a member of the workflow stored last under ``key``; an own copy."""
         running = _running()
-        stored = running.engine.store.recall(_scope(running), [key])
-        return running.engine.codec.decode_value(stored[key]) if key in stored else default
+        scope = _scope(running)
+        stored = running.engine.store.recall(scope, [key])
+        return running.engine.codec.decode_value(stored[key], scope, key) if key in stored else default
 
     def set_data(self, key: str, value: Any) -> None:
         """Store a value for all members of the workflow; durable when it returns.
@@ -32,7 +33,8 @@ class WorkflowContext:
         :raises SerializationError: the value cannot be encoded.
         """
         running = _running()
-        running.engine.store.remember(_scope(running), {key: running.engine.codec.encode_value(value)})
+        scope = _scope(running)
+        running.engine.store.remember(scope, {key: running.engine.codec.encode_value(value, scope, key)})
 
 
 def _running() -> context.Running:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynenc.core.records import Claimed
 from pynenc.logs import (
     FIELD_LENGTH,
     FIELDS,
@@ -90,9 +91,8 @@ def test_the_context_of_the_moment_counts():
 def test_the_fields_of_the_library_fit():
     from pynenc import context
 
-    running = context.Running(
-        id="i-1", task="shop.sell", attempt=3, runner="box", parent=None, workflow=None, engine=None, slot=None, handle=object
-    )  # fmt: skip
+    claimed = Claimed(id="i-1", task="shop.sell", attempt=3, args=b"{}")
+    running = context.Running(claimed, "box", None, None, str)
 
     def fields():
         context.set_running(running)

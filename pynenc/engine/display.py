@@ -1,0 +1,84 @@
+"""What people get to see of arguments, results and errors, and what they do not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pynenc.conf.config_pynenc import ArgumentPrintMode, ConfigPynenc
+from pynenc.core.printing import HIDDEN, is_secret_name, redact_text, render_fields, render_value
+from pynenc.engine.spec import TaskSpec
+from pynenc.secret import Secret
+
+#: Texts of secrets that are shorter are not looked for in errors: they would be found everywhere.
+SHORTEST = 4
+
+
+class Display:
+    """Shows data as the settings of an app ask for: they are read each time."""
+
+    def __init__(self, conf: ConfigPynenc) -> None:
+        self._conf = conf
+
+    def hidden_names(self, spec: TaskSpec | None) -> tuple[str, ...]:
+        """The names of arguments that are never shown, by the settings of the app and of the task."""
+        return (*self._conf.redact, *(() if spec is None else spec.conf.redact))
+
+    def arguments(self, spec: TaskSpec | None, bound: Mapping[str, Any]) -> dict[str, str]:
+        """Arguments by name, as much as the setting ``argument_print_mode`` allows."""
+        conf = self._conf
+        return render_fields(
+            bound,
+            mode=conf.argument_print_mode,
+            length=conf.truncate_arguments_length,
+            redact=self.hidden_names(spec),
+        )
+
+    def value(self, spec: TaskSpec | None, value: Any) -> str:
+        """A result."""
+        if self._conf.argument_print_mode is ArgumentPrintMode.HIDDEN:
+            return HIDDEN
+        return render_value(value, redact=self.hidden_names(spec))
+
+    def hider(self, spec: TaskSpec | None, bound: Callable[[], Mapping[str, Any]]) -> Callable[[str], str] | None:
+        """What takes secrets out of the texts of an error; None when there are none.
+
+        Hidden are the values of secret arguments wherever they appear, and ``name=value`` of the names that the settings hide.
+
+        :param bound: the arguments of the call.
+        """
+        if spec is None:
+            return None
+        names = self.hidden_names(spec)
+        found = {
+            text
+            for name, value in bound().items()
+            for text in _secrets(value, is_secret=is_secret_name(name, names))
+            if len(text) >= SHORTEST
+        }
+        texts = sorted(found, key=len, reverse=True)  # the longest first: one may be a part of another
+
+        def hide(text: str) -> str:
+            for secret in texts:
+                text = text.replace(secret, HIDDEN)
+            return redact_text(text, names) if names else text
+
+        return hide if texts or names else None
+
+
+def _secrets(value: object, *, is_secret: bool) -> Iterator[str]:
+    """The texts of what is secret in a value."""
+    if isinstance(value, Secret):
+        yield from _secrets(value.reveal(), is_secret=True)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _secrets(item, is_secret=is_secret or is_secret_name(name))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _secrets(item, is_secret=is_secret)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _secrets(getattr(value, field.name, None), is_secret=is_secret or is_secret_name(field.name))
+    elif is_secret and isinstance(value, str):
+        yield value
