@@ -1,0 +1,78 @@
+"""Serve a small site from this process, crawl it with a runner in this process, check how polite it was.
+
+python main.py
+"""
+
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tasks import app, crawl, fetch
+
+PAGES = 24
+
+
+class Site(BaseHTTPRequestHandler):
+    """Page n links to pages 2n and 2n + 1; the server notes when and how many at once it was asked."""
+
+    starts: list[float] = []
+    inside = 0
+    most = 0
+    lock = threading.Lock()
+
+    def do_GET(self) -> None:
+        with Site.lock:
+            Site.starts.append(time.monotonic())
+            Site.inside += 1
+            Site.most = max(Site.most, Site.inside)
+        time.sleep(0.005)
+        number = int(self.path.strip("/"))
+        links = [f'<a href="/{other}">' for other in (2 * number, 2 * number + 1)] if number <= PAGES else []
+        with Site.lock:
+            Site.inside -= 1
+        self.send_response(200 if number <= PAGES else 404)
+        self.end_headers()
+        self.wfile.write("".join(links).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def serving():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/1"
+    server.shutdown()
+    server.server_close()
+
+
+@contextmanager
+def running():
+    thread = threading.Thread(target=app.runner.run)
+    thread.start()
+    yield
+    app.runner.stop_runner_loop()
+    thread.join()
+
+
+def main() -> None:
+    with serving() as start:
+        first, again = fetch("127.0.0.1", start), fetch("127.0.0.1", start)
+        assert first == again  # it waits already, so nobody asks twice
+        with running():
+            pages = crawl(start).result
+    fine = [page for page in pages if page.status == 200]
+    broken = [page for page in pages if page.status == 404]
+    assert len(fine) == PAGES
+    assert len(Site.starts) == len(pages) + 1
+    assert Site.most <= 2
+    times = sorted(Site.starts)
+    # ten starts in any half second; the server sees them a moment later, hence the tolerance
+    assert all(late - early > 0.4 for early, late in zip(times, times[10:], strict=False))
+    print(f"{len(fine)} pages, {len(broken)} broken links, at most {Site.most} requests at once")
+
+
+if __name__ == "__main__":
+    main()
