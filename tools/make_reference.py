@@ -7,6 +7,7 @@ A test fails when the committed pages are not what this makes, or when something
 
 from __future__ import annotations
 
+import enum
 import inspect
 import re
 import sys
@@ -306,8 +307,12 @@ def _field_list(thing: object) -> Iterator[str]:
 
 
 def _members(kind: type) -> Iterator[str]:
+    if issubclass(kind, enum.Enum):
+        yield table(
+            ("member", "value"), ((f"`{name}`", code(str(each.value))) for name, each in kind.__members__.items())
+        )
     rows = []
-    for name in sorted(dir(kind)):
+    for name in _names(kind):
         if name.startswith("_") and (name not in ALSO_PUBLIC or name not in vars(kind) or name in SILENT):
             continue
         member = inspect.getattr_static(kind, name)
@@ -318,6 +323,12 @@ def _members(kind: type) -> Iterator[str]:
             rows.append((f"`{_signature(name, getattr(kind, name))}`", doc))
     if rows:
         yield table(("member", "meaning"), rows)
+
+
+def _names(kind: type) -> Iterable[str]:
+    """The members of a class in the order in which they are declared, inherited ones last."""
+    known = set(dir(kind))
+    return dict.fromkeys(name for each in kind.__mro__ for name in vars(each) if name in known)
 
 
 def _is_ours(member: Any) -> bool:
