@@ -108,7 +108,7 @@ def _shown(record: logging.LogRecord, field: str) -> str:
 
 
 def _message(record: logging.LogRecord) -> str:
-    return _clip(escape_control(_raw_message(record)), MESSAGE_LENGTH)
+    return _clip(escape_control(_raw_message(record)), MESSAGE_LENGTH + _LEFT_OUT)
 
 
 def _raw_message(record: logging.LogRecord) -> str:
@@ -148,6 +148,10 @@ def _exception_text(record: logging.LogRecord) -> str:
     return redact_urls(_clip_middle(text, TRACEBACK_LENGTH))
 
 
+#: Characters that may tell how much was left out.
+_LEFT_OUT = 40
+
+
 def _clip(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}... ({len(text) - length} more characters)"
 
@@ -181,7 +185,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname,
         "logger": record.name,
-        "message": _clip(_raw_message(record), MESSAGE_LENGTH),
+        "message": _raw_message(record),
         "pid": record.process,
     }
     fields |= {

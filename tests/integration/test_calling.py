@@ -17,9 +17,11 @@ from tests.integration.conftest import LONG
 def test_a_call_returns_an_invocation_whose_result_is_the_value(app: Pynenc) -> None:
     invocation = basic.add(1, 2)
     assert invocation.get_result(LONG) == 3
-    assert invocation.status == "success" and invocation.status is InvocationStatus.SUCCESS
-    assert invocation.done() and invocation.arguments.kwargs == {"x": 1, "y": 2}
-    assert [entry.status for entry in invocation.history][0] == "registered"
+    assert invocation.status == "success"
+    assert invocation.status is InvocationStatus.SUCCESS
+    assert invocation.done()
+    assert invocation.arguments.kwargs == {"x": 1, "y": 2}
+    assert next(entry.status for entry in invocation.history) == "registered"
 
 
 def test_every_kind_of_parameter_arrives(app: Pynenc) -> None:
@@ -28,7 +30,8 @@ def test_every_kind_of_parameter_arrives(app: Pynenc) -> None:
 
 def test_values_keep_their_type(app: Pynenc) -> None:
     moved = basic.move(basic.Point(1, 2), by=10).get_result(LONG)
-    assert moved == basic.Point(11, 12) and type(moved) is basic.Point
+    assert moved == basic.Point(11, 12)
+    assert type(moved) is basic.Point
 
 
 def test_an_error_is_raised_with_its_class_and_the_remote_traceback(app: Pynenc) -> None:
@@ -36,7 +39,8 @@ def test_an_error_is_raised_with_its_class_and_the_remote_traceback(app: Pynenc)
     with pytest.raises(basic.ShopError, match="no stock") as caught:
         invocation.get_result(LONG)
     assert "in fail" in caught.value.remote_traceback  # type: ignore[attr-defined]
-    assert invocation.status == "failed" and "in fail" in str(invocation.traceback)
+    assert invocation.status == "failed"
+    assert "in fail" in str(invocation.traceback)
     with pytest.raises(KeyError, match="gone"):
         basic.fail_builtin("gone").get_result(LONG)
 
@@ -81,7 +85,8 @@ def test_a_timeout_leaves_the_invocation_alone(idle_app: Pynenc) -> None:
     invocation = basic.add(1, 2)
     with pytest.raises(ResultTimeoutError) as caught:
         invocation.get_result(0.01)
-    assert isinstance(caught.value, TimeoutError) and invocation.status == "registered"
+    assert isinstance(caught.value, TimeoutError)
+    assert invocation.status == "registered"
 
 
 def test_an_invocation_can_be_an_argument(app: Pynenc) -> None:
@@ -91,7 +96,8 @@ def test_an_invocation_can_be_an_argument(app: Pynenc) -> None:
 def test_tasks_get_their_own_copy_of_mutable_arguments(app: Pynenc) -> None:
     values = [1, 2]
     group = basic.changes_its_argument.parallelize([{}, {}], {"values": values})
-    assert group.get_results(LONG) == [[1, 2, 2], [1, 2, 2]] and values == [1, 2]
+    assert group.get_results(LONG) == [[1, 2, 2], [1, 2, 2]]
+    assert values == [1, 2]
 
 
 def test_tasks_apps_and_invocations_can_be_pickled(app: Pynenc) -> None:
@@ -103,7 +109,8 @@ def test_tasks_apps_and_invocations_can_be_pickled(app: Pynenc) -> None:
 
 def test_cancelled_before_it_starts_it_never_runs(idle_app: Pynenc) -> None:
     invocation = basic.add(1, 2)
-    assert invocation.cancel() and not invocation.cancel()
+    assert invocation.cancel()
+    assert not invocation.cancel()
     with pytest.raises(InvocationCancelledError):
         invocation.get_result(LONG)
 
@@ -123,7 +130,8 @@ def test_a_running_async_body_is_cancelled(app: Pynenc, tmp_path: Path) -> None:
     invocation = basic.async_sleeper(str(started))
     basic.wait_for(str(started))
     assert invocation.cancel()
-    assert invocation.wait(LONG) and invocation.status == "cancelled"
+    assert invocation.wait(LONG)
+    assert invocation.status == "cancelled"
 
 
 @pytest.mark.parametrize("task", [basic.too_slow, basic.async_too_slow], ids=["sync", "async"])
@@ -136,7 +144,8 @@ def test_retry_by_hand_opens_a_new_round(app: Pynenc, tmp_path: Path) -> None:
     invocation = basic.flaky_shop(str(tmp_path / "witness"))
     with pytest.raises(basic.ShopError):
         invocation.get_result(LONG)
-    assert invocation.num_retries == 2 and (tmp_path / "witness").stat().st_size == 3
+    assert invocation.num_retries == 2
+    assert (tmp_path / "witness").stat().st_size == 3
     assert invocation.retry()
     with pytest.raises(basic.ShopError):
         invocation.get_result(LONG)
@@ -158,14 +167,17 @@ def test_delay_priority_and_tags(app: Pynenc) -> None:
     invocation = basic.add.options(delay=0.05, priority=5, tags=("a", "b"))(1, 1)
     assert invocation.get_result(LONG) == 2
     row = app.store.get([invocation.invocation_id])[0]
-    assert row.claimed >= row.due > row.created and row.priority == 5 and row.tags == ("a", "b")
+    assert row.claimed >= row.due > row.created
+    assert row.priority == 5
+    assert row.tags == ("a", "b")
 
 
 def test_an_idempotency_key_names_one_invocation(app: Pynenc) -> None:
     from pynenc.exceptions import IdempotencyKeyError
 
     first, second = basic.add.options(key="order-7")(1, 2), basic.add.options(key="order-7")(1, 2)
-    assert first == second and second.get_result(LONG) == 3
+    assert first == second
+    assert second.get_result(LONG) == 3
     with pytest.raises(IdempotencyKeyError, match="order-7"):
         basic.add.options(key="order-7")(1, 3)
 
@@ -189,11 +201,13 @@ def test_workflow_identity_and_data(app: Pynenc) -> None:
     own, child = basic.workflow_of_child().get_result(LONG)
     assert own == child
     outer, (inner, parent) = basic.starts_sub_workflow().get_result(LONG)
-    assert parent == outer and inner != outer
+    assert parent == outer
+    assert inner != outer
 
 
 def test_a_cached_result_is_reused(app: Pynenc, tmp_path: Path) -> None:
     path = str(tmp_path / "witness")
     first = basic.cached(path)
     assert first.get_result(LONG) == 1
-    assert basic.cached(path) == first and basic.cached(path).get_result(LONG) == 1
+    assert basic.cached(path) == first
+    assert basic.cached(path).get_result(LONG) == 1

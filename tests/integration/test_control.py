@@ -32,7 +32,8 @@ def test_one_at_a_time_per_task(app: Pynenc, tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     group = basic.serial.parallelize([(str(witness), str(i)) for i in range(20)])
     assert group.wait(LONG)
-    assert most_at_once(witness) == 1 and len(witness.read_text().splitlines()) == 40
+    assert most_at_once(witness) == 1
+    assert len(witness.read_text().splitlines()) == 40
 
 
 def test_a_limit_above_one_per_key(app: Pynenc, tmp_path: Path) -> None:
@@ -54,7 +55,8 @@ def test_racing_registrations_give_one_invocation(idle_app: Pynenc) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(found)) == 1 and sum(not isinstance(i, ReusedInvocation) for i in found) == 1
+    assert len(set(found)) == 1
+    assert sum(not isinstance(i, ReusedInvocation) for i in found) == 1
     group = basic.registered_once.parallelize([(8,), (8,), (9,)])
     assert len(set(group)) == 2
 
@@ -64,7 +66,9 @@ def test_a_registered_duplicate_with_other_arguments_is_refused(idle_app: Pynenc
     assert basic.per_user(1, "hello") == first
     with pytest.raises(InvocationConcurrencyWithDifferentArgumentsError) as caught:
         basic.per_user(1, "bye")
-    assert set(caught.value.changed) == {"text"} and "hello" in str(caught.value) and "bye" in str(caught.value)
+    assert set(caught.value.changed) == {"text"}
+    assert "hello" in str(caught.value)
+    assert "bye" in str(caught.value)
 
 
 def test_blocked_calls_are_dropped_on_request(app: Pynenc, tmp_path: Path) -> None:
@@ -82,7 +86,8 @@ def test_blocked_calls_are_dropped_on_request(app: Pynenc, tmp_path: Path) -> No
 
 def test_retries_until_it_works(app: Pynenc, tmp_path: Path) -> None:
     invocation = basic.flaky(str(tmp_path / "witness"), 2)
-    assert invocation.get_result(LONG) == 3 and invocation.num_retries == 2
+    assert invocation.get_result(LONG) == 3
+    assert invocation.num_retries == 2
     assert [e.status for e in invocation.history].count("retry") == 2
 
 
@@ -112,9 +117,11 @@ def test_a_task_that_kills_its_process_harms_nobody_else(app: Pynenc, pill: obje
     more = basic.add.parallelize([(i, 1) for i in range(50)])
     with pytest.raises(WorkerLostError):
         culprit.get_result(LONG)
-    assert neighbours.get_results(LONG) == list(range(50)) and more.get_results(LONG) == [i + 1 for i in range(50)]
+    assert neighbours.get_results(LONG) == list(range(50))
+    assert more.get_results(LONG) == [i + 1 for i in range(50)]
     row = app.store.get([culprit.invocation_id])[0]
-    assert row.crashes == 3 and row.attempt <= 4
+    assert row.crashes == 3
+    assert row.attempt <= 4
     rows = app.store.get([i.invocation_id for i in [*neighbours, *more]])
     assert all(row.crashes == 0 and row.retries == 0 for row in rows)
 

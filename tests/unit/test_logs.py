@@ -263,11 +263,13 @@ def test_passwords_of_urls_are_left_out(formatter):
 
 # -- configure -------------------------------------------------------------------------------------------------------------------
 @pytest.fixture
-def root():
-    """The root logger without handlers, as a program finds it; as it was afterwards."""
+def root(monkeypatch):
+    """The root logger without handlers, also those of pytest, as a program finds it; as it was afterwards."""
     root, library = logging.getLogger(), logging.getLogger("pynenc")
     before = root.handlers[:], root.level, library.level
     root.handlers[:] = []
+    add = root.addHandler
+    monkeypatch.setattr(root, "addHandler", lambda each: type(each).__module__.startswith("_pytest") or add(each))
     yield root
     root.handlers[:] = before[0]
     root.setLevel(before[1])
