@@ -78,7 +78,7 @@ add.options(run_at=datetime(2030, 1, 1, tzinfo=UTC))(1, 2)
 soon("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 add.options(delya=5.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 app.task(max_retires=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-app.task(max_retries="1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+app.task(max_retries="1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 
 # -- groups ---------------------------------------------------------------------------------------------------------------

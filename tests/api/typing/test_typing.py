@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 CASES = Path(__file__).with_name("cases.py")
+Checker = Callable[[Path, Path], str]
 
 
 def check(tmp_path: Path, *command: str | Path) -> str:
@@ -41,13 +43,13 @@ def pyright(tmp_path: Path, file: Path) -> str:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_the_cases_have_the_stated_types(tmp_path: Path, checker) -> None:
+def test_the_cases_have_the_stated_types(tmp_path: Path, checker: Checker) -> None:
     assert checker(tmp_path, CASES) == ""
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_a_wrong_case_is_found(tmp_path: Path, checker) -> None:
+def test_a_wrong_case_is_found(tmp_path: Path, checker: Checker) -> None:
     """Were the package unreadable to a checker, everything would be Any, and the cases would hold for no reason."""
     wrong = tmp_path / "wrong.py"
     lines = [
