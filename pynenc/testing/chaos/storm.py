@@ -1,0 +1,195 @@
+"""One run of the chaos test, from the first process to the verdict."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from shutil import rmtree
+from threading import Event
+
+import msgspec
+
+from pynenc.core.records import Filter
+from pynenc.core.status import FINAL, InvocationStatus
+from pynenc.exceptions import StoreError
+from pynenc.store import open_store
+from pynenc.store.base import Store
+from pynenc.testing.chaos import verdict, witness
+from pynenc.testing.chaos.fleet import LEASE, Fleet, Managed
+from pynenc.testing.checker import Kind, Violation
+from pynenc.testing.report import Progress, Report
+
+#: Seconds between two looks around, and between two readings of the store.
+TICK, LOOK = 0.05, 0.5
+#: Invocations that one client submits, and how many may wait before new clients are held back.
+PORTION, BACKLOG = 600, 4000
+#: Seconds without any progress after which what is left counts as stuck.
+STILLNESS = 60.0
+
+
+class ChaosPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of what. ``harm_every`` is the mean time between two acts of the nemesis, in seconds."""
+
+    seed: int
+    invocations: int = 20_000
+    runners: int = 4
+    clients: int = 2
+    harm_every: float = 1.0
+    folder: Path | None = None
+
+
+def run_chaos(plan: ChaosPlan, progress: Progress) -> Report:
+    """Run the storm in a temporary folder; the folder is kept when something was wrong."""
+    folder = plan.folder or Path(tempfile.mkdtemp(prefix="pynenc-chaos-"))
+    storm = Storm(plan, folder, progress)
+    try:
+        report = storm.run()
+    finally:
+        storm.fleet.close()
+        storm.store.close()
+    if report.violations:
+        report.trace = [f"-- everything that was written is in {folder}"]
+    elif plan.folder is None:
+        rmtree(folder)
+    return report
+
+
+class Storm:
+    """The state of one run."""
+
+    def __init__(self, plan: ChaosPlan, folder: Path, progress: Progress) -> None:
+        self.plan = plan
+        self.random = random.Random(plan.seed)
+        url = f"sqlite:///{folder / 'chaos.db'}"
+        self.fleet = Fleet(folder, url, random.Random(plan.seed + 1))
+        self.store: Store = open_store(url, "chaos")
+        self.store.open()
+        self._folder = folder
+        self._progress = progress
+        self._pause = Event()
+        self._submitted = 0
+        self._finals = 0
+        self._total = 0
+        self._look_at = 0.0
+        self._harm_at = 0.0
+        self._executions: dict[int, float] = {}
+        self._acts: dict[str, int] = {}
+
+    def run(self) -> Report:
+        """The storm, the calm, the verdict."""
+        started = time.monotonic()
+        report = Report("chaos", str(self.plan.seed))
+        for _ in range(self.plan.runners):
+            self.fleet.start_runner()
+        self._harm_at = started + 2.0
+        while self._submitted < self.plan.invocations or any(client.is_alive for client in self.fleet.clients):
+            self._tick()
+        storm = time.monotonic() - started
+        self._calm()
+        report.violations += self._accidents()
+        self.fleet.end()
+        report.violations += self._accidents()
+        verdict.judge(report, self.store, witness.read(self._folder), self.fleet.hits)
+        report.figures |= {"harm: " + act: count for act, count in sorted(self._acts.items())}
+        report.figures["seconds of storm"] = round(storm, 1)
+        report.seconds = time.monotonic() - started
+        report.violations = list(dict.fromkeys(report.violations))
+        return report
+
+    # -- the storm ---------------------------------------------------------------------------------------------------------
+    def _tick(self) -> None:
+        self._pause.wait(TICK)
+        now = time.monotonic()
+        self.fleet.go_on()
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            self._look()
+            self._supply()
+        self._execute(now)
+        if now >= self._harm_at:
+            self._harm_at = now + self.random.expovariate(1 / self.plan.harm_every)
+            self._harm()
+
+    def _look(self) -> bool:
+        """Read how far things are; whether everything that is stored has ended."""
+        try:
+            counts = self.store.count(Filter())
+        except StoreError:
+            return False
+        self._total = sum(counts.values())
+        self._finals = sum(number for status, number in counts.items() if InvocationStatus(status) in FINAL)
+        self._progress("chaos", self._finals, max(self.plan.invocations, self._total))
+        return self._finals == self._total
+
+    def _supply(self) -> None:
+        """Start clients while more is wanted and not too much waits; half of them are killed before they are done."""
+        alive = sum(client.is_alive for client in self.fleet.clients)
+        self._submitted = self._total if alive == 0 else min(self._total, self.plan.invocations - 1)
+        is_wanted = self._total + alive * PORTION / 2 < self.plan.invocations
+        if is_wanted and alive < self.plan.clients and self._total - self._finals < BACKLOG:
+            client = self.fleet.start_client(min(PORTION, self.plan.invocations - self._total))
+            if self.random.random() < 0.5:
+                self._executions[client.pid] = client.started + 0.8 + self.random.random() * 2.0
+
+    def _execute(self, now: float) -> None:
+        """Kill the clients whose time has come."""
+        for client in self.fleet.clients:
+            if client.is_alive and self._executions.get(client.pid, now + 1) <= now:
+                self._count("client killed")
+                client.kill()
+
+    def _harm(self) -> None:
+        living = self.fleet.living()
+        if len(living) < self.plan.runners:
+            self._count("runner started")
+            self.fleet.start_runner()
+        elif living:
+            self.random.choice(_HARM)(self, self.random.choice(living))
+
+    def _count(self, act: str) -> None:
+        self._acts[act] = self._acts.get(act, 0) + 1
+
+    def _kill_runner(self, runner: Managed) -> None:
+        self._count("runner killed")
+        self.fleet.kill_runner(runner)
+
+    def _kill_child(self, runner: Managed) -> None:
+        self._count("child killed")
+        self.fleet.kill_child(runner)
+
+    def _stop(self, runner: Managed) -> None:
+        self._count("stopped")
+        self.fleet.stop(runner, LEASE * (0.5 + 2.5 * self.random.random()))
+
+    # -- the calm ----------------------------------------------------------------------------------------------------------
+    def _calm(self) -> None:
+        """Let everybody go on, with runners enough, until all has ended or nothing moves any more."""
+        self.fleet.go_on(everybody=True)
+        for _ in range(self.plan.runners - len(self.fleet.living())):
+            self.fleet.start_runner()
+        moved, finals = time.monotonic(), -1
+        while not self._look() and time.monotonic() - moved < STILLNESS:
+            if self._finals != finals:
+                moved, finals = time.monotonic(), self._finals
+            self._pause.wait(LOOK / 2)
+
+    def _accidents(self) -> list[Violation]:
+        """Processes that ended without having been killed."""
+        found = []
+        for managed in (*self.fleet.runners, *self.fleet.clients):
+            code = managed.process.poll()
+            if code not in (None, 0) and not managed.is_expected_to_die:
+                found.append(Violation(Kind.UNSOUND, f"{managed.name} ended with {code}:\n{managed.tail()}"))
+        return found
+
+
+_HARM: tuple[Callable[[Storm, Managed], None], ...] = (
+    Storm._kill_runner,
+    Storm._kill_child,
+    Storm._kill_child,
+    Storm._stop,
+    Storm._stop,
+)
