@@ -1,0 +1,250 @@
+"""Lines of the memory store: rows in an order, where joining, leaving and being called cost next to nothing.
+
+Theory of operation
+-------------------
+An entry ``(key, key, seq, id)`` stands for a row as long as it is the row's ``turn``. A row that leaves a line or changes its order only gets
+another turn; the old entry stays behind and is dropped when it comes to the front, or when more than half of a line is such left-overs. So no
+operation looks for an entry, and none costs more because a million others wait.
+
+Most rows join in order. They are appended to a plain queue (the *run*) and never see a heap; only those that come out of order do. The front of
+the line is the smaller of both fronts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
+
+from pynenc.core.records import Microseconds, QueueState, Rate
+from pynenc.core.status import Place
+from pynenc.store._memory_rows import Entry, Row
+
+#: Left-overs that are always tolerated.
+SLACK = 64
+
+
+class Line:
+    """Rows by their entries, smallest first. ``live`` counts those that are in line."""
+
+    __slots__ = ("_heap", "_rows", "_run", "live")
+
+    def __init__(self, rows: dict[str, Row]) -> None:
+        self._rows = rows
+        self._run: deque[Entry] = deque()
+        self._heap: list[Entry] = []
+        self.live = 0
+
+    def push(self, row: Row, major: float, minor: float = 0) -> None:
+        """Let a row join; one that is in line already goes through :meth:`remove` first."""
+        entry = row.turn = (major, minor, row.seq, row.id)
+        run = self._run
+        if not run or entry > run[-1]:
+            run.append(entry)
+        else:
+            heappush(self._heap, entry)
+        self.live += 1
+
+    def remove(self, row: Row) -> None:
+        """Let a row leave."""
+        row.turn = None
+        self.live -= 1
+        if len(self._run) + len(self._heap) > 2 * self.live + SLACK:
+            self._tidy()
+
+    def first(self) -> Entry | None:
+        """The entry at the front."""
+        run, heap = self._run, self._heap
+        while run and not self._is_live(run[0]):
+            run.popleft()
+        while heap and not self._is_live(heap[0]):
+            heappop(heap)
+        if run and heap:
+            return min(run[0], heap[0])
+        return run[0] if run else heap[0] if heap else None
+
+    def pop(self) -> Row | None:
+        """Call the row at the front; it has left the line then."""
+        run, heap, rows = self._run, self._heap, self._rows
+        while run or heap:
+            entry = heappop(heap) if heap and (not run or heap[0] < run[0]) else run.popleft()
+            row = rows.get(entry[3])
+            if row is not None and row.turn is entry:
+                row.turn = None
+                self.live -= 1
+                return row
+        return None
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries of all that are in line, in no order."""
+        return filter(self._is_live, (*self._run, *self._heap))
+
+    def _is_live(self, entry: Entry) -> bool:
+        row = self._rows.get(entry[3])
+        return row is not None and row.turn is entry
+
+    def _tidy(self) -> None:
+        self._run = deque(sorted(self.entries()))
+        self._heap = []
+
+
+class Ready(Line):
+    """READY rows by rank, boost and submission, and the same by submission alone."""
+
+    __slots__ = ("_ages", "_late")
+
+    def __init__(self, rows: dict[str, Row]) -> None:
+        super().__init__(rows)
+        self._ages: deque[Entry] = deque()
+        self._late: list[tuple[int, Entry]] = []
+
+    def join(self, row: Row) -> None:
+        """Let a row join by its rank and boost."""
+        self.push(row, -row.rank, -row.boost)
+        entry, ages = row.turn, self._ages
+        assert entry is not None
+        if not ages or entry[2] > ages[-1][2]:
+            ages.append(entry)
+        else:
+            heappush(self._late, (entry[2], entry))
+
+    def oldest(self) -> Entry | None:
+        """The entry that was submitted first."""
+        self.tidy()
+        ages, late = self._ages, self._late
+        while late and not self._is_live(late[0][1]):
+            heappop(late)
+        if ages and late:
+            return min(ages[0], late[0][1], key=lambda entry: entry[2])
+        return ages[0] if ages else late[0][1] if late else None
+
+    def pop_oldest(self) -> Row | None:
+        """Call the row that was submitted first."""
+        entry = self.oldest()
+        if entry is None:
+            return None
+        row = self._rows[entry[3]]
+        self.remove(row)
+        return row
+
+    def tidy(self) -> None:
+        """Drop left-overs from the order by age; once for a batch of calls."""
+        ages = self._ages
+        while ages and not self._is_live(ages[0]):
+            ages.popleft()
+        if len(ages) + len(self._late) > 2 * self.live + SLACK:
+            self._ages = deque(sorted(self.entries(), key=lambda entry: entry[2]))
+            self._late = []
+
+
+class Merged:
+    """Several lines as one: calls the row that comes first in any of them."""
+
+    def __init__(self, lines: Iterable[Ready], *, aged: bool) -> None:
+        self._key: Callable[[Entry], object] = (lambda entry: entry[2]) if aged else (lambda entry: entry)
+        self._lines = [(line.oldest, line.pop_oldest) if aged else (line.first, line.pop) for line in lines]
+        fronts = ((first(), index) for index, (first, _) in enumerate(self._lines))
+        self._fronts = [(self._key(front), index) for front, index in fronts if front is not None]
+        heapify(self._fronts)
+
+    def pop(self) -> Row | None:
+        """Call the row that comes first."""
+        fronts = self._fronts
+        while fronts:
+            index = fronts[0][1]
+            first, call = self._lines[index]
+            row, front = call(), first()
+            if front is None:
+                heappop(fronts)
+            else:
+                heapreplace(fronts, (self._key(front), index))
+            if row is not None:
+                return row
+        return None
+
+
+class Queue:
+    """One queue. ``later`` holds what waits for a time, ``suspended`` counts the PAUSED among it, ``parked`` what is set aside elsewhere."""
+
+    __slots__ = ("later", "name", "parked", "ready", "state", "suspects", "suspended")
+
+    def __init__(self, name: str, rows: dict[str, Row]) -> None:
+        self.name = name
+        self.state = QueueState.ACTIVE
+        self.ready = Ready(rows)
+        self.suspects = Ready(rows)
+        self.later = Line(rows)
+        self.suspended = 0
+        self.parked = 0
+
+    @property
+    def unclaimed(self) -> int:
+        """How many of its rows are READY, LATER or PARKED."""
+        return self.ready.live + self.suspects.live + self.later.live - self.suspended + self.parked
+
+    def line_of(self, row: Row) -> Ready:
+        """Where a READY row waits."""
+        return self.suspects if row.alone else self.ready
+
+
+class KeyLane:
+    """One running key: who holds it, how many of those that name it are claimed, and who waits for it by rank and age."""
+
+    __slots__ = ("claimed", "holders", "parked")
+
+    def __init__(self, rows: dict[str, Row]) -> None:
+        self.holders: dict[str, None] = {}
+        self.claimed = 0
+        self.parked = Line(rows)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to remember."""
+        return not (self.holders or self.claimed or self.parked.live)
+
+
+class RateLane:
+    """One rate key: the one row that may go next, who waits behind it, and the times of the latest claims."""
+
+    __slots__ = ("head", "log", "parked", "period")
+
+    def __init__(self, rows: dict[str, Row]) -> None:
+        self.head: str | None = None
+        self.parked = Line(rows)
+        self.log: deque[Microseconds] = deque()
+        self.period: Microseconds = 0
+
+    def opens(self, rate: Rate) -> Microseconds:
+        """The first time at which one more claim keeps the rate."""
+        return self.log[-rate.n] + rate.period if len(self.log) >= rate.n else 0
+
+    def note(self, rate: Rate, now: Microseconds) -> None:
+        """Record a claim. The log never shrinks below what the largest ``n`` needs, unless it is out of every window."""
+        self.period = max(self.period, rate.period)
+        self.log.append(now)
+        while len(self.log) > rate.n and self.log[0] + self.period <= now:
+            self.log.popleft()
+
+    def is_over(self, now: Microseconds) -> bool:
+        """Whether nothing is left to remember."""
+        recent = self.log and self.log[-1] + self.period > now
+        return not (recent or self.parked.live) and self.head is None
+
+
+class Chosen:
+    """Rows that a claim names, in their order, as far as they are still READY when they are called."""
+
+    def __init__(self, rows: Iterable[Row], lines: Callable[[Row], Ready], *, aged: bool) -> None:
+        ready = [(row.turn, row) for row in rows if row.place is Place.READY and row.turn is not None]
+        ready.sort(key=(lambda pair: pair[0][2:]) if aged else (lambda pair: pair[0]), reverse=True)
+        self._rows = [row for _, row in ready]
+        self._lines = lines
+
+    def pop(self) -> Row | None:
+        """Call the row that comes first."""
+        while self._rows:
+            row = self._rows.pop()
+            if row.place is Place.READY and row.turn is not None:
+                self._lines(row).remove(row)
+                return row
+        return None

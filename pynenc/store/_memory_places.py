@@ -1,0 +1,425 @@
+"""The places of a memory store: where each invocation is, and all indices that say so, kept in step.
+
+Theory of operation
+-------------------
+A row is in one place (:class:`~pynenc.core.status.Place`). It leaves through :meth:`Places.leave` and arrives through :meth:`Places.admit`
+(or :meth:`Places.suspend`, :meth:`Places.park`, :meth:`Places.end`); in between :meth:`Places.let_go` gives up what it held, which lets the next
+ones go. A row never takes its own key again before that: others were there first.
+
+What a row can hold: its *running key* while it is READY, CLAIMED or waits for its rate; the *head* of its rate while it is the one that may go next, READY or
+LATER. A row of neither is *plain* and skips all of that.
+
+A row that a line has called (``pop``) is READY without a turn for the rest of that operation; it must be claimed or ended in it.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+
+from pynenc.core.records import Claimed, Microseconds, New, Rate
+from pynenc.core.status import InvocationStatus, Place
+from pynenc.store._memory_lines import KeyLane, Line, Queue, RateLane
+from pynenc.store._memory_rows import Behind, BlobRow, Row
+from pynenc.store._memory_waits import Waits
+
+S = InvocationStatus
+
+
+class Places:
+    """All invocations of one store. Every method works inside the store's unit."""
+
+    def __init__(self, waits: Waits) -> None:
+        self.waits = waits
+        self.rows: dict[str, Row] = {}
+        self.queues: dict[str, Queue] = {}
+        self.owned: dict[str, dict[str, Claimed]] = {}
+        self.keys: dict[str, KeyLane] = {}
+        self.rates: dict[str, RateLane] = {}
+        self.unknown: dict[str, dict[str, None]] = {}
+        self.registered: dict[str, str] = {}
+        self.successes: dict[str, list[tuple[int, str]]] = {}
+        self.mortal = Line(self.rows)
+        self.blobs: dict[str, BlobRow] = {}
+        self.values: dict[str, dict[str, bytes]] = {}
+        self._seq = 0
+
+    # -- coming and going -----------------------------------------------------------------------------------------------
+    def queue(self, name: str) -> Queue:
+        """The queue of a name; known from now on."""
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = Queue(name, self.rows)
+        return queue
+
+    def insert(self, new: New, now: Microseconds) -> Row:
+        """Accept an invocation and admit it."""
+        is_plain = new.running_key is None and new.rate is None and new.registration_key is None and not new.expires
+        self._seq += 1
+        row = Row(new.id, new, self._seq, now, new.priority, new.priority, new.due, is_plain)
+        self.rows[new.id] = row
+        if new.registration_key is not None:
+            self.registered[new.registration_key] = new.id
+        for key in new.blobs:
+            self.blobs[key].references += 1
+        if is_plain and new.due <= now:
+            self._make_ready(row, now)
+        else:
+            self.admit(row, S.REGISTERED, now)
+        return row
+
+    def remove(self, row: Row, now: Microseconds) -> None:
+        """Forget an invocation and all that was kept for it."""
+        self.leave(row)
+        del self.rows[row.id]
+        self.let_go(row, now)
+        self._unregister(row)
+        self._forget_success(row)
+        self.waits.remove(row.id)
+        self.values.pop(row.id, None)
+        for key in row.new.blobs:
+            blob = self.blobs[key]
+            blob.references -= 1
+            blob.touched = now
+
+    # -- becoming claimable -----------------------------------------------------------------------------------------------
+    def admit(self, row: Row, status: InvocationStatus, now: Microseconds) -> None:
+        """Make ``row``, which is in no place, claimable as ``status``, or set it aside (see the contract)."""
+        row.back = status
+        if row.due > now:
+            self._put_later(row, row.due, now)
+        elif not row.needs_key:
+            self._pass_rate(row, now)
+        else:
+            lane = self._key_lane(row)
+            if len(lane.holders) < row.new.running_limit:
+                lane.holders[row.id] = None
+                self._pass_rate(row, now)
+            else:
+                self._park_in(lane.parked, row, Behind.KEY, now)
+
+    def admit_due(self, queue: Queue, now: Microseconds) -> None:
+        """Admit what has waited for its time."""
+        while (first := queue.later.first()) is not None and first[0] <= now:
+            row = queue.later.pop()
+            assert row is not None
+            if row.place is Place.WAITING:
+                queue.suspended -= 1
+                self.enter(row, S.REGISTERED, now)
+                self.admit(row, S.REGISTERED, now)
+            elif self.is_head(row):
+                self._pass_rate(row, now)
+            else:
+                self.admit(row, row.back, now)
+
+    def _pass_rate(self, row: Row, now: Microseconds) -> None:
+        """``row`` has its key: let it wait for its rate, if it has one."""
+        rate = row.new.rate
+        if rate is None:
+            self._make_ready(row, now)
+            return
+        lane = self._rate_lane(rate)
+        if lane.head not in (None, row.id):
+            self._park_in(lane.parked, row, Behind.RATE, now)
+            return
+        lane.head = row.id
+        opens = lane.opens(rate)
+        if opens > now:
+            self._put_later(row, opens, now)
+        else:
+            self._make_ready(row, now)
+
+    def _make_ready(self, row: Row, now: Microseconds) -> None:
+        row.place = Place.READY
+        if row.status is not row.back:
+            self.enter(row, row.back, now)
+        name = row.new.queue
+        self.queue(name).line_of(row).join(row)
+        self.waits.unit.stirred.add(name)
+
+    def _put_later(self, row: Row, due: Microseconds, now: Microseconds) -> None:
+        row.place = Place.LATER
+        row.due = due
+        self.enter(row, row.back, now)
+        self._join_later(row)
+
+    def _join_later(self, row: Row) -> None:
+        """Wait for ``due``; runners that sleep until something else is due must hear of what comes before it."""
+        queue = self.queue(row.new.queue)
+        queue.later.push(row, row.due)
+        if queue.later.first() is row.turn:
+            self.waits.unit.stirred.add(queue.name)
+
+    def suspend(self, row: Row) -> None:
+        """Keep ``row`` PAUSED, until ``due`` if that is set."""
+        row.place = Place.WAITING
+        if row.due:
+            self.queue(row.new.queue).suspended += 1
+            self._join_later(row)
+
+    def park(self, row: Row, now: Microseconds) -> None:
+        """Set ``row`` aside until a runner knows its task."""
+        row.back = S.REGISTERED
+        self._set_aside(row, Behind.TASK, now)
+        self.unknown.setdefault(row.new.task, {})[row.id] = None
+
+    def know(self, tasks: Iterable[str], now: Microseconds) -> None:
+        """Admit what was parked until a runner knows these tasks."""
+        if not self.unknown:
+            return
+        for task in tasks:
+            for invocation_id in tuple(self.unknown.get(task, ())):
+                row = self.rows[invocation_id]
+                self.leave(row)
+                row.due = 0
+                self.admit(row, row.back, now)
+
+    def _park_in(self, line: Line, row: Row, behind: Behind, now: Microseconds) -> None:
+        self._set_aside(row, behind, now)
+        line.push(row, -row.rank)
+
+    def _set_aside(self, row: Row, behind: Behind, now: Microseconds) -> None:
+        row.place = Place.PARKED
+        row.behind = behind
+        self.queue(row.new.queue).parked += 1
+        self.enter(row, S.CONCURRENCY_CONTROLLED, now)
+
+    # -- leaving ------------------------------------------------------------------------------------------------------------
+    def leave(self, row: Row) -> None:
+        """Take ``row`` out of the place where it is; what it holds is still held."""
+        if row.place is Place.CLAIMED:
+            del self.owned[row.runner or ""][row.id]
+            if row.new.running_key is not None:
+                self.keys[row.new.running_key].claimed -= 1
+        elif row.place is Place.PARKED:
+            self._unpark(row)
+        elif row.turn is not None:
+            queue = self.queue(row.new.queue)
+            if row.place is Place.READY:
+                queue.line_of(row).remove(row)
+            elif row.place is Place.FINAL:
+                self.mortal.remove(row)
+            else:
+                queue.suspended -= row.place is Place.WAITING
+                queue.later.remove(row)
+
+    def _unpark(self, row: Row) -> None:
+        if row.behind is Behind.TASK:
+            waiting = self.unknown[row.new.task]
+            del waiting[row.id]
+            if not waiting:
+                del self.unknown[row.new.task]
+        elif row.turn is not None:
+            self._parked_line(row).remove(row)
+        self.queue(row.new.queue).parked -= 1
+        row.behind = Behind.NOTHING
+
+    def let_go(self, row: Row, now: Microseconds) -> None:
+        """Give up what ``row`` holds, and let the next ones go."""
+        if row.is_plain:
+            return
+        rate, key = row.new.rate, row.new.running_key
+        if rate is not None and self.is_head(row):
+            self._next_of_rate(rate.key, now)
+        if key is not None and key in self.keys:
+            self._next_of_key(key, row.id, now)
+
+    def _next_of_key(self, key: str, leaver: str, now: Microseconds) -> None:
+        lane = self.keys[key]
+        lane.holders.pop(leaver, None)
+        while (first := lane.parked.first()) is not None:
+            row = self.rows[first[3]]
+            if len(lane.holders) >= row.new.running_limit:
+                break
+            self.leave(row)
+            lane.holders[row.id] = None
+            self._pass_rate(row, now)
+        if lane.is_over:
+            del self.keys[key]
+
+    def _next_of_rate(self, key: str, now: Microseconds) -> None:
+        lane = self.rates[key]
+        lane.head = None
+        first = lane.parked.first()
+        if first is not None:
+            row = self.rows[first[3]]
+            self.leave(row)
+            self._pass_rate(row, now)
+
+    def spend_rate(self, rate: Rate, now: Microseconds) -> None:
+        """The head of a rate was claimed."""
+        self.rates[rate.key].note(rate, now)
+        self._next_of_rate(rate.key, now)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------------
+    def enter(
+        self, row: Row, status: InvocationStatus, at: Microseconds, reason: str = "", payload: bytes = b""
+    ) -> None:
+        """Change the status, if it differs, and write it into the history."""
+        if row.status is not status:
+            row.status = status
+            row.trail = (*row.trail, (status, at, row.runner, row.attempt, row.round, reason, payload))
+
+    def end(
+        self,
+        row: Row,
+        status: InvocationStatus,
+        now: Microseconds,
+        *,
+        at: Microseconds = 0,
+        reason: str = "",
+        payload: bytes = b"",
+    ) -> None:
+        """Make ``row`` final."""
+        self.leave(row)
+        ended = at or now
+        row.place, row.status, row.ended, row.reason, row.payload = Place.FINAL, status, ended, reason, payload
+        row.trail = (*row.trail, (status, ended, row.runner, row.attempt, row.round, reason, b""))
+        if not row.is_plain:
+            self._unregister(row)
+            self.let_go(row, now)
+        self.waits.end(row.id)
+        new = row.new
+        if new.result_ttl:
+            self.mortal.push(row, ended + new.result_ttl)
+        if new.cache_key is not None and status is S.SUCCESS:
+            insort(self.successes.setdefault(new.cache_key, []), (row.seq, row.id))
+
+    def give_back(
+        self,
+        row: Row,
+        status: InvocationStatus,
+        now: Microseconds,
+        *,
+        due: Microseconds = 0,
+        at: Microseconds = 0,
+        reason: str = "",
+        payload: bytes = b"",
+        is_unknown: bool = False,
+    ) -> None:
+        """A claimed row goes back, or is suspended (PAUSED), or ends because that was asked for."""
+        if row.cancel is not None:
+            self.end(row, S.CANCELLED, now, at=at, reason=row.cancel)
+            return
+        self.leave(row)
+        self.enter(row, status, at or now, reason, payload)
+        row.reason, row.due, row.runner, row.progress = reason, due, None, None
+        row.place = Place.WAITING
+        self.waits.stop(row.id)
+        self.let_go(row, now)
+        if is_unknown:
+            self.park(row, now)
+        elif status is S.PAUSED:
+            self.suspend(row)
+        else:
+            self.admit(row, status, now)
+
+    def reopen(self, row: Row, now: Microseconds, reason: str) -> None:
+        """A final row begins a new round."""
+        self._forget_success(row)
+        self.leave(row)
+        row.trail = (*row.trail[:-1], (*row.trail[-1][:-1], row.payload))
+        row.round += 1
+        row.retries = row.crashes = row.due = row.started = row.ended = 0
+        row.payload, row.cancel, row.alone, row.runner, row.progress = b"", None, False, None, None
+        row.reason = reason
+        self.enter(row, S.REGISTERED, now, reason)
+        self.admit(row, S.REGISTERED, now)
+
+    def _unregister(self, row: Row) -> None:
+        key = row.new.registration_key
+        if key is not None and self.registered.get(key) == row.id:
+            del self.registered[key]
+
+    def _forget_success(self, row: Row) -> None:
+        key = row.new.cache_key
+        if key is not None and row.status is S.SUCCESS:
+            successes = self.successes[key]
+            successes.remove((row.seq, row.id))
+            if not successes:
+                del self.successes[key]
+
+    # -- claims -------------------------------------------------------------------------------------------------------------
+    def may_start(self, row: Row, now: Microseconds) -> bool:
+        """Whether a READY row that was called is claimed now; if not, it has ended."""
+        new = row.new
+        if 0 < new.expires <= now and row.attempt == 0 and row.round == 0:
+            self.end(row, S.CANCELLED, now, reason="expired")
+            return False
+        if new.running_key is not None:
+            lane = self._key_lane(row)
+            if new.drop_blocked and lane.claimed >= new.running_limit:
+                self.end(row, S.CONCURRENCY_CONTROLLED_FINAL, now)
+                return False
+            lane.claimed += 1
+        self._unregister(row)
+        if new.rate is not None:
+            self.spend_rate(new.rate, now)
+        return True
+
+    # -- rank ---------------------------------------------------------------------------------------------------------------
+    def rerank(self, row: Row, priority: float) -> None:
+        """Give ``row`` another priority of its own, and what it awaits its new rank."""
+        row.priority = priority
+        row.rank = max([priority, *(self.rows[waiter].rank for waiter in self.waits.waiters_of(row.id))])
+        self._reorder(row)
+        self.lift(self.waits.awaited_by(row.id), row.rank, None)
+
+    def lift(self, ids: Iterable[str], rank: float, boost: Microseconds | None) -> None:
+        """Raise ``ids`` and all that they wait for to a rank at least, with a new boost if one is given."""
+        seen: set[str] = set()
+        stack = [(invocation_id, rank) for invocation_id in ids]
+        while stack:
+            invocation_id, rank = stack.pop()
+            row = self.rows[invocation_id]
+            if invocation_id in seen and rank <= row.rank:
+                continue
+            seen.add(invocation_id)
+            row.rank = max(row.rank, rank)
+            row.boost = row.boost if boost is None else boost
+            self._reorder(row)
+            stack += [(awaited, row.rank) for awaited in self.waits.awaited_by(invocation_id)]
+
+    def _reorder(self, row: Row) -> None:
+        """Its rank or boost has changed: let it take its new place in its line."""
+        if row.turn is None:
+            return
+        if row.place is Place.READY:
+            line = self.queue(row.new.queue).line_of(row)
+            line.remove(row)
+            line.join(row)
+        elif row.place is Place.PARKED:
+            parked = self._parked_line(row)
+            parked.remove(row)
+            parked.push(row, -row.rank)
+
+    # -- looking -------------------------------------------------------------------------------------------------------------
+    def is_head(self, row: Row) -> bool:
+        """Whether ``row`` is the one that its rate lets go next."""
+        rate = row.new.rate
+        return rate is not None and rate.key in self.rates and self.rates[rate.key].head == row.id
+
+    def holders_in_the_way(self, invocation_id: str) -> tuple[str, ...]:
+        """Who holds the running key that an invocation is parked behind."""
+        row = self.rows.get(invocation_id)
+        return tuple(self._key_lane(row).holders) if row is not None and row.behind is Behind.KEY else ()
+
+    def _parked_line(self, row: Row) -> Line:
+        if row.behind is Behind.KEY:
+            return self._key_lane(row).parked
+        assert row.new.rate is not None
+        return self._rate_lane(row.new.rate).parked
+
+    def _key_lane(self, row: Row) -> KeyLane:
+        key = row.new.running_key
+        assert key is not None
+        lane = self.keys.get(key)
+        if lane is None:
+            lane = self.keys[key] = KeyLane(self.rows)
+        return lane
+
+    def _rate_lane(self, rate: Rate) -> RateLane:
+        lane = self.rates.get(rate.key)
+        if lane is None:
+            lane = self.rates[rate.key] = RateLane(self.rows)
+        return lane

@@ -1,0 +1,480 @@
+"""The store that lives in one process: for development, tests, and runners on threads.
+
+Theory of operation
+-------------------
+Each :class:`MemoryStore` is a world of its own; nothing outlives it. One lock guards it, taken once for a batch (:class:`Unit`); wake-ups
+are called after it is free. No operation on the path of an invocation looks at more rows than it changes:
+
+===================  ==================================================================================================================
+``_memory_rows``     what is kept: mutable rows that are never seen outside
+``_memory_lines``    rows in an order: claimable ones by rank and by age, waiting ones by time, parked ones by rank
+``_memory_places``   the state machine: which place a row is in, who holds a key, who goes next
+``_memory_waits``    the lock, wake-ups, watches and wait edges
+``_memory_claim``    what a claim gets; ``_memory_submission``: what a submission becomes; ``_memory_runners``: leases
+``_memory_reading``  filters and pages; ``_memory_check``: what must always hold
+===================  ==================================================================================================================
+
+This module words the operations of the contract (:mod:`pynenc.store.base`) with them, and holds no state of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pynenc.core.records import (
+    Amended,
+    Beat,
+    Blob,
+    Change,
+    ChangeKind,
+    Claim,
+    Claimed,
+    ClaimRequest,
+    Filter,
+    Final,
+    Finished,
+    Found,
+    HistoryEntry,
+    Invocation,
+    Microseconds,
+    New,
+    Orders,
+    Outcome,
+    Page,
+    Progress,
+    Purge,
+    Purged,
+    QueueInfo,
+    QueueState,
+    Recovered,
+    Ref,
+    RunnerInfo,
+    Submitted,
+)
+from pynenc.core.status import InvocationStatus, Place
+from pynenc.core.waiting import find_cycle
+from pynenc.exceptions import CycleDetectedError, InvocationNotFoundError, RunnerLostError
+from pynenc.store import _memory_check, _memory_claim, _memory_reading, _memory_submission
+from pynenc.store._memory_places import Places
+from pynenc.store._memory_rows import Row, RunnerRow, to_final, to_history, to_invocation, to_runner
+from pynenc.store._memory_runners import Runners
+from pynenc.store._memory_waits import Listener, Unit, Waits, Watch
+from pynenc.store.base import Clock, IdleListener, Subscription, SystemClock, Wake
+
+S = InvocationStatus
+
+
+class MemoryStore:
+    """A store in the memory of this process (see :class:`~pynenc.store.base.Store` for the contract of each method).
+
+    :param url: ``memory://``; two stores with the same URL are two worlds.
+    """
+
+    shared = False
+
+    def __init__(self, url: str, app_id: str, clock: Clock | None = None) -> None:
+        self.display_url = url
+        self.app_id = app_id
+        self.clock: Clock = clock or SystemClock()
+        self._unit = Unit()
+        self._waits = Waits(self._unit)
+        self._places = Places(self._waits)
+        self._runners = Runners(self.clock)
+        self._leases: dict[str, tuple[str, Microseconds, str]] = {}
+
+    def open(self) -> None:
+        with self._unit.lock:
+            self._unit.is_open = True
+
+    def close(self) -> None:
+        with self._unit.lock:
+            self._unit.is_open = False
+            self._unit.listeners.clear()
+
+    def declare_dead(self, group: str) -> None:
+        """Make it certain that the process behind a group of runners is gone."""
+        with self._unit:
+            self._runners.declare_dead(group)
+
+    # -- the life of an invocation -----------------------------------------------------------------------------------
+    def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
+        with self._unit:
+            return _memory_submission.submit(self._places, new, blobs, max_queue_length, self.clock.now())
+
+    def claim(self, request: ClaimRequest) -> Claim:
+        with self._unit:
+            self._require(request.runner)
+            return _memory_claim.claim(self._places, request, self.clock.now())
+
+    def start(self, runner: str, refs: Sequence[Ref], at: Microseconds) -> list[str]:
+        with self._unit:
+            return [ref.id for ref in refs if not self._start(runner, ref, at)]
+
+    def finish(self, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None) -> Finished:
+        with self._unit:
+            if request is not None:
+                self._require(request.runner)
+            now = self.clock.now()
+            lost = tuple([outcome.id for outcome in outcomes if not self._finish(runner, outcome, now)])
+            if request is None:
+                return Finished(lost)
+            return Finished(lost, _memory_claim.claim(self._places, request, now))
+
+    def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
+        with self._unit:
+            return [item.id for item in progress if not self._report(runner, item)]
+
+    def amend(self, ids: Sequence[str], change: Change) -> list[Amended]:
+        with self._unit:
+            return [self._amend(invocation_id, change, self.clock.now()) for invocation_id in ids]
+
+    def _require(self, runner: str) -> None:
+        """Refuse a runner that is not known."""
+        if runner not in self._runners.rows:
+            raise RunnerLostError(f"runner {runner} is not registered, or its lease was taken away: register a new one")
+
+    def _owned(self, runner: str, invocation_id: str, attempt: int) -> Row | None:
+        """The row, if the fence holds."""
+        owned = self._places.owned.get(runner)
+        claimed = owned.get(invocation_id) if owned else None
+        return self._places.rows[invocation_id] if claimed is not None and claimed.attempt == attempt else None
+
+    def _start(self, runner: str, ref: Ref, at: Microseconds) -> bool:
+        row = self._owned(runner, ref.id, ref.attempt)
+        if row is not None and row.status is S.PENDING:
+            row.started = at
+            self._places.enter(row, S.RUNNING, at)
+        return row is not None
+
+    def _report(self, runner: str, progress: Progress) -> bool:
+        row = self._owned(runner, progress.id, progress.attempt)
+        if row is not None:
+            row.progress = progress
+        return row is not None
+
+    def _finish(self, runner: str, outcome: Outcome, now: Microseconds) -> bool:
+        row = self._owned(runner, outcome.id, outcome.attempt)
+        if row is None:
+            return self._was_recorded(runner, outcome)
+        status = outcome.status
+        row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, outcome.alone
+        if outcome.started and row.status is S.PENDING:
+            row.started = outcome.started
+            self._places.enter(row, S.RUNNING, outcome.started)
+        if status is S.SUCCESS or status is S.FAILED or status is S.CANCELLED:
+            self._places.end(
+                row, status, now, at=outcome.ended, reason=outcome.reason, payload=outcome.payload
+            )
+        else:
+            self._places.give_back(
+                row,
+                status,
+                now,
+                due=outcome.due,
+                at=outcome.ended,
+                reason=outcome.reason,
+                payload=outcome.payload,
+                is_unknown=outcome.unknown_task,
+            )
+        return True
+
+    def _was_recorded(self, runner: str, outcome: Outcome) -> bool:
+        """Whether this very final is there already: the reply to it was lost, and it is sent again."""
+        row = self._places.rows.get(outcome.id)
+        if row is None or row.place is not Place.FINAL:
+            return False
+        recorded = (row.runner, row.attempt, row.status, row.payload, row.reason)
+        return recorded == (runner, outcome.attempt, outcome.status, outcome.payload, outcome.reason)
+
+    def _amend(self, invocation_id: str, change: Change, now: Microseconds) -> Amended:
+        row = self._places.rows.get(invocation_id)
+        if row is None:
+            return Amended(invocation_id, False, None)
+        change_row = {
+            ChangeKind.CANCEL: self._cancel,
+            ChangeKind.REQUEUE: self._requeue,
+            ChangeKind.REPRIORITISE: self._reprioritise,
+            ChangeKind.RESUME: self._resume,
+        }[change.kind]
+        accepted = change_row(row, change, now)
+        return Amended(invocation_id, accepted, row.status)
+
+    def _cancel(self, row: Row, change: Change, now: Microseconds) -> bool:
+        if row.place is Place.FINAL:
+            return False
+        if row.place is Place.CLAIMED:
+            row.cancel = change.reason
+            self._unit.has_orders = True
+        else:
+            self._places.end(row, S.CANCELLED, now, reason=change.reason)
+        return True
+
+    def _requeue(self, row: Row, change: Change, now: Microseconds) -> bool:
+        if row.place is Place.FINAL:
+            self._places.reopen(row, now, change.reason)
+        elif row.place is Place.LATER and not self._places.is_head(row):
+            self._places.leave(row)
+            row.due = 0
+            self._places.admit(row, row.back, now)
+        else:
+            return False
+        return True
+
+    def _reprioritise(self, row: Row, change: Change, _: Microseconds) -> bool:
+        if row.place is Place.FINAL:
+            return False
+        self._places.rerank(row, change.priority)
+        return True
+
+    def _resume(self, row: Row, change: Change, now: Microseconds) -> bool:
+        if row.place is not Place.WAITING:
+            return False
+        self._places.leave(row)
+        self._places.values.setdefault(row.id, {})["resume"] = change.value
+        row.due = 0
+        self._places.enter(row, S.REGISTERED, now, change.reason)
+        self._places.admit(row, S.REGISTERED, now)
+        return True
+
+    # -- runners -------------------------------------------------------------------------------------------------------
+    def heartbeat(self, beats: Sequence[Beat]) -> list[Orders]:
+        with self._unit:
+            return [self._beat(beat, self.clock.now()) for beat in beats]
+
+    def _beat(self, beat: Beat, now: Microseconds) -> Orders:
+        runner = self._runners.beat(beat)
+        if runner is None:
+            return Orders(alive=False)
+        self._places.owned[beat.id] = runner.owned
+        self._places.know(beat.tasks, now)
+        rows = self._places.rows
+        cancel = tuple(name for name in runner.owned if rows[name].cancel is not None)
+        served = (queue for name, queue in self._places.queues.items() if not beat.queues or name in beat.queues)
+        suspects = any(queue.suspects.live and queue.state is not QueueState.PAUSED for queue in served)
+        return Orders(True, cancel, suspects)
+
+    def recover(self, by: str, limit: int, error: bytes) -> list[Recovered]:
+        with self._unit:
+            now = self.clock.now()
+            recovered: list[Recovered] = []
+            for runner in self._runners.gone(by):
+                is_certain = self._runners.is_dead(runner)
+                for name in list(runner.owned)[: limit - len(recovered)]:
+                    row = self._places.rows[name]
+                    if is_certain and not runner.beat.supervised:
+                        self._suspect(row, error, now)
+                    if row.place is Place.CLAIMED:
+                        self._take_back(row, "its process died" if is_certain else "its runner lost its lease", now)
+                    recovered.append(Recovered(name, runner.beat.id, row.status))
+                if not runner.owned:
+                    self._forget(runner)
+            return recovered
+
+    def _suspect(self, row: Row, error: bytes, now: Microseconds) -> None:
+        """The process died under ``row``: whoever was alone in it is guilty, otherwise everybody is a suspect."""
+        row.crashes += row.alone
+        if row.alone and row.crashes >= row.new.max_crashes:
+            self._places.end(row, S.FAILED, now, reason=f"its process died {row.crashes} time(s)", payload=error)
+            row.runner = None
+        row.alone = True
+
+    def _take_back(self, row: Row, reason: str, now: Microseconds) -> None:
+        self._places.give_back(row, S.REGISTERED, now, reason=reason)
+        row.runner = None
+
+    def _forget(self, runner: RunnerRow) -> None:
+        self._runners.forget(runner.beat.id)
+        del self._places.owned[runner.beat.id]
+
+    def retire(self, runners: Sequence[str]) -> int:
+        with self._unit:
+            now = self.clock.now()
+            returned = 0
+            for runner in [self._runners.rows[name] for name in dict.fromkeys(runners) if name in self._runners.rows]:
+                returned += len(runner.owned)
+                for name in list(runner.owned):
+                    self._take_back(self._places.rows[name], "runner stopped", now)
+                self._forget(runner)
+            return returned
+
+    def owned(self, runner: str) -> list[Claimed]:
+        with self._unit:
+            return list(self._places.owned.get(runner, {}).values())
+
+    # -- waiting --------------------------------------------------------------------------------------------------------
+    def finals(self, ids: Sequence[str]) -> list[Final]:
+        with self._unit:
+            rows = self._places.rows
+            for invocation_id in ids:
+                if invocation_id not in rows:
+                    raise InvocationNotFoundError(
+                        f"invocation {invocation_id} is not in the store; it may have been purged", invocation_id
+                    )
+            return [to_final(rows[name]) for name in ids if rows[name].place is Place.FINAL]
+
+    def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
+        with self._unit:
+            rows = self._places.rows
+            row = rows.get(waiter.id) if waiter is not None else None
+            is_waiting = row is not None and row.place is Place.CLAIMED and row.attempt == waiter.attempt  # type: ignore[union-attr]
+            watch = Watch(self._waits, ids, wake, waiter if is_waiting else None)
+            pending = [name for name in watch.ids if name in rows and rows[name].place is not Place.FINAL]
+            if is_waiting and row is not None:
+                self._refuse_cycles(row, pending)
+            self._waits.add(watch, pending)
+            if len(pending) < len(watch.ids):
+                self._unit.wakes[watch] = None
+            if is_waiting and row is not None:
+                self._places.lift(pending, row.rank, self.clock.now())
+            return watch
+
+    def _refuse_cycles(self, waiter: Row, ids: Iterable[str]) -> None:
+        for awaited in ids:
+            cycle = find_cycle(waiter.id, awaited, self._waits.awaited_by, self._places.holders_in_the_way)
+            if cycle:
+                names = " → ".join(f"{self._places.rows[name].new.task} ({name})" for name in (*cycle, cycle[0]))
+                raise CycleDetectedError(f"this wait would never end: {names}", waiter.id, cycle)
+
+    def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:
+        with self._unit:
+            listener = Listener(self._unit, queues, wake)
+            self._unit.listeners[listener] = None
+            return listener
+
+    # -- values ----------------------------------------------------------------------------------------------------------
+    def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
+        with self._unit:
+            if not items:
+                return {}
+            values = self._places.values.setdefault(scope, {})
+            values |= {key: value for key, value in items.items() if not (once and key in values)}
+            return {key: values[key] for key in items}
+
+    def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
+        with self._unit:
+            values = self._places.values.get(scope, {})
+            return dict(values) if keys is None else {key: values[key] for key in keys if key in values}
+
+    def put_blobs(self, blobs: Sequence[Blob]) -> None:
+        with self._unit:
+            _memory_submission.keep_blobs(self._places, blobs, self.clock.now())
+
+    def get_blobs(self, keys: Sequence[str]) -> dict[str, bytes]:
+        with self._unit:
+            blobs = self._places.blobs
+            return {key: blobs[key].data for key in keys if key in blobs}
+
+    def lease(self, name: str, owner: str, ttl: Microseconds) -> bool:
+        with self._unit:
+            now, boot = self.clock.lease(), self.clock.boot_id()
+            holder, until, since = self._leases.get(name, ("", 0, ""))
+            if until > now and since == boot and holder != owner:
+                return False
+            if ttl:
+                self._leases[name] = (owner, now + ttl, boot)
+            else:
+                self._leases.pop(name, None)
+            return bool(ttl)
+
+    def purge(self, purge: Purge) -> Purged:
+        with self._unit:
+            if purge.everything:
+                return self._purge_everything(purge.limit)
+            now = self.clock.now()
+            rows = self._over(purge, now)
+            for row in rows:
+                self._places.remove(row, now)
+            blobs = self._purge_blobs(now - purge.blob_grace, purge.limit)
+            runners = self._runners.purge(purge.limit)
+            for name in runners:
+                self._forget(self._runners.rows[name])
+            self._purge_rates(now)
+            return Purged(len(rows), blobs, len(runners), purge.limit in (len(rows), blobs, len(runners)))
+
+    def _over(self, purge: Purge, now: Microseconds) -> list[Row]:
+        """Finals to remove: first those whose time of life is over, then those that ended too long ago."""
+        over: dict[str, Row] = {}
+        mortal = self._places.mortal
+        while len(over) < purge.limit and (first := mortal.first()) is not None and first[0] <= now:
+            row = mortal.pop()
+            assert row is not None
+            over[row.id] = row
+        if purge.ended_before:
+            for row in self._places.rows.values():
+                if len(over) >= purge.limit:
+                    break
+                if row.place is Place.FINAL and row.ended < purge.ended_before:
+                    over[row.id] = row
+        return list(over.values())
+
+    def _purge_blobs(self, border: Microseconds, limit: int) -> int:
+        blobs = self._places.blobs
+        unused = [key for key, blob in blobs.items() if not blob.references and blob.touched <= border][:limit]
+        for key in unused:
+            del blobs[key]
+        return len(unused)
+
+    def _purge_rates(self, now: Microseconds) -> None:
+        rates = self._places.rates
+        for key in [key for key, lane in rates.items() if lane.is_over(now)]:
+            del rates[key]
+
+    def _purge_everything(self, limit: int) -> Purged:
+        """Rows in batches; with the last one all that is left. Runners that live stay: they will go on."""
+        places, now = self._places, self.clock.now()
+        rows = list(places.rows.values())[:limit]
+        for row in rows:
+            places.remove(row, now)
+        if places.rows:
+            return Purged(len(rows), more=True)
+        blobs = len(places.blobs)
+        for index in (places.blobs, places.values, places.queues, places.rates, self._leases):
+            index.clear()
+        gone = [runner for runner in self._runners.rows.values() if self._runners.is_over(runner)]
+        for runner in gone:
+            self._forget(runner)
+        return Purged(len(rows), blobs, len(gone))
+
+    # -- queues -----------------------------------------------------------------------------------------------------------
+    def queues(self) -> list[QueueInfo]:
+        with self._unit:
+            return _memory_reading.queues(self._places)
+
+    def set_queue(self, name: str, state: QueueState) -> None:
+        with self._unit:
+            self._places.queue(name).state = state
+            self._unit.stirred.add(name)
+
+    # -- reading -----------------------------------------------------------------------------------------------------------
+    def get(self, ids: Sequence[str]) -> list[Invocation]:
+        with self._unit:
+            rows = self._places.rows
+            return self._invocations(rows[name] for name in ids if name in rows)
+
+    def find(self, where: Filter, page: Page = Page()) -> Found:  # noqa: B008 - the contract; it is frozen
+        with self._unit:
+            rows, cursor = _memory_reading.page(self._places, where, page)
+            return Found(tuple(self._invocations(rows)), cursor)
+
+    def _invocations(self, rows: Iterable[Row]) -> list[Invocation]:
+        return [to_invocation(row, self._waits.awaited_by(row.id)) for row in rows]
+
+    def count(self, where: Filter, by: str = "status") -> dict[str, int]:
+        with self._unit:
+            return _memory_reading.count(self._places, where, by)
+
+    def history(self, ids: Sequence[str]) -> list[HistoryEntry]:
+        with self._unit:
+            rows = self._places.rows
+            return [entry for name in ids if name in rows for entry in to_history(rows[name])]
+
+    def runners(self) -> list[RunnerInfo]:
+        with self._unit:
+            return [to_runner(row, alive=self._is_alive(row)) for row in self._runners.rows.values()]
+
+    def _is_alive(self, runner: RunnerRow) -> bool:
+        return not self._runners.is_over(runner) and not self._runners.is_dead(runner)
+
+    def check(self) -> list[str]:
+        with self._unit:
+            return _memory_check.check(self._places)
