@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 from tasks import app, crawl, fetch
 
@@ -59,7 +60,8 @@ def running():
 
 def main() -> None:
     with serving() as start:
-        first, again = fetch("127.0.0.1", start), fetch("127.0.0.1", start)
+        host = urlsplit(start).netloc
+        first, again = fetch(host, start), fetch(host, start)
         assert first == again  # it waits already, so nobody asks twice
         with running():
             pages = crawl(start).result
