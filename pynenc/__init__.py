@@ -1,7 +1,5 @@
 """pynenc: distributed tasks and durable workflows for Python, starting from one SQLite file."""
 
-__version__ = "0.1.0"
-
 from pynenc.app import Pynenc
 from pynenc.builder import PynencBuilder
 from pynenc.conf.config_task import ConcurrencyControlType
@@ -9,6 +7,7 @@ from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import RetryError
 from pynenc.secret import Secret
 from pynenc.task import Task
+from pynenc.version import __version__
 
 __all__ = [
     "ConcurrencyControlType",

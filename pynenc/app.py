@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterable
-from functools import wraps
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -18,6 +17,7 @@ from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask, TaskOptions
 from pynenc.core.ids import TaskId
 from pynenc.core.records import Claimed, Filter, Invocation, Microseconds, Page, Purge
+from pynenc.direct import make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
@@ -116,7 +116,7 @@ class Pynenc:
     @property
     def engine(self) -> Engine:
         """What moves invocations: over the app's store, or over memory in development mode."""
-        if self.is_dev_mode:
+        if self.conf.dev_mode_force_sync_tasks:
             return self._development()[0]
         if self._engine is None:
             with self._lock:
@@ -240,7 +240,7 @@ class Pynenc:
         """
 
         def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
-            return _direct(self.register(Task(self, f, options)), parallel_func, aggregate_func)
+            return make_direct(self.register(Task(self, f, options)), parallel_func, aggregate_func)
 
         return decorate if func is None else decorate(func)
 
@@ -377,17 +377,35 @@ class Pynenc:
         return pickle.dumps(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        modules = sorted({task.task_id.module for task in self.tasks.values()} - {"__main__"})
-        return _restore, (self._token, self._module, self._file, self.conf.to_dict(), modules)
+        modules = sorted({task.func.__module__ for task in self.tasks.values()})
+        assigned = {task.task_id.key: task.conf.assigned() for task in self.tasks.values() if task.conf.assigned()}
+        return _restore, (self._token, self._module, self._file, self.conf.to_dict(), modules, assigned)
 
     def __repr__(self) -> str:
         return f"Pynenc(app_id={self.app_id!r}, {len(self.tasks)} tasks)"
 
 
-def _restore(token: str, module: str, file: str | None, conf: dict[str, Any], modules: list[str]) -> Pynenc:
-    """The app of a pickle: this process's own if it made it, else the one that its module defines, else one built alike."""
+def _restore(
+    token: str,
+    module: str,
+    file: str | None,
+    conf: dict[str, Any],
+    modules: list[str],
+    assigned: dict[str, dict[str, Any]],
+) -> Pynenc:
+    """The app of a pickle: this process's own if it made it, else the one that its module defines, else one built alike.
+
+    :param assigned: the options of tasks that were assigned at run time.
+    """
     if (app := _apps.get(token)) is not None:
         return app
+    app = _rebuild(token, module, file, conf, modules)
+    for key, options in assigned.items():
+        app.get_task(key).conf.assign(options)
+    return app
+
+
+def _rebuild(token: str, module: str, file: str | None, conf: dict[str, Any], modules: list[str]) -> Pynenc:
     if module != "__main__":
         found = next(
             (v for v in vars(import_module(module)).values() if isinstance(v, Pynenc) and v.app_id == conf["app_id"]),
@@ -395,6 +413,8 @@ def _restore(token: str, module: str, file: str | None, conf: dict[str, Any], mo
         )
         if found is not None:
             found.conf.update(conf)
+            for name in modules:
+                import_module(name)
             _apps[token] = found
             return found
     app = Pynenc.__new__(Pynenc)
@@ -411,40 +431,3 @@ def _calling_module() -> dict[str, Any]:
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "pynenc":
         frame = frame.f_back
     return frame.f_globals
-
-
-def _direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Callable[..., Any]:
-    """The plain function over a task."""
-
-    def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if parallel_func is None:
-            return task(*args, **kwargs)
-        chosen = parallel_func(task.args(*args, **kwargs).kwargs)
-        is_pair = (
-            isinstance(chosen, tuple)
-            and len(chosen) == 2
-            and isinstance(chosen[0], dict)
-            and not isinstance(chosen[1], dict)
-        )
-        common, calls = chosen if is_pair else (None, chosen)
-        return task.parallelize(calls, common)
-
-    def finish(values: list[Any]) -> Any:
-        return aggregate_func(values) if aggregate_func else values
-
-    @wraps(task.func)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        answer = submit(args, kwargs)
-        return finish(list(answer.results)) if parallel_func else answer.result
-
-    @wraps(task.func)
-    async def async_call(*args: Any, **kwargs: Any) -> Any:
-        answer = submit(args, kwargs)
-        return (
-            finish([value async for value in answer.async_results()]) if parallel_func else await answer.async_result()
-        )
-
-    wrapper: Any = async_call if task.spec.is_async else call
-    wrapper.__pynenc_task__ = task
-    wrapper.__inner_function__ = task.func
-    return cast("Callable[..., Any]", wrapper)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Generic
 
 from pynenc.arguments import Arguments
 from pynenc.core.ids import CallId
+from pynenc.core.records import Submitted
+from pynenc.engine.codec import Encoded
+from pynenc.engine.spec import TaskSpec
 from pynenc.types import Params, Result
 
 if TYPE_CHECKING:
-    from pynenc.engine.codec import Encoded
+    from pynenc.invocation.base_invocation import BaseInvocation
     from pynenc.task import Task
 
 
@@ -29,6 +33,15 @@ class Call(Generic[Params, Result]):
         """The arguments as the store keeps them."""
         return self.task.app.engine.codec.encode(self.task.spec, self.arguments.kwargs)
 
+    @property
+    def spec(self) -> TaskSpec:
+        """The task as the engine needs it."""
+        return self.task.spec
+
+    def accepted(self, answer: Submitted) -> BaseInvocation[Params, Result]:
+        """The invocation of the call, from the answer of the store."""
+        return self.task._accepted(self.task.app.engine, answer, self.arguments.kwargs)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Call) and other.call_id == self.call_id
 
@@ -42,14 +55,14 @@ class Call(Generic[Params, Result]):
 class PreSerializedCall(Call[Params, Result]):
     """A call of a batch: the arguments that the batch shares were encoded once, before.
 
-    :param common: the shared arguments, encoded. :param own: the arguments of this call alone, by name.
+    :param arguments: all arguments, the shared ones too. :param common: the encoding of the shared ones, by name.
     """
 
-    def __init__(self, task: Task[Params, Result], common: dict[str, Any], own: dict[str, Any]) -> None:
-        super().__init__(task, Arguments({**dict.fromkeys(common), **own}))
+    def __init__(self, task: Task[Params, Result], arguments: Arguments, common: Mapping[str, bytes]) -> None:
+        super().__init__(task, arguments)
         self.common = common
-        self.own = own
 
     def encoded(self) -> Encoded:
         """The arguments as the store keeps them, joined from the shared and the own part."""
-        return self.task.app.engine.codec.encode_with_common(self.task.spec, self.common, self.own)
+        own = {name: value for name, value in self.arguments.kwargs.items() if name not in self.common}
+        return self.task.app.engine.codec.encode_with_common(self.task.spec, self.common, own)

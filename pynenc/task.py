@@ -19,6 +19,7 @@ from pynenc import context
 from pynenc.arguments import Arguments
 from pynenc.conf.config_task import ConcurrencyControlType, ConfigTask, check_options
 from pynenc.core.ids import TaskId
+from pynenc.core.naming import check_importable, task_id_of
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import NO_OPTIONS, CallOptions
 from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGroup
@@ -30,6 +31,7 @@ from pynenc.workflow.workflow_context import WorkflowContext
 if TYPE_CHECKING:
     from pynenc.app import Pynenc
     from pynenc.core.records import Submitted
+    from pynenc.engine import Engine
     from pynenc.engine.codec import Encoded
 
 #: What one call of ``parallelize`` may be given as.
@@ -50,11 +52,11 @@ class Task(Generic[Params, Result]):
     wf: ClassVar[WorkflowContext] = WorkflowContext()
 
     def __init__(self, app: Pynenc, func: Func[Params, Any], options: dict[str, Any]) -> None:
-        _check_importable(func)
+        check_importable(func)
         self.app = app
         self.func = func
         self.options: Options[Params, Result] = Options(self, options)
-        self.task_id = _task_id(func, options.get("name"))
+        self.task_id = task_id_of(func, options.get("name"))
         self.validate_options()
         self.conf: ConfigTask = app.task_conf(self.task_id, dict(options))
         self._spec: tuple[int, TaskSpec] | None = None
@@ -130,8 +132,11 @@ class Task(Generic[Params, Result]):
         try:
             found = cls._get_from_task_id(task_id)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"no task {task_id.key}: {error}") from error
-        task = found if isinstance(found, Task) else _extract_task_from_wrapper(found)
+            task = _find_named(task_id)
+            if task is None:
+                raise ValueError(f"no task {task_id.key}: {error}") from error
+        else:
+            task = found if isinstance(found, Task) else _extract_task_from_wrapper(found)
         if task is None:
             raise ValueError(f"{task_id.key} is a {type(found).__name__}, not a task: decorate it with @app.task")
         return task if task.app is app else app.register(type(task)(app, task.func, dict(task.options)))
@@ -153,21 +158,25 @@ class Task(Generic[Params, Result]):
         :raises TypeError: the arguments do not fit the function. :raises SerializationError: one cannot be encoded.
         :raises TaskRoutingError: it was refused.
         """
-        return self._submit(self.spec.binder.bind(args, kwargs), NO_OPTIONS)
+        spec = self.spec
+        return self._submit(spec, spec.binder.bind(args, kwargs), NO_OPTIONS)
 
     def _call(self, arguments: Arguments) -> BaseInvocation[Params, Result]:
         """Submit a call with bound arguments; in development mode it runs before this returns."""
-        return self._submit(arguments.kwargs, NO_OPTIONS)
+        return self._submit(self.spec, arguments.kwargs, NO_OPTIONS)
 
-    def _submit(self, bound: dict[str, Any], options: CallOptions) -> BaseInvocation[Params, Result]:
-        app = self.app
-        engine = app.engine
-        answer = engine.submitter.submit(self.spec, bound, options)
-        if app.is_dev_mode:
-            app.run_inline(answer.id)
+    def _submit(self, spec: TaskSpec, bound: dict[str, Any], options: CallOptions) -> BaseInvocation[Params, Result]:
+        engine = self.app.engine
+        return self._accepted(engine, engine.submitter.submit(spec, bound, options), bound)
+
+    def _accepted(self, engine: Engine, answer: Submitted, bound: dict[str, Any]) -> BaseInvocation[Params, Result]:
+        """The handle of a call that the store accepted; in development mode it runs first."""
+        if self.app.conf.dev_mode_force_sync_tasks:
+            self.app.run_inline(answer.id)
             return ConcurrentInvocation(self, answer.id, engine)
         if answer.existing:
-            return ReusedInvocation(self, answer.id, engine, diff_arg=Arguments(bound))
+            differs = engine.codec.digest(engine.codec.encode(self.spec, bound)) != answer.args_digest
+            return ReusedInvocation(self, answer.id, engine, diff_arg=Arguments(bound) if differs else None)
         return DistributedInvocation(self, answer.id, engine)
 
     async def async_call(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
@@ -239,7 +248,8 @@ class CallWithOptions(Generic[Params, Result]):
         self.call_options = call_options
 
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
-        return self.task._submit(self.task.spec.binder.bind(args, kwargs), self.call_options)
+        spec = self.task.spec
+        return self.task._submit(spec, spec.binder.bind(args, kwargs), self.call_options)
 
     async def async_call(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """The same without blocking the event loop."""
@@ -264,6 +274,16 @@ def _extract_task_from_wrapper(wrapper: object) -> Task[Any, Any] | None:
         slots = getattr(kind, "__slots__", ())
         attributes += [getattr(wrapper, name, None) for name in ((slots,) if isinstance(slots, str) else slots)]
     return next((value for value in attributes if isinstance(value, Task)), None)
+
+
+def _find_named(task_id: TaskId) -> Task[Any, Any] | None:
+    """The task of an imported module that has this id by its option ``name``, or had it before (``aliases``)."""
+    module = sys.modules.get(task_id.module)
+    for value in list(vars(module).values()) if module else ():
+        task = value if isinstance(value, Task) else _extract_task_from_wrapper(value)
+        if task is not None and (task.task_id == task_id or task_id.key in task.conf.aliases):
+            return task
+    return None
 
 
 def can_batch_process(task: Task[Any, Any], num_calls: int) -> bool:
@@ -331,7 +351,7 @@ def _one_by_one(
     accepted: list[BaseInvocation[Params, Result]] = []
     bound = [_bind(task, item, common) for item in params]
     with _Accepted(accepted):
-        accepted.extend(task._submit(arguments, options) for arguments in track(bound))
+        accepted.extend(task._submit(task.spec, arguments, options) for arguments in track(bound))
     kind = ConcurrentInvocationGroup if task.app.is_dev_mode else DistributedInvocationGroup
     return kind(task, accepted)
 
@@ -416,25 +436,3 @@ def _progress_bar(task: Task[Any, Any], total: int) -> Track:
     from rich.progress import track
 
     return lambda items: track(items, description=task.task_id.func_name, total=total, console=Console(stderr=True))
-
-
-# -- which functions can be tasks ------------------------------------------------------------------------------------------
-def _check_importable(func: Callable[..., Any]) -> None:
-    """A task must be found by module and name in another process."""
-    if func.__module__ == "__main__":
-        raise RuntimeError(
-            f"{func.__name__} is defined in __main__, which is another module in every process, so no runner could find it: "
-            "move it (a notebook's or a script's function) to a module and import it from there"
-        )
-    name = getattr(func, "__qualname__", "")
-    if name != getattr(func, "__name__", None) or name == "<lambda>":
-        raise ValueError(
-            f"{name or func!r} cannot be a task: only functions at the top level of a module can be imported by a runner"
-        )
-
-
-def _task_id(func: Callable[..., Any], name: str | None) -> TaskId:
-    """Identity of a task: the given stable name, with or without a module, else where the function is defined."""
-    if not name:
-        return TaskId(func.__module__, func.__name__)
-    return TaskId.from_key(name) if "." in name else TaskId(func.__module__, name)

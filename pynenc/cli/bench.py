@@ -7,7 +7,6 @@ benchmarks in the repository compare it with the raw engine and with others.
 from __future__ import annotations
 
 import platform
-import sqlite3
 import statistics
 import tempfile
 import time
@@ -15,10 +14,11 @@ from pathlib import Path
 
 import click
 
-from pynenc import __version__
 from pynenc.cli.child import runner_process
 from pynenc.cli.output import guarded, json_option, print_json, print_table
 from pynenc.invocation.base_invocation import BaseInvocationGroup
+from pynenc.store.engines import sqlite_version
+from pynenc.version import __version__
 
 #: Seconds that one wait may take before the measurement is given up.
 PATIENCE = 120.0
@@ -54,7 +54,7 @@ def _surroundings() -> dict[str, str]:
     return {
         "pynenc": __version__,
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
+        "sqlite": sqlite_version(),
         "machine": platform.machine(),
     }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pynenc import __version__
 from pynenc.cli import bench, demo, invocations, operations, runner
+from pynenc.version import __version__
 
 
 @click.group(

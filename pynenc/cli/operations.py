@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-import sqlite3
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from pynenc import __version__
 from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
 from pynenc.cli.output import EXIT_UNSOUND, ago, confirm, guarded, json_option, print_json, print_table, yes_option
 from pynenc.conf.show import rows as config_rows
 from pynenc.core.records import Filter, Purge, QueueState
+from pynenc.store.engines import sqlite_version
+from pynenc.version import __version__
 
 
 @click.command(epilog="Example: pynenc status --json")
@@ -210,7 +210,7 @@ def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
     yield (
         "versions",
         True,
-        f"pynenc {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} CPUs",
+        f"pynenc {__version__}, Python {platform.python_version()}, SQLite {sqlite_version()}, {os.cpu_count()} CPUs",
     )
     tasks = app.import_tasks()
     yield (

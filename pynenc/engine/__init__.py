@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Protocol
 
 from pynenc import context
-from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation
+from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation, Submitted
 from pynenc.core.status import InvocationStatus
-from pynenc.engine.codec import Codec
+from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
@@ -20,6 +22,16 @@ from pynenc.store.base import Store
 logger = logging.getLogger("pynenc")
 
 __all__ = ["Engine", "Hooks"]
+
+
+class Routable(Protocol):
+    """What the engine needs of a call."""
+
+    @property
+    def spec(self) -> TaskSpec: ...
+    def encoded(self) -> Encoded: ...
+    def accepted(self, answer: Submitted, /) -> Any:
+        """The invocation of the call, from the answer of the store."""
 
 
 class Engine:
@@ -45,6 +57,20 @@ class Engine:
         self.submitter = Submitter(store, codec, app_id, max_queue_length)
         self.results = Results(store, codec, self._hint, self._run_inline)
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self)
+
+    # -- submitting ----------------------------------------------------------------------------------------------------
+    def route_call(self, call: Routable) -> Any:
+        """Submit a call (:class:`~pynenc.call.Call`); returns its invocation."""
+        return self.route_calls([call])[0]
+
+    def route_calls(self, calls: Iterable[Routable]) -> list[Any]:
+        """Submit calls, all that follow one another of the same task at once; returns their invocations."""
+        invocations: list[Any] = []
+        for spec, group in groupby(calls, attrgetter("spec")):
+            batch = list(group)
+            answers = self.submitter.submit_encoded(spec, [call.encoded() for call in batch])
+            invocations += [call.accepted(answer) for call, answer in zip(batch, answers, strict=True)]
+        return invocations
 
     # -- reading, by the names that people of the field use ------------------------------------------------------------
     def get(self, invocation_id: str) -> Invocation:

@@ -151,9 +151,7 @@ class ClientDataStore:
         """
         if not self.enabled or not self._has_large(kwargs):
             payload = serializer.dumps_arguments(kwargs, gate)
-            return (
-                (payload, ()) if len(payload) < self.min_size or not self.enabled else self._offload_in(payload, inline)
-            )
+            return self.offload_in(payload, inline) if len(payload) >= self.min_size else (payload, ())
         fragments: dict[str, bytes] = {}
         keys: list[str] = []
         for name, value in kwargs.items():
@@ -170,8 +168,10 @@ class ClientDataStore:
                 return True
         return False
 
-    def _offload_in(self, payload: bytes, inline: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
-        """Replace the large fragments of a payload."""
+    def offload_in(self, payload: bytes, inline: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
+        """A payload with references for its large fragments, and the keys it refers to."""
+        if not self.enabled:
+            return payload, ()
         fragments = split_fragments(payload)
         keys: list[str] = []
         for name, fragment in fragments.items():

@@ -38,6 +38,7 @@ from pynenc.serializer.pickle_serializer import PickleSerializer
 
 _decode = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_LONG = frozenset({str, bytes})
 #: The first byte of JSON is above those of the sealed forms that differ from it.
 _JSON = b" "
 #: What an error without a signature may be when there are keys: runners report a dead process without them.
@@ -104,7 +105,15 @@ class Codec:
 
         :raises SerializationError: one cannot be encoded, or all are too large together; the message names it.
         """
-        plain, keys = self.blobs.encode_arguments(self.serializer, bound, spec.gate, inline=spec.no_cache)
+        blobs = self.blobs
+        for value in bound.values():  # here, not in a function: this is the hot path
+            if type(value) in _LONG and len(value) >= blobs.min_size:
+                plain, keys = blobs.encode_arguments(self.serializer, bound, spec.gate, inline=spec.no_cache)
+                break
+        else:
+            plain, keys = self.serializer.dumps_arguments(bound, spec.gate), ()
+            if len(plain) >= blobs.min_size:
+                plain, keys = blobs.offload_in(plain, spec.no_cache)
         if len(plain) < COMPRESS_FROM and not self._signs and len(plain) <= self._conf.max_arguments:
             return Encoded(plain, plain, keys)
         return self._seal_arguments(spec, plain, keys)

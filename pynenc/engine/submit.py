@@ -74,17 +74,19 @@ class Submitter:
         :raises SerializationError: an argument cannot be encoded or is too large.
         :raises TaskRoutingError: the store refuses it.
         """
-        return self.submit_encoded(spec, [self._codec.encode(spec, bound)], options)[0]
+        call = self._codec.encode(spec, bound)
+        if call.blobs or spec.needs_digest or options is not NO_OPTIONS:
+            return self.submit_encoded(spec, [call], options)[0]
+        return self._store.submit((self._new(spec, call, options),), max_queue_length=self._max_queue_length)[0]
 
     def submit_encoded(
         self, spec: TaskSpec, calls: Iterable[Encoded], options: CallOptions = NO_OPTIONS
     ) -> list[Submitted]:
-        """Submit calls whose arguments are encoded already, all or none."""
+        """Submit calls whose arguments are encoded already, all or none; ``existing`` of an answer says that it stands for another call."""
         rows = [self._new(spec, call, options) for call in calls]
         answers = self._send(rows)
         if spec.needs_digest or options.key is not None:
-            for row, answer in zip(rows, answers, strict=True):
-                self._check_answer(spec, row, answer, options)
+            return [self._checked(spec, *pair, options) for pair in zip(rows, answers, strict=True)]
         return answers
 
     def _send(self, rows: Sequence[New]) -> list[Submitted]:
@@ -110,7 +112,7 @@ class Submitter:
             registration = self._key(conf.registration_concurrency, spec, call, digest)
             running_key = self._key(conf.running_concurrency, spec, call, digest)
         invocation_id = new_id() if options.key is None else derived_id(self._app_id, spec.key, options.key)
-        due = self._due(options)
+        due = 0 if options is NO_OPTIONS else self._due(options)
         return New(
             id=invocation_id,
             task=spec.key,
@@ -131,7 +133,7 @@ class Submitter:
             result_ttl=spec.result_ttl,
             timeout=spec.timeout if options.timeout is None else int(options.timeout * SECOND),
             parent=running.id if running else None,
-            workflow=self._workflow(spec, invocation_id, running),
+            workflow=_workflow(spec, invocation_id, running) if running else None,
             tags=(*conf.tags, *options.tags) if conf.tags or options.tags else (),
         )
 
@@ -152,20 +154,12 @@ class Submitter:
             key = self._key(ConcurrencyControlType.KEYS, spec, call, "") or key
         return Rate(key, n, int(period * SECOND))
 
-    @staticmethod
-    def _workflow(spec: TaskSpec, invocation_id: str, running: context.Running | None) -> WorkflowRef | None:
-        """A call joins the workflow of its caller; without a caller it is the root of its own, which needs no record."""
-        if running is None:
-            return None
-        workflow: WorkflowRef = running.workflow or WorkflowRef(running.id, running.task)
-        if spec.conf.force_new_workflow:
-            return WorkflowRef(invocation_id, spec.key, workflow.id)
-        return workflow
-
-    def _check_answer(self, spec: TaskSpec, row: New, answer: Submitted, options: CallOptions) -> None:
-        """Refuse answers that stand for another call."""
-        if (not answer.existing and answer.id == row.id) or answer.args_digest == row.args_digest:
-            return
+    def _checked(self, spec: TaskSpec, row: New, answer: Submitted, options: CallOptions) -> Submitted:
+        """The answer, unless the call it stands for differs where it must not."""
+        if answer.id != row.id:
+            answer = msgspec.structs.replace(answer, existing=True)
+        if not answer.existing or answer.args_digest == row.args_digest:
+            return answer
         if options.key is not None and answer.id == row.id:
             raise IdempotencyKeyError(
                 f"idempotency key {options.key!r} of {spec.key} belongs to invocation {answer.id}, which was called with other arguments: "
@@ -174,6 +168,7 @@ class Submitter:
             )
         if spec.conf.on_diff_non_key_args_raise:
             raise self._different_arguments(spec, row, answer.id)
+        return answer
 
     def _different_arguments(
         self, spec: TaskSpec, row: New, holder: str
@@ -197,3 +192,11 @@ class Submitter:
         ]
         text = f"{spec.key} is registered as {holder} under the same key with other arguments: " + "; ".join(lines)
         return InvocationConcurrencyWithDifferentArgumentsError(text, spec.key, holder, changed, added, removed)
+
+
+def _workflow(spec: TaskSpec, invocation_id: str, running: context.Running) -> WorkflowRef:
+    """A call joins the workflow of its caller; without a caller it is the root of its own, which needs no record."""
+    workflow: WorkflowRef = running.workflow or WorkflowRef(running.id, running.task)
+    if spec.conf.force_new_workflow:
+        return WorkflowRef(invocation_id, spec.key, workflow.id)
+    return workflow

@@ -1,0 +1,46 @@
+"""Direct tasks: plain functions whose calls run elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+
+from pynenc.task import Task
+
+
+def make_direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Callable[..., Any]:
+    """The plain function over a task, sync or async as the task's own is; see :meth:`pynenc.app.Pynenc.direct_task`."""
+
+    def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if parallel_func is None:
+            return task(*args, **kwargs)
+        chosen = parallel_func(task.args(*args, **kwargs).kwargs)
+        is_pair = (
+            isinstance(chosen, tuple)
+            and len(chosen) == 2
+            and isinstance(chosen[0], dict)
+            and not isinstance(chosen[1], dict)
+        )
+        common, calls = chosen if is_pair else (None, chosen)
+        return task.parallelize(calls, common)
+
+    def finish(values: list[Any]) -> Any:
+        return aggregate_func(values) if aggregate_func else values
+
+    @wraps(task.func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        answer = submit(args, kwargs)
+        return finish(list(answer.results)) if parallel_func else answer.result
+
+    @wraps(task.func)
+    async def async_call(*args: Any, **kwargs: Any) -> Any:
+        answer = submit(args, kwargs)
+        return (
+            finish([value async for value in answer.async_results()]) if parallel_func else await answer.async_result()
+        )
+
+    wrapper: Any = async_call if task.spec.is_async else call
+    wrapper.__pynenc_task__ = task
+    wrapper.__inner_function__ = task.func
+    return cast("Callable[..., Any]", wrapper)
