@@ -1,6 +1,7 @@
 """A claimed invocation runs: decode, call, encode, and say how it ended.
 
-A short pipeline over one record; the way an attempt ended is data (:mod:`pynenc.core.outcome`), written by somebody else later.
+A short pipeline over one record; the way an attempt ended is data (:mod:`pynenc.core.outcome`), written by somebody
+else later.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import asyncio
 import logging
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
@@ -24,8 +26,16 @@ from pynenc.store.base import Clock
 logger = logging.getLogger("pynenc.runner")
 
 
-class HandBack(BaseException):
-    """Raised inside a waiting body when its runner stops: the invocation goes back for a new attempt."""
+class Interruption(BaseException):
+    """Raised inside a body by its runner; no ``Exception``, so that a body does not swallow it by accident."""
+
+
+class HandBack(Interruption):
+    """Its runner stops: the invocation goes back for a new attempt."""
+
+
+class TimeUp(Interruption):
+    """It ran longer than its timeout."""
 
 
 class Hooks:
@@ -78,27 +88,21 @@ class Executor:
 
     def running(self, claimed: Claimed, runner: str, slot: context.Slot | None) -> context.Running:
         """The context of an attempt."""
-        return context.Running(
-            id=claimed.id,
-            task=claimed.task,
-            attempt=claimed.attempt,
-            runner=runner,
-            parent=claimed.parent,
-            workflow=claimed.workflow,
-            engine=self._engine,
-            slot=slot,
-            handle=lambda: self._handle(claimed),
-        )
+        return context.Running(claimed, runner, self._engine, slot, self._handle)
 
+    # -- the body ----------------------------------------------------------------------------------------------------------
     def run(self, claimed: Claimed, running: context.Running) -> Outcome:
-        """Run a sync body to its end, in a context of its own. Async bodies get an event loop for themselves."""
+        """Run a body to its end, in a context of its own. Async bodies get an event loop for themselves."""
         spec = self.resolve(claimed.task)
         if spec is None:
             return outcome.released(claimed, UNKNOWN_TASK)
+        run = self._run_on_a_loop if spec.is_async else self._run
+        return copy_context().run(run, spec, claimed, running)
+
+    def _run(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Outcome:
         started = self._now()
         try:
-            value = copy_context().run(self._body, spec, claimed, running)
-            return self._succeeded(spec, claimed, value, started)
+            return self._succeeded(spec, claimed, running, self._body(spec, claimed, running), started)
         except BaseException as error:
             return self._ended(spec, claimed, running, error, started)
 
@@ -107,40 +111,71 @@ class Executor:
         bound = self._codec.decode(spec, claimed)
         if self._hooks.around_tasks:
             self._hooks.fire("before_task", running.invocation)
-        value = spec.binder.call(spec.func, bound)
-        return asyncio.run(value) if spec.is_async else value
+        return spec.binder.call(spec.func, bound)
+
+    def _run_on_a_loop(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Outcome:
+        async def main() -> Outcome:
+            task = asyncio.current_task()
+            loop = asyncio.get_running_loop()
+            assert task is not None
+            running.wake = lambda: _from_any_thread(loop, task.cancel)
+            return await self.run_async(spec, claimed, running)
+
+        if asyncio._get_running_loop() is None:
+            return asyncio.run(main())
+        with ThreadPoolExecutor(1) as pool:  # called from an event loop, which cannot run a second one on its thread
+            return pool.submit(copy_context().run, asyncio.run, main()).result()
 
     async def run_async(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Outcome:
         """Run an async body on the running loop; the caller gives it a context of its own."""
         started = self._now()
-        context.set_running(running)
         try:
-            bound = self._codec.decode(spec, claimed)
-            if self._hooks.around_tasks:
-                self._hooks.fire("before_task", running.invocation)
-            coroutine = spec.binder.call(spec.func, bound)
-            value = await (
-                asyncio.wait_for(coroutine, claimed.timeout / outcome.SECOND) if claimed.timeout else coroutine
-            )
-            return self._succeeded(spec, claimed, value, started)
-        except TimeoutError as error:
-            late = claimed.timeout and self._now() - started >= claimed.timeout
-            return self._ended(spec, claimed, running, timeout_error(claimed) if late else error, started)
+            value = await self._in_time(claimed, self._body(spec, claimed, running))
+            return self._succeeded(spec, claimed, running, value, started)
         except BaseException as error:
             return self._ended(spec, claimed, running, error, started)
 
-    def _succeeded(self, spec: TaskSpec, claimed: Claimed, value: Any, started: int) -> Outcome:
+    @staticmethod
+    async def _in_time(claimed: Claimed, body: Coroutine[Any, Any, Any]) -> Any:
+        """Await a body, at most as long as its timeout; a ``TimeoutError`` of its own stays one."""
+        if not claimed.timeout:
+            return await body
+        limit = asyncio.timeout(claimed.timeout / outcome.SECOND)
+        try:
+            async with limit:
+                return await body
+        except TimeoutError:
+            if limit.expired():
+                raise TimeUp from None
+            raise
+
+    # -- how it ended ------------------------------------------------------------------------------------------------------
+    def _succeeded(
+        self, spec: TaskSpec, claimed: Claimed, running: context.Running, value: Any, started: int
+    ) -> Outcome:
         payload = self._codec.encode_result(spec, claimed, value)
         if self._hooks.around_tasks:
-            self._hooks.fire("after_task", self._handle(claimed))
+            self._hooks.fire("after_task", running.invocation)
         return outcome.succeeded(claimed, payload, started, self._now())
 
     def _ended(
         self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: BaseException, started: int
     ) -> Outcome:
         """One clause for each way to end without a value."""
+        if isinstance(error, TimeUp) or (running.interrupt is TimeUp and isinstance(error, asyncio.CancelledError)):
+            error = timeout_error(claimed).with_traceback(error.__traceback__)
+        ended = self._fate(spec, claimed, running, error, started)
+        if self._hooks.around_tasks:
+            self._hooks.fire("after_task", running.invocation)
+            if ended.status == "failed":
+                self._hooks.fire("on_failure", running.invocation, error)
+        return ended
+
+    def _fate(
+        self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: BaseException, started: int
+    ) -> Outcome:
         now = self._now()
-        if isinstance(error, HandBack):
+        if isinstance(error, HandBack) or running.interrupt is HandBack:
             return outcome.released(claimed, "runner stopped", started=started)
         if running.cancel_requested and isinstance(error, (InvocationCancelledError, asyncio.CancelledError)):
             return outcome.cancelled(claimed, started, now)
@@ -150,31 +185,8 @@ class Executor:
             ended = outcome.to_retry(claimed, payload, spec.retry, started, now, random.random(), delay)
         else:
             ended = outcome.failed(claimed, payload, started, now)
-        self._log_end(claimed, error, ended)
-        if self._hooks.around_tasks:
-            self._hooks.fire("on_failure", self._handle(claimed), error)
+        _log_end(claimed, error, ended, now)
         return ended
-
-    def _log_end(self, claimed: Claimed, error: BaseException, ended: Outcome) -> None:
-        """One line for a retry, the traceback for a failure; an exception that cannot be printed does no harm."""
-        try:
-            text = str(error)
-        except Exception:
-            text = "<the exception cannot be printed>"
-        if ended.status == "retry":
-            wait = max(0, ended.due - self._now()) / outcome.SECOND
-            logger.warning(
-                "%s %s: retry %d in %.3f s: %s: %s",
-                claimed.task,
-                claimed.id,
-                ended.retries,
-                wait,
-                type(error).__name__,
-                text,
-            )
-            return
-        where = "".join(traceback.format_tb(error.__traceback__)[-3:])
-        logger.error("%s %s failed: %s: %s\n%s", claimed.task, claimed.id, type(error).__name__, text, where)
 
     def timed_out(self, claimed: Claimed, started: int) -> Outcome:
         """The outcome of a body that is given up because it does not react to its timeout."""
@@ -186,8 +198,36 @@ class Executor:
         return outcome.failed(claimed, payload, started, self._now(), reason="timeout")
 
 
+#: The code that calls bodies: what runs directly above it is the user's.
+BODY_CODE = Executor._body.__code__
+
+
 def timeout_error(claimed: Claimed) -> TaskTimeoutError:
     """The error of an attempt that took too long."""
     return TaskTimeoutError(
         f"{claimed.task} ran longer than its timeout of {claimed.timeout / outcome.SECOND:g} s", claimed.task
     )
+
+
+def _log_end(claimed: Claimed, error: BaseException, ended: Outcome, now: int) -> None:
+    """One line for a retry, the traceback for a failure; an exception that cannot be printed does no harm."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "<the exception cannot be printed>"
+    name = type(error).__name__
+    if ended.status == "retry":
+        wait = max(0, ended.due - now) / outcome.SECOND
+        logger.warning("%s %s: retry %d in %.3f s: %s: %s", claimed.task, claimed.id, ended.retries, wait, name, text)
+        return
+    where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+    logger.error("%s %s failed: %s: %s\n%s", claimed.task, claimed.id, name, text, where)
+
+
+def _from_any_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    """Run ``call`` on a loop that may be gone already."""
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise

@@ -1,7 +1,7 @@
 """Results: wait until invocations are final, then return the value or raise the error.
 
-Waiting is *watch, then read*: the store calls back when something may be final, and a read brings all payloads. A bounded poll
-is only the safety net. Inside a task the slot is lent out for the time of the wait.
+Waiting is *watch, then read*: the store calls back when something may be final, and a read brings all payloads. A
+bounded poll is only the safety net. Inside a task the slot is lent out for the time of the wait.
 """
 
 from __future__ import annotations
@@ -84,26 +84,29 @@ class Results:
     def _block(self, ids: Sequence[str], timeout: float | None, running: context.Running | None) -> list[Final]:
         event = Event()
         subscription = self._store.watch(ids, event.set, waiter=_ref(running))
-        slot = running.slot if running else None
         try:
-            if slot:
-                slot.park()
-            return self._poll(ids, timeout, event)
+            if running is None or running.slot is None:
+                return self._poll(ids, timeout, event)
+            wake, running.wake = running.wake, event.set
+            running.slot.park()
+            try:
+                return self._poll(ids, timeout, event)
+            finally:
+                running.wake = wake
+                running.slot.unpark()
         finally:
             subscription.close()
-            if slot:
-                slot.unpark()
 
     def _poll(self, ids: Sequence[str], timeout: float | None, event: Event) -> list[Final]:
         started = time.monotonic()
         hinted = False
         while True:
+            _check_interrupted()
             elapsed = time.monotonic() - started
             if timeout is not None and elapsed >= timeout:
                 return self._store.finals(ids)
             event.wait(SAFETY_POLL if timeout is None else min(SAFETY_POLL, timeout - elapsed))
             event.clear()
-            _check_cancelled()
             if finals := self._store.finals(ids):
                 return finals
             if not hinted and elapsed > HINT_AFTER:
@@ -119,15 +122,16 @@ class Results:
         event = asyncio.Event()
         running = context.current()
         subscription = self._store.watch(ids, _from_threads(loop, event), waiter=_ref(running))
-        slot = running.slot if running else None
         try:
-            if slot:
-                slot.park()
-            return await self._poll_async(ids, timeout, event)
+            if running is None or running.slot is None:
+                return await self._poll_async(ids, timeout, event)
+            running.slot.park()
+            try:
+                return await self._poll_async(ids, timeout, event)
+            finally:
+                await running.slot.unpark_async()
         finally:
             subscription.close()
-            if slot:
-                await slot.unpark_async()
 
     async def _poll_async(self, ids: Sequence[str], timeout: float | None, event: asyncio.Event) -> list[Final]:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -137,13 +141,11 @@ class Results:
             if deadline is not None and now >= deadline:
                 return self._store.finals(ids)
             try:
-                await asyncio.wait_for(
-                    event.wait(), SAFETY_POLL if deadline is None else min(SAFETY_POLL, deadline - now)
-                )
+                async with asyncio.timeout(SAFETY_POLL if deadline is None else min(SAFETY_POLL, deadline - now)):
+                    await event.wait()
             except TimeoutError:
                 pass
             event.clear()
-            _check_cancelled()
             if finals := self._store.finals(ids):
                 return finals
             if hint_at is not None and now > hint_at:
@@ -164,10 +166,15 @@ def _ref(running: context.Running | None) -> Ref | None:
     return Ref(running.id, running.attempt) if running is not None and running.slot is not None else None
 
 
-def _check_cancelled() -> None:
+def _check_interrupted() -> None:
     """A task that was asked to stop does not go on waiting."""
     running = context.current()
-    if running is not None and running.cancel_requested:
+    if running is None:
+        return
+    if running.interrupt is not None:
+        running.is_interrupted = True
+        raise running.interrupt
+    if running.cancel_requested:
         raise InvocationCancelledError(f"invocation {running.id} was cancelled while it waited", running.id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 from pynenc.core.outcome import SECOND
 from pynenc.core.records import Purge, Recovered
@@ -19,14 +20,19 @@ PURGE_BATCHES = 10
 
 def recover(store: Store, runner: str) -> list[Recovered]:
     """Take back the work of runners that are gone."""
-    error = encode_error(
-        WorkerLostError("the process that ran this task died under it too often; see the history for the causes")
-    )
-    recovered = store.recover(runner, RECOVER_BATCH, error)
+    recovered = store.recover(runner, RECOVER_BATCH, _too_often())
     for dead in sorted({item.runner for item in recovered}):
         count = sum(item.runner == dead for item in recovered)
         logger.warning("runner %s is gone: %d invocation(s) taken back", dead, count)
     return recovered
+
+
+@cache
+def _too_often() -> bytes:
+    """The error of an invocation under which processes died."""
+    return encode_error(
+        WorkerLostError("the process that ran this task died under it too often; see the history for the causes")
+    )
 
 
 def purge(store: Store, runner: str) -> int:

@@ -10,17 +10,17 @@ import socket
 from threading import Thread, current_thread, main_thread
 from typing import Any, Protocol
 
-import msgspec
-
 from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
 from pynenc.engine import Engine
 from pynenc.exceptions import RunnerNotExecutableError
-from pynenc.runner.worker import WorkerSettings
+from pynenc.runner.settings import WorkerSettings
 
 logger = logging.getLogger("pynenc.runner")
 
+#: Seconds that claimed work may wait for a slot before others get it, at most; ``max_pending_seconds`` may say less.
+STALE = 0.2
 #: Exit code of a runner that was told twice to stop and left work unfinished.
 EXIT_FORCED = 3
 
@@ -47,8 +47,9 @@ class Host(Protocol):
 class BaseRunner:
     """Executes invocations until it is stopped.
 
-    ``run`` blocks. In the main thread of a process SIGTERM and SIGINT stop it gracefully: claimed work that has not started is given back, running tasks get
-    ``shutdown_timeout`` seconds, what is left is handed back for a new attempt. A second signal does not wait.
+    ``run`` blocks. In the main thread of a process SIGTERM and SIGINT stop it gracefully: claimed work that has not
+    started is given back, running tasks get ``shutdown_timeout`` seconds, what is left is handed back for a new
+    attempt. A second signal does not wait.
     """
 
     #: Whether it needs a store that several processes can share.
@@ -65,7 +66,9 @@ class BaseRunner:
 
     # -- public -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        """Work until stopped. :raises RunnerNotExecutableError: the store cannot be shared with the processes that this runner starts."""
+        """Work until stopped. :raises RunnerNotExecutableError: the store cannot be shared with the processes that this
+        runner starts.
+        """
         engine = self.app.engine
         if self.needs_shared_store and not engine.store.shared:
             raise RunnerNotExecutableError(
@@ -99,7 +102,7 @@ class BaseRunner:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def _on_signal(self, number: int, frame: object) -> None:
+    def _on_signal(self, number: int, _frame: object) -> None:
         """A handler must not take locks that its own thread may hold: a thread does the work."""
         self._signals += 1
         if self._signals == 1:
@@ -137,6 +140,8 @@ class BaseRunner:
             queues=tuple(conf.queues),
             policy=QueuePolicy(conf.queue_policy, tuple(conf.queue_weights)),
             max_ahead=conf.max_claim_ahead,
+            flush=conf.flush_ms / 1000,
+            stale=min(STALE, self.app.conf.max_pending_seconds),
             poll=conf.poll_seconds,
             burst=conf.burst,
             max_tasks=conf.max_tasks_per_child,
@@ -144,8 +149,3 @@ class BaseRunner:
             shutdown_timeout=conf.shutdown_timeout,
             cancel_grace=conf.cancel_grace,
         )
-
-
-def at_once(settings: WorkerSettings) -> WorkerSettings:
-    """The same settings without patience for running tasks."""
-    return msgspec.structs.replace(settings, shutdown_timeout=0.0)

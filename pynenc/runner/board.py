@@ -1,7 +1,8 @@
 """The board: a small shared memory in which a supervisor sees what its child runs, also after the child's death.
 
-One entry of 64 bytes per thread: state, attempt, deadline (monotonic microseconds, 0 none) and invocation id. The child writes with single
-stores into its own entries; the supervisor reads them while the child lives only for deadlines, where a torn read does no harm, and after its death as they are.
+One entry of 64 bytes per body: state, attempt, deadline (monotonic microseconds, 0 none) and invocation id. The child
+writes with single stores into its own entries; the supervisor reads them while the child lives only for deadlines,
+where a torn read does no harm, and after its death as they are.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import mmap
 import os
 import struct
 import tempfile
+from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from pynenc.core.records import Claimed
 
 _ENTRY = struct.Struct("<BxxxIQ36s")
+_HEADER = struct.Struct("<QQQ")
 _SIZE = 64
 ENTRIES = 2048
 _EMPTY, _RUNNING, _PARKED = 0, 1, 2
@@ -30,16 +34,20 @@ class Entry(NamedTuple):
 
 
 class MmapBoard:
-    """A board over an inherited file descriptor. Entry 0 is the header: finished and running counts."""
+    """A board over an inherited file descriptor. Entry 0 is the header: how many entries were ever used, running and
+    finished counts.
+    """
 
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, _SIZE * ENTRIES)
+        self._used = 0
+        self._lock = Lock()
 
     @classmethod
     def create(cls) -> tuple[MmapBoard, int]:
         """A new board and its file descriptor, which has no name on disk."""
         handle, path = tempfile.mkstemp(prefix="pynenc-board-")
-        os.unlink(path)
+        Path(path).unlink()
         os.ftruncate(handle, _SIZE * ENTRIES)
         return cls(handle), handle
 
@@ -47,32 +55,40 @@ class MmapBoard:
         """A body begins."""
         if index + 1 < ENTRIES:
             at = (index + 1) * _SIZE
+            if index >= self._used:
+                self._grow(index + 1)
             _ENTRY.pack_into(self._map, at, _EMPTY, claimed.attempt, deadline, claimed.id.encode())
             self._map[at] = _RUNNING
+
+    def _grow(self, used: int) -> None:
+        with self._lock:
+            self._used = max(self._used, used)
+            struct.pack_into("<Q", self._map, 0, self._used)
 
     def leave(self, index: int) -> None:
         """The body has ended."""
         if index + 1 < ENTRIES:
             self._map[(index + 1) * _SIZE] = _EMPTY
 
-    def lend(self, index: int, is_parked: bool, /) -> None:
+    def lend(self, index: int, *, is_parked: bool) -> None:
         """The body waits for others, or goes on."""
         if index + 1 < ENTRIES:
             self._map[(index + 1) * _SIZE] = _PARKED if is_parked else _RUNNING
 
     def count(self, running: int, finished: int) -> None:
         """Publish the counts that the heartbeat carries."""
-        struct.pack_into("<QQ", self._map, 0, running, finished)
+        struct.pack_into("<QQ", self._map, 8, running, finished)
 
     def counts(self) -> tuple[int, int]:
         """Running and finished."""
-        running, finished = struct.unpack_from("<QQ", self._map, 0)
+        _, running, finished = _HEADER.unpack_from(self._map, 0)
         return running, finished
 
     def entries(self) -> list[Entry]:
         """What runs or waits."""
+        used = min(_HEADER.unpack_from(self._map, 0)[0], ENTRIES - 1)
         found = []
-        for at in range(_SIZE, _SIZE * ENTRIES, _SIZE):
+        for at in range(_SIZE, _SIZE * (used + 1), _SIZE):
             if self._map[at] != _EMPTY:
                 state, attempt, deadline, raw = _ENTRY.unpack_from(self._map, at)
                 found.append(Entry(raw.rstrip(b"\0").decode("ascii", "replace"), attempt, deadline, state == _PARKED))

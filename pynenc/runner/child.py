@@ -1,4 +1,9 @@
-"""Entry point of a worker process: ``python -m pynenc.runner.child SOCKET_FD BOARD_FD``, started by a supervisor only."""
+"""Entry point of a worker process: ``python -m pynenc.runner.child SOCKET_FD BOARD_FD``, started by a supervisor only.
+
+It obeys lines that come down its socket (``stop``, ``cancel ID``) and says two things itself: ``recycling`` when it
+will end and wants a successor now, and ``done`` as its last word, by which the supervisor knows a clean end from a task
+that called ``os._exit(0)``.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +17,37 @@ from pynenc.runner.board import MmapBoard
 from pynenc.runner.launch import die_with_parent, receive_launch
 from pynenc.runner.worker import Worker
 
+#: Longest pause of the counts on the board, in seconds.
+PUBLISH_EVERY = 1.0
+
 
 def main(socket_fd: int, board_fd: int) -> int:
     """Build the app that the supervisor describes and work until told to stop."""
     connection = socket.socket(fileno=socket_fd)
+    for descriptor in (socket_fd, board_fd):
+        os.set_inheritable(descriptor, False)
     launch = receive_launch(connection)
     die_with_parent(launch.supervisor)
     app = pickle.loads(launch.app)
     app.import_tasks()
     board = MmapBoard(board_fd)
+
+    def publish(worker: Worker) -> float:
+        board.count(worker.slots.busy, worker.turns.finished)
+        return PUBLISH_EVERY
+
     worker = Worker(
-        app.engine, launch.settings, launch.beat, beats=lambda w: board.count(w.slots.busy, w.finished), board=board
+        app.engine,
+        launch.settings,
+        launch.beat,
+        keep_up=publish,
+        board=board,
+        on_recycling=lambda: connection.sendall(b"recycling\n"),
     )
     Thread(target=_obey, args=(connection, worker), name="pynenc-control", daemon=True).start()
     worker.run()
     app.close()
+    connection.sendall(b"drained\n" if worker.turns.is_drained else b"done\n")
     return 0
 
 

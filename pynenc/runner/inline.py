@@ -1,4 +1,6 @@
-"""The inline runner: drains the real engine on the calling thread, in the order of the store. For development mode and tests."""
+"""The inline runner: drains the real engine on the calling thread, in the order of the store. For development mode and
+tests.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ class InlineSlot:
 class InlineRunner:
     """Runs invocations one after the other until there are none.
 
-    :param advance: called with the time at which the next invocation is due; moves the clock of the store there, or returns False to stop instead.
+    :param advance: called with the time at which the next invocation is due; moves the clock of the store there, or
+    returns False to stop instead.
     """
 
     def __init__(self, engine: Engine, advance: Callable[[Microseconds], bool] = lambda _: False) -> None:

@@ -27,23 +27,37 @@ class Keeper:
     def __init__(self, store: Store, heartbeat: float) -> None:
         self._store = store
         self._heartbeat = heartbeat
+        self._is_urgent = False
         self._beat_at = 0.0
         self._urgent_at = 0.0
         self._recover_at = 0.0
         self._purge_at = time.monotonic() + PURGE_EVERY
 
-    def beat(self, beats: Sequence[Beat], *, is_urgent: bool = False) -> list[Orders]:
-        """Renew the leases when it is time; the orders that came back, none when it was not time or the store did not answer."""
+    def hurry(self) -> None:
+        """There may be orders: beat soon."""
+        self._is_urgent = True
+
+    def pause(self) -> float:
+        """Seconds until something is due."""
+        beat_at = self._urgent_at if self._is_urgent else self._beat_at
+        return max(0.0, min(beat_at, self._recover_at, self._purge_at) - time.monotonic())
+
+    def beat(self, beats: Sequence[Beat]) -> list[Orders]:
+        """Renew the leases when it is time; the orders that came back, none when it was not time or the store did not
+        answer.
+        """
         now = time.monotonic()
-        if now < (self._urgent_at if is_urgent else self._beat_at):
+        if now < (self._urgent_at if self._is_urgent else self._beat_at):
             return []
         self._beat_at, self._urgent_at = now + self._heartbeat, now + URGENT_EVERY
         try:
-            return self._store.heartbeat(beats)
+            orders = self._store.heartbeat(beats)
         except StoreError as error:
             logger.warning("heartbeat failed: %s", error)
-            self._beat_at = now + min(1.0, self._heartbeat)
+            self._beat_at = self._urgent_at = now + min(1.0, self._heartbeat)
             return []
+        self._is_urgent = False
+        return orders
 
     def keep_up(self, runner: str) -> None:
         """Take back lost work and purge, each when it is time."""
@@ -51,7 +65,8 @@ class Keeper:
         try:
             if now >= self._recover_at:
                 self._recover_at = now + RECOVER_EVERY
-                upkeep.recover(self._store, runner)
+                if upkeep.recover(self._store, runner):
+                    self.hurry()  # there may be suspects among it
             if now >= self._purge_at:
                 self._purge_at = now + PURGE_EVERY
                 upkeep.purge(self._store, runner)

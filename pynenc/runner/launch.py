@@ -1,4 +1,4 @@
-"""How a child process gets to know what to run: one message over the socket that it inherits."""
+"""How a child process starts and gets to know what to run: one message over the socket that it inherits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
+from collections.abc import Sequence
 
 import msgspec
 
 from pynenc.core.records import Beat
-from pynenc.runner.worker import WorkerSettings
+from pynenc.runner.settings import WorkerSettings
 
 _LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1
+#: Signals that only the runner itself interprets: a terminal sends Ctrl-C to its children too.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +30,19 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     beat: Beat
     supervisor: int
     paths: tuple[str, ...]
+
+
+def start_process(module: str, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start a module of ours in a new interpreter that inherits ``descriptors``; signals wait until it is ready for
+    them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, descriptors)], pass_fds=descriptors, stdin=subprocess.DEVNULL
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def send_launch(connection: socket.socket, launch: Launch) -> None:
@@ -68,9 +85,15 @@ def _receive(connection: socket.socket, size: int) -> bytes | None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies (Linux), and leave signals from a terminal to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ask the kernel to kill this process when its parent dies (Linux), and leave signals from a terminal to the
+    parent.
+
+    The handlers do nothing rather than ignore: processes that tasks start inherit what is ignored, and could not be
+    terminated.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:

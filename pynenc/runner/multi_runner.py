@@ -11,7 +11,9 @@ from pynenc.runner.supervisor import Supervisor
 
 
 class MultiThreadRunner(BaseRunner):
-    """The default: ``processes`` worker processes (0: one a CPU) of ``threads`` threads each, and an event loop in each."""
+    """The default: ``processes`` worker processes (0: one a CPU) of ``threads`` threads each, and an event loop in
+    each.
+    """
 
     needs_shared_store = True
     _supervisor: Supervisor | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
+from collections import OrderedDict
 from threading import Condition, Lock, Thread
 
 import msgspec
@@ -16,33 +17,37 @@ import msgspec
 from pynenc.core import outcome
 from pynenc.core.records import Claimed, Outcome
 from pynenc.engine import Engine
+from pynenc.engine.execute import HandBack
 from pynenc.exceptions import RunnerError, WorkerLostError
-from pynenc.runner.launch import Launch, receive_frame, send_frame, send_launch
-from pynenc.runner.supervisor import describe_exit
+from pynenc.runner.body import BodySlot
+from pynenc.runner.launch import Launch, receive_frame, send_frame, send_launch, start_process
+from pynenc.runner.process import describe_exit
 from pynenc.runner.thread_runner import ThreadRunner
-from pynenc.runner.worker import BodySlot, Execute, Worker
+from pynenc.runner.worker import Execute, Worker
 from pynenc.runner.zygote import Job, Up
 from pynenc.serializer.errors import encode_error
 
+logger = logging.getLogger("pynenc.runner")
+
 #: Seconds between two looks at cancellation and deadlines of a fork.
 TICK = 0.1
+#: Exit statuses that are remembered; only those of forks that died without an outcome are asked for, and soon.
+MAX_CODES = 1000
 
 
 class ForkServer:
     """The runner's end of the zygote."""
 
-    def __init__(self, payload: bytes, worker_launch: Launch) -> None:
+    def __init__(self, launch: Launch) -> None:
         self._connection, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pynenc.runner.zygote", str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        send_launch(self._connection, worker_launch)
+        try:
+            self._process = start_process("pynenc.runner.zygote", (theirs.fileno(),))
+        finally:
+            theirs.close()
+        send_launch(self._connection, launch)
         self._lock = Lock()
         self._ended = Condition(Lock())
-        self._codes: dict[int, int] = {}
+        self._codes: OrderedDict[int, int] = OrderedDict()
         if receive_frame(self._connection) != b"ready":
             raise RunnerError("the process that forks for tasks could not import the app; its error stands above")
         Thread(target=self._read_codes, name="pynenc-forks", daemon=True).start()
@@ -61,6 +66,8 @@ class ForkServer:
             pid, code = frame.split()
             with self._ended:
                 self._codes[int(pid)] = int(code)
+                if len(self._codes) > MAX_CODES:
+                    self._codes.popitem(last=False)
                 self._ended.notify_all()
 
     def exit_code(self, pid: int) -> int:
@@ -68,6 +75,10 @@ class ForkServer:
         with self._ended:
             self._ended.wait_for(lambda: pid in self._codes, timeout=5.0)
             return self._codes.pop(pid, -signal.SIGKILL)
+
+    def is_dead(self) -> bool:
+        """Whether the zygote has ended."""
+        return self._process.poll() is not None
 
     def close(self) -> None:
         """Stop the zygote; its forks die with it."""
@@ -77,10 +88,13 @@ class ForkServer:
 
 
 class ProcessRunner(ThreadRunner):
-    """Every invocation gets a process of its own, which ends with it: full isolation, at some milliseconds each (``processes`` at once, 0: one a CPU)."""
+    """Every invocation gets a process of its own, which ends with it: full isolation, at some milliseconds each
+    (``processes`` at once, 0: one a CPU).
+    """
 
     needs_shared_store = True
     _forks: ForkServer
+    _launch: Launch
 
     def slots(self) -> int:
         """How many processes run at once."""
@@ -88,14 +102,15 @@ class ProcessRunner(ThreadRunner):
 
     def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
         beat = self._beat(self.runner_id, (), slots=0, supervised=False)
-        launch = Launch(
+        self._launch = Launch(
             app=self.app.launch_payload(),
             settings=self._worker_settings(1),
             beat=beat,
             supervisor=os.getpid(),
             paths=tuple(sys.path),
         )
-        self._forks = ForkServer(launch.app, launch)
+        self._restart = Lock()
+        self._forks = ForkServer(self._launch)
         try:
             super()._run(engine, tasks)
         finally:
@@ -108,9 +123,21 @@ class ProcessRunner(ThreadRunner):
         """Run one body in a fork; a slot thread of the worker waits here."""
         worker = slot.worker
         slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
-        with self._forks.fork(Job(claimed, worker.beat.id)) as connection:
+        with self._fork(Job(claimed, worker.beat.id)) as connection:
             fork = Fork(connection, worker, slot, claimed)
             return fork.follow() or self._fate(worker, claimed, fork)
+
+    def _fork(self, job: Job) -> socket.socket:
+        """A process for one job; with a new zygote if the last one died."""
+        try:
+            return self._forks.fork(job)
+        except OSError:
+            with self._restart:
+                if self._forks.is_dead():
+                    logger.warning("the process that forks for tasks died and is started again")
+                    self._forks.close()
+                    self._forks = ForkServer(self._launch)
+            return self._forks.fork(job)
 
     def _fate(self, worker: Worker, claimed: Claimed, fork: Fork) -> Outcome:
         """The fork died without an outcome: killed by us for a reason, or by its own doing."""
@@ -182,7 +209,7 @@ class Fork:
         """Tell the fork to stop, then kill it after the grace."""
         running = self._slot.running
         if self._kill_at is None:
-            if self._slot.abandoned:
+            if running is not None and running.interrupt is HandBack:
                 self._kill_at = (now, "stop")
             elif running is not None and running.cancel_requested:
                 self._send(b"cancel")
@@ -190,6 +217,8 @@ class Fork:
             elif self._deadline and now > self._deadline:
                 self._send(b"timeout")
                 self._kill_at = (now + self._grace, "timeout")
-        elif now > self._kill_at[0] and self.pid and not self.killed:
+        elif now < self._kill_at[0]:
+            self._send(self._kill_at[1].encode())  # it may have been out of reach
+        elif self.pid and not self.killed:
             self.killed = self._kill_at[1]
             os.kill(self.pid, signal.SIGKILL)

@@ -1,13 +1,33 @@
-"""Slots: how many bodies run at once, and how a waiting body lends its slot.
+"""Slots: how many bodies run at once, which threads sleep, and how a waiting body lends its slot.
 
-A thread runs bodies while it holds one of ``n`` tokens. A body that waits for other invocations gives its token back (``park``); when what
-it waited for is there it asks for a token again (``unpark``) and is served before any new work, first come first served.
+A thread runs bodies while it holds one of ``n`` tokens. A body that waits for other invocations gives its token back
+(``park``); when what it waited for is there it asks for a token again (``unpark``) and is served before any new work,
+first come first served.
+
+Threads without a token sleep in ``acquire``. A *call* says that there may be work; it meets a free token and a sleeping
+thread at once, or stays until all three are there. So a call that comes while the last thread looks in vain for work,
+and has not given its token back yet, is not lost. A claim answers all calls that came before it (``answer``), since it
+sees all that was there before.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from threading import Lock
+
+#: Sleeping threads that are kept beyond one for each token, for the next bodies that wait.
+SPARE_THREADS = 16
+
+
+class _Sleeper:
+    """A thread in its bed: released with a token, or without one when the slots close."""
+
+    __slots__ = ("has_token", "lock")
+
+    def __init__(self) -> None:
+        self.has_token = False
+        self.lock = Lock()
+        self.lock.acquire()
 
 
 class Slots:
@@ -21,7 +41,10 @@ class Slots:
         self.free = count
         self.parked = 0
         self.wanted = False
+        self.calls = 0
         self._returning: deque[Lock] = deque()
+        self._sleepers: list[_Sleeper] = []
+        self._is_closed = False
         self._lock = Lock()
 
     @property
@@ -29,38 +52,80 @@ class Slots:
         """Tokens in use."""
         return self.count - self.free
 
-    def take(self) -> bool:
-        """Take a free token for new work, unless there is none or a parent wants it."""
+    # -- threads that look for work --------------------------------------------------------------------------------------
+    def acquire(self) -> bool:
+        """Sleep until there is a call and a token for it; false when this thread is not needed any more."""
         with self._lock:
-            if self.free <= 0 or self._returning:
+            if self._is_closed:
                 return False
-            self.free -= 1
-            return True
+            if self.calls and self.free:
+                self.calls -= 1
+                self.free -= 1
+                return True
+            if len(self._sleepers) >= self.count + SPARE_THREADS:
+                return False
+            me = _Sleeper()
+            self._sleepers.append(me)
+        me.lock.acquire()
+        return me.has_token
 
     def give(self) -> None:
         """Give a token back, to the first returning parent if there is one."""
         with self._lock:
-            if self._returning:
-                self._returning.popleft().release()
-                self.wanted = bool(self._returning)
-            else:
-                self.free += 1
+            self._give()
 
-    def park(self) -> None:
-        """A body begins to wait: its token is free for others."""
+    def call(self, count: int = 1) -> None:
+        """Say that there may be work for ``count`` threads."""
+        with self._lock:
+            self.calls = min(self.calls + count, self.count)
+            self._match()
+
+    def answer(self) -> None:
+        """A claim begins: the calls until now are answered by what it finds."""
+        self.calls = 0
+
+    def close(self) -> None:
+        """Send the sleeping threads home; tokens still go to returning parents."""
+        with self._lock:
+            self._is_closed = True
+            while self._sleepers:
+                self._sleepers.pop().lock.release()
+
+    def _give(self) -> None:
+        if self._returning:
+            self._returning.popleft().release()
+            self.wanted = bool(self._returning)
+        else:
+            self.free += 1
+            self._match()
+
+    def _match(self) -> None:
+        """Wake threads as long as there are calls and tokens; the one that slept last first."""
+        while self.calls and self.free and self._sleepers:
+            self.calls -= 1
+            self.free -= 1
+            sleeper = self._sleepers.pop()
+            sleeper.has_token = True
+            sleeper.lock.release()
+
+    # -- bodies that wait --------------------------------------------------------------------------------------------------
+    def park(self) -> bool:
+        """A body begins to wait: its token is free for others. Whether a thread is missing that could use it."""
         with self._lock:
             self.parked += 1
-        self.give()
+            is_needed = not self._returning and not self._sleepers and not self._is_closed
+            self._give()
+            return is_needed
 
     def unpark(self) -> None:
         """A body goes on: blocks until it has a token again."""
-        turn = Lock()
-        turn.acquire()
         with self._lock:
             self.parked -= 1
-            if self.free > 0 and not self._returning:
+            if self.free:
                 self.free -= 1
                 return
+            turn = Lock()
+            turn.acquire()
             self._returning.append(turn)
             self.wanted = True
         turn.acquire()

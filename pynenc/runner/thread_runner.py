@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 
 from pynenc.engine import Engine
-from pynenc.runner.base import BaseRunner, at_once
+from pynenc.exceptions import StoreError
+from pynenc.runner.base import BaseRunner
 from pynenc.runner.keeper import Keeper
+from pynenc.runner.settings import WorkerSettings, at_once
 from pynenc.runner.worker import Execute, Worker
+
+logger = logging.getLogger("pynenc.runner")
 
 
 class ThreadRunner(BaseRunner):
     """Runs tasks on threads of the calling process (``max_threads``, else ``threads``).
 
-    Its limits: a task that holds the GIL for longer than the lease starves the heartbeats, and a task that kills its process ends the runner; others take its work over.
+    Its limits: a task that holds the GIL for longer than the lease starves the heartbeats, and a task that kills its
+    process ends the runner; others take its work over.
     """
 
     _worker: Worker | None = None
     _keeper: Keeper
+    _registered = ""
 
     def slots(self) -> int:
         """How many tasks run at once."""
@@ -26,36 +34,48 @@ class ThreadRunner(BaseRunner):
     def _execute(self) -> Execute | None:
         return None
 
+    def _settings(self) -> WorkerSettings:
+        """What its worker is told; the limits of child processes are not for it."""
+        return msgspec.structs.replace(self._worker_settings(self.slots()), max_tasks=0, max_memory=0)
+
     def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
         beat = self._beat(self.runner_id, tasks, slots=self.slots(), supervised=False)
         self._keeper = Keeper(engine.store, self.conf.heartbeat_seconds)
         self._keeper.beat([beat])
-        self._worker = Worker(
-            engine, self._worker_settings(self.slots()), beat, beats=self._beats, execute=self._execute()
-        )
+        self._registered = beat.id
+        self._worker = worker = Worker(engine, self._settings(), beat, keep_up=self._keep_up, execute=self._execute())
         if self._signals:
-            self._worker.stop()
+            worker.stop()
         try:
-            self._worker.run()
+            worker.run()
         finally:
-            engine.store.retire([self._worker.beat.id])
+            try:
+                engine.store.retire([worker.beat.id])
+            except StoreError as error:
+                logger.warning("runner %s could not sign off: %s", worker.beat.id, error)
 
-    def _beats(self, worker: Worker) -> None:
-        """The worker's pump calls this at every tick."""
-        is_new = worker.beat.group != worker.beat.id
-        if is_new:
-            worker.beat = msgspec.structs.replace(worker.beat, group=worker.beat.id)
-        urgent, worker.woken = worker.woken or is_new, False
-        beat = msgspec.structs.replace(
-            worker.beat, running=worker.slots.busy, finished=worker.finished, tasks=worker.beat.tasks if is_new else ()
+    def _keep_up(self, worker: Worker) -> float:
+        """The worker's pump calls this now and then."""
+        beat = worker.beat
+        is_new = beat.id != self._registered
+        if worker.was_woken or is_new:
+            worker.was_woken = False
+            self._keeper.hurry()
+        now = msgspec.structs.replace(
+            beat,
+            running=worker.slots.busy,
+            finished=worker.turns.finished,
+            tasks=beat.tasks if is_new else (),
         )
-        for orders in self._keeper.beat([beat], is_urgent=urgent):
+        for orders in self._keeper.beat([now]):
+            self._registered = beat.id
             if not orders.alive:
                 worker.renew_identity()
             for invocation_id in orders.cancel:
                 worker.cancel(invocation_id)
-            worker.note_suspects(orders.suspects)
+            worker.turns.note_suspects(has_suspects=orders.suspects)
         self._keeper.keep_up(worker.beat.id)
+        return self._keeper.pause()
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop."""

@@ -1,27 +1,31 @@
 """A fresh process for every invocation, forked from a warm one.
 
-The *zygote* is a child that has imported the app and its tasks and runs nothing. For each invocation it forks; the fork runs the one body, sends the outcome over its own socket and
-exits. Forking costs milliseconds where starting an interpreter costs hundreds, and it is safe because the zygote has a single thread.
+The *zygote* is a child that has imported the app and its tasks and runs nothing. For each invocation it forks; the fork
+runs the one body, sends the outcome over its own socket and exits. Forking costs milliseconds where starting an
+interpreter costs hundreds, and it is safe because the zygote has a single thread.
 
-Between a slot thread of the runner and the fork travel frames: ``pid``, ``park``, ``unpark``, ``progress`` and ``done`` upwards, ``go``, ``cancel`` and ``timeout`` downwards.
+Between a slot thread of the runner and the fork travel frames: ``pid``, ``park``, ``unpark``, ``progress`` and ``done``
+upwards, ``go``, ``cancel`` and ``timeout`` downwards.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import select
 import signal
 import socket
 import sys
+import traceback
 from threading import Event, Lock, Thread, main_thread
 from typing import Any
 
 import msgspec
 
+from pynenc.context import Running
 from pynenc.core.records import Claimed, Outcome, Progress
-from pynenc.exceptions import TaskTimeoutError
+from pynenc.engine.execute import TimeUp
+from pynenc.runner.body import interrupt
 from pynenc.runner.launch import die_with_parent, receive_frame, receive_launch, send_frame
 
 
@@ -47,39 +51,52 @@ class ForkedSlot:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._go = Event()
+        self._waits = 0
         self._lock = Lock()
-        self.running: Any = None
+        self._sending = Lock()
+        self.running: Running | None = None
 
     def send(self, frame: Up) -> None:
         """Send a frame to the runner's process."""
-        with self._lock:
+        with self._sending:
             send_frame(self._connection, msgspec.msgpack.encode(frame))
 
     def park(self) -> None:
-        """Tell the runner that the body waits."""
-        self.send(Up("park"))
+        """Tell the runner that the body waits; once, however many of its branches do."""
+        with self._lock:
+            self._waits += 1
+            is_first = self._waits == 1
+        if is_first:
+            self.send(Up("park"))
 
     def unpark(self) -> None:
-        """Ask the runner for a slot and wait for it."""
-        self.send(Up("unpark"))
-        self._go.wait()
-        self._go.clear()
+        """Ask the runner for a slot and wait for it, once the last branch goes on."""
+        with self._lock:
+            self._waits -= 1
+            is_last = self._waits == 0
+        if is_last:
+            self.send(Up("unpark"))
+            self._go.wait()
+            self._go.clear()
 
     async def unpark_async(self) -> None:
-        """The same; nothing else runs on this process's loop."""
+        """The same; whatever else runs on this process's loop belongs to the body too."""
         self.unpark()
 
     def listen(self) -> None:
         """Obey the frames that come down; die when the runner is gone."""
         while (frame := receive_frame(self._connection)) is not None:
+            running = self.running
             if frame == b"go":
                 self._go.set()
-            elif frame == b"cancel" and self.running is not None:
-                self.running.cancel_requested = True
+            elif running is None:
+                continue
+            elif frame == b"cancel":
+                if not running.cancel_requested:
+                    running.cancel_requested = True
+                    running.wake_up()
             elif frame == b"timeout":
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(main_thread().ident or 0), ctypes.py_object(TaskTimeoutError)
-                )
+                interrupt(running, main_thread().ident or 0, TimeUp)
         os._exit(1)
 
 
@@ -96,11 +113,11 @@ def main(socket_fd: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     send_frame(connection, b"ready")
     while True:
-        ready, _, _ = select.select([connection, reader], [], [])
+        ready, _, _ = select.select([connection.fileno(), reader], [], [])
         if reader in ready:
             os.read(reader, 4096)
             _reap(connection)
-        if connection in ready and not _serve(connection, app):
+        if connection.fileno() in ready and not _serve(connection, app):
             return
 
 
@@ -126,17 +143,23 @@ def _serve(connection: socket.socket, app: Any) -> bool:
 
 def _run(connection: socket.socket, job: Job, app: Any) -> None:
     """In the fork: run the body, send the outcome, be gone."""
-    slot = ForkedSlot(connection)
-    slot.send(Up("pid", pid=os.getpid()))
-    Thread(target=slot.listen, daemon=True).start()
-    executor = app.engine.executor
-    slot.running = executor.running(job.claimed, job.runner, slot)
-    slot.running.report = lambda progress: slot.send(Up("progress", progress=progress))
-    ended = executor.run(job.claimed, slot.running)
-    slot.send(Up("done", outcome=ended))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    try:
+        slot = ForkedSlot(connection)
+        slot.send(Up("pid", pid=os.getpid()))
+        executor = app.engine.executor
+        slot.running = running = executor.running(job.claimed, job.runner, slot)
+        running.report = lambda progress: slot.send(Up("progress", progress=progress))
+        Thread(target=slot.listen, daemon=True).start()
+        ended = executor.run(job.claimed, running)
+        slot.running = None
+        slot.send(Up("done", outcome=ended))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 def _reap(connection: socket.socket) -> None:

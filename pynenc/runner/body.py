@@ -1,0 +1,111 @@
+"""What one thread runs now, and how another thread may end it.
+
+A body is ended in two ways, whichever comes first. Waiting for a result it notices the request by itself
+(``Running.interrupt``). Computing, an exception is raised in its thread, but only while the innermost code is the
+user's: inside the library it could tear an operation in the middle. The exceptions are no ``Exception``, so ``except
+Exception`` in a body does not swallow them. Code that blocks in C is not reached before it returns.
+
+Body and pump may end an attempt at the same moment. Whoever takes ``claimed`` away under the lock owns the outcome.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING
+
+from pynenc import context
+from pynenc.core.records import Claimed
+from pynenc.engine.execute import BODY_CODE, Interruption
+
+if TYPE_CHECKING:
+    from pynenc.runner.worker import Worker
+
+#: Packages whose operations must not be torn.
+_OURS = ("pynenc.engine", "pynenc.invocation", "pynenc.runner", "pynenc.serializer", "pynenc.store", "pynenc.workflow")
+
+
+class BodySlot:
+    """The place of the bodies of one thread; the thread writes it, the pump reads it."""
+
+    __slots__ = ("_lock", "_waits", "claimed", "deadline", "index", "marked", "running", "since", "thread_id", "worker")
+
+    def __init__(self, worker: Worker, index: int) -> None:
+        self.worker = worker
+        self.index = index
+        self.thread_id = get_ident()
+        self.claimed: Claimed | None = None
+        self.running: context.Running | None = None
+        self.since = 0.0
+        self.deadline = 0.0
+        self.marked = False
+        self._waits = 0
+        self._lock = Lock()
+
+    # -- waiting; also called by threads that the body started -----------------------------------------------------------
+    @property
+    def is_parked(self) -> bool:
+        """Whether the body waits for others."""
+        return self._waits > 0
+
+    def park(self) -> None:
+        with self._lock:
+            self._waits += 1
+            is_first = self._waits == 1
+        if is_first:
+            self.worker.park(self)
+
+    def unpark(self) -> None:
+        with self._lock:
+            self._waits -= 1
+            is_last = self._waits == 0
+        if is_last:
+            self.worker.unpark(self)
+
+    async def unpark_async(self) -> None:
+        self.unpark()
+
+    # -- ending ----------------------------------------------------------------------------------------------------------
+    def take(self, claimed: Claimed) -> bool:
+        """End the attempt; whether nobody else has."""
+        with self._lock:
+            is_mine = self.claimed is claimed
+            if is_mine:
+                self.claimed = None
+            return is_mine
+
+    def interrupt(self, claimed: Claimed, error: type[Interruption]) -> None:
+        """Ask the body to end, with ``error``; to be repeated until it has ended, since it may be out of reach now."""
+        with self._lock:
+            if self.claimed is claimed and self.running is not None:
+                interrupt(self.running, self.thread_id, error)
+
+
+def interrupt(running: context.Running, thread_id: int, error: type[Interruption]) -> None:
+    """The first time wake the body if it waits; later raise ``error`` in its thread, once, as soon as it executes the
+    user's code.
+    """
+    if running.interrupt is None:
+        running.interrupt = error
+        running.wake_up()
+    elif not running.is_interrupted and _is_in_body(thread_id):
+        running.is_interrupted = True
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
+
+
+def forget_raised() -> None:
+    """Forget an exception that was raised in this thread and did not arrive yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(get_ident()), None)
+
+
+def _is_in_body(thread_id: int) -> bool:
+    """Whether the code that a thread executes is the user's: the innermost of our frames is the one that calls the
+    body.
+    """
+    frame = sys._current_frames().get(thread_id)
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith(_OURS):
+            return frame.f_code is BODY_CODE
+        frame = frame.f_back
+    return False

@@ -1,0 +1,259 @@
+"""Async bodies: one event loop thread beside the slot threads, many coroutines on it.
+
+A coroutine that waits for an invocation gives its place back like a thread does, and comes first when it goes on. One
+that waits in several branches at once (``gather``) has given back one place, and takes it again when the last branch
+goes on. A thread that a coroutine started (``asyncio.to_thread``) may wait as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from threading import Event, Lock, Thread, get_ident
+from typing import TYPE_CHECKING
+
+from pynenc.core.outcome import SECOND
+from pynenc.core.records import Claimed
+from pynenc.engine.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from pynenc.context import Running
+    from pynenc.runner.worker import Worker
+
+
+class AsyncSlot:
+    """The place of one coroutine."""
+
+    __slots__ = ("_coroutines", "claimed", "index", "marked", "running", "since", "task", "waits")
+
+    def __init__(self, coroutines: Coroutines, claimed: Claimed, index: int) -> None:
+        self._coroutines = coroutines
+        self.claimed: Claimed | None = claimed
+        self.index = index
+        self.since = time.monotonic()
+        self.marked = False
+        self.waits = 0
+        self.task: asyncio.Task[None] | None = None
+        self.running: Running | None = None
+
+    def park(self) -> None:
+        self._coroutines.on_loop(lambda: self._coroutines.park(self))
+
+    def unpark(self) -> None:
+        self._coroutines.wait_on_loop(self)
+
+    async def unpark_async(self) -> None:
+        await self._coroutines.readmit(self)
+
+
+class Coroutines:
+    """The coroutines of one worker; ``active`` counts all that have begun or will, ``parked`` those that wait for
+    others.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._resolve = worker.engine.executor.resolve
+        self._limit = worker.settings.coroutines
+        self._slots: dict[str, AsyncSlot] = {}
+        self._pending: deque[tuple[float, TaskSpec, Claimed]] = deque()
+        self._returning: deque[tuple[asyncio.Future[None], AsyncSlot]] = deque()
+        self.parked = 0
+        self._loop = asyncio.new_event_loop()
+        self._ready = Event()
+        self._lock = Lock()
+        self._share = 0.5
+        self._thread = Thread(target=self._main, name="pynenc-loop", daemon=True)
+
+    @property
+    def active(self) -> int:
+        """Coroutines that run, wait, or wait to begin."""
+        return len(self._slots) + len(self._pending)
+
+    # -- from the worker's threads -------------------------------------------------------------------------------------
+    def free(self) -> int:
+        """How many more coroutines could begin now."""
+        return max(0, self._limit - (len(self._slots) - self.parked) - len(self._pending))
+
+    def room(self, *, has_token: bool) -> int:
+        """How many to claim for coroutines: what is free, by the share of async tasks seen lately; at least one for a
+        caller without a slot.
+        """
+        free = self.free()
+        return min(free, max(int(free * self._share), 0 if has_token else 1))
+
+    def learn(self, batch: Sequence[Claimed]) -> None:
+        """Note how much of a claim was async."""
+        specs = [self._resolve(claimed.task) for claimed in batch]
+        share = sum(spec is not None and spec.is_async for spec in specs) / len(specs)
+        self._share += 0.3 * (share - self._share)
+
+    def start(self) -> None:
+        """Start the loop's thread."""
+        self._thread.start()
+        self._ready.wait()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.call_soon(self._ready.set)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def close(self) -> None:
+        """Stop the loop, once the coroutines that were cancelled had their chance to clean up."""
+        self.on_loop(lambda: self._loop.create_task(self._stop()))
+        self._thread.join(1.0)
+
+    async def _stop(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if rest:
+            await asyncio.wait(rest, timeout=0.5)
+        self._loop.stop()
+
+    def takes(self, claimed: Claimed) -> bool:
+        """Whether the task is async; then it runs on the loop."""
+        spec = self._resolve(claimed.task)
+        if spec is None or not spec.is_async:
+            return False
+        self._pending.append((time.monotonic(), spec, claimed))
+        self.on_loop(self._start_next)
+        return True
+
+    def stale(self, since: float) -> list[Claimed]:
+        """Take away what waits to begin since before ``since``."""
+        found = []
+        while self._pending and self._pending[0][0] < since:
+            try:
+                entry = self._pending.popleft()
+            except IndexError:
+                break
+            found.append(entry[2])
+        return found
+
+    def running(self) -> list[AsyncSlot]:
+        """The coroutines that have begun."""
+        with self._lock:
+            return list(self._slots.values())
+
+    def hand_back(self) -> list[Claimed]:
+        """Cancel all coroutines; what they ran."""
+        taken = self.stale(float("inf"))
+        for slot in self.running():
+            claimed = self._take(slot)
+            if claimed is not None:
+                taken.append(claimed)
+                if slot.task is not None:
+                    self.on_loop(slot.task.cancel)
+        return taken
+
+    def on_loop(self, call: Callable[[], object]) -> None:
+        """Run ``call`` on the loop's thread: at once if this is it."""
+        if get_ident() == self._thread.ident:
+            call()
+            return
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def wait_on_loop(self, slot: AsyncSlot) -> None:
+        """Readmit a coroutine one of whose threads waited.
+
+        :raises RuntimeError: on the loop's own thread, which this would block for ever.
+        """
+        if get_ident() == self._thread.ident:
+            raise RuntimeError("a coroutine must not block: use `await invocation.async_result()`")
+        asyncio.run_coroutine_threadsafe(self.readmit(slot), self._loop).result()
+
+    # -- on the loop's thread ------------------------------------------------------------------------------------------
+    def _has_room(self) -> bool:
+        return len(self._slots) - self.parked < self._limit
+
+    def park(self, slot: AsyncSlot) -> None:
+        """A branch of the coroutine waits; the first one gives the place back."""
+        slot.waits += 1
+        if slot.waits == 1:
+            self.parked += 1
+            if self._worker.board:
+                self._worker.board.lend(slot.index, is_parked=True)
+            if self._worker.turns.buffer or self._worker.turns.outbox:
+                self._worker.slots.call()
+            self._start_next()
+
+    async def readmit(self, slot: AsyncSlot) -> None:
+        """A branch goes on; the last one needs a place, and gets one before all that has not begun."""
+        slot.waits -= 1
+        if slot.waits:
+            return
+        if self._has_room() and not self._returning:
+            self._return(slot)
+            return
+        turn = self._loop.create_future()
+        self._returning.append((turn, slot))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled() or not turn.done():
+                self._return(slot)
+            raise
+
+    def _return(self, slot: AsyncSlot) -> None:
+        self.parked -= 1
+        if self._worker.board:
+            self._worker.board.lend(slot.index, is_parked=False)
+
+    def _start_next(self) -> None:
+        """Begin what there is room for; coroutines that go on come first."""
+        room = self._limit - (len(self._slots) - self.parked)
+        while room > 0 and self._returning:
+            turn, slot = self._returning.popleft()
+            if not turn.done():
+                self._return(slot)
+                turn.set_result(None)
+                room -= 1
+        while room > 0 and self._pending:
+            try:
+                _, spec, claimed = self._pending.popleft()
+            except IndexError:
+                return
+            self._begin(spec, claimed)
+            room -= 1
+
+    def _begin(self, spec: TaskSpec, claimed: Claimed) -> None:
+        worker = self._worker
+        slot = AsyncSlot(self, claimed, worker.take_place())
+        with self._lock:
+            self._slots[claimed.id] = slot
+        if worker.board:
+            deadline = slot.since + claimed.timeout / SECOND if claimed.timeout else 0.0
+            worker.board.enter(slot.index, claimed, worker.kill_time(deadline))
+        slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
+        slot.task = self._loop.create_task(self._run(spec, claimed, slot, slot.running), context=copy_context())
+        slot.running.wake = lambda task=slot.task: self.on_loop(task.cancel)
+
+    async def _run(self, spec: TaskSpec, claimed: Claimed, slot: AsyncSlot, running: Running) -> None:
+        worker = self._worker
+        ended = await worker.engine.executor.run_async(spec, claimed, running)
+        if worker.board:
+            worker.board.leave(slot.index)
+        if self._take(slot) is not None:
+            now = time.monotonic()
+            worker.turns.put(ended, worker.turns.mean, now)
+            self._start_next()
+            worker.slots.call()
+            worker.pump.rouse()
+
+    def _take(self, slot: AsyncSlot) -> Claimed | None:
+        """Whoever gets it owns the outcome."""
+        with self._lock:
+            claimed, slot.claimed = slot.claimed, None
+            if claimed is not None:
+                self._slots.pop(claimed.id, None)
+                self._worker.return_place(slot.index)
+            return claimed

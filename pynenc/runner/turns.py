@@ -1,0 +1,268 @@
+"""Turns: the only place that writes outcomes and claims work.
+
+One turn is one store operation that writes the outbox and claims again. Threads make turns themselves, one at a time;
+who waited for the lock meanwhile finds the buffer filled. How much is claimed ahead of the free slots follows the
+measured duration of bodies: about ``AHEAD`` seconds of work, nothing at all while a body of this worker waits for
+others (its children must come first, in the order that the store knows).
+
+The store wakes whoever says that it is idle. A worker says so before the claim that may find nothing, so no work can
+slip in between, and takes it back when a claim leaves no slot free. As long as claims come back full it says nothing at
+all.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from pynenc.core import outcome
+from pynenc.core.queueing import shares
+from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Outcome
+from pynenc.core.status import InvocationStatus
+from pynenc.exceptions import RunnerLostError, StoreError
+from pynenc.runner.settings import WorkerSettings
+from pynenc.runner.slots import Slots
+from pynenc.store.base import IdleListener, Store
+
+if TYPE_CHECKING:
+    from pynenc.runner.coroutines import Coroutines
+
+logger = logging.getLogger("pynenc.runner")
+
+#: Seconds of work to claim ahead.
+AHEAD = 0.05
+#: Seconds of work that make it worth to wake another thread.
+SHARE = 0.005
+#: Every so many turns the claim goes by age alone, so that low priorities move.
+AGED_EVERY = 16
+#: A worker without supervisor runs suspects when nothing else runs in it. While some wait, it takes nothing else for the
+#: first ``SUSPECT_PATIENCE`` of each ``SUSPECT_PERIOD`` seconds.
+SUSPECT_PERIOD, SUSPECT_PATIENCE = 60.0, 10.0
+
+
+class Turns:
+    """The buffer of claimed work and the outbox of outcomes of one worker.
+
+    :param beat: the identity under which it claims. :param max_ahead: most to claim beyond free slots.
+    :param on_lost: called when the store says that the lease of this identity was taken away.
+    :param on_change: called after a claim that changed what has to be watched.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: WorkerSettings,
+        beat: Beat,
+        slots: Slots,
+        *,
+        max_ahead: int,
+        coroutines: Coroutines | None,
+        on_lost: Callable[[], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.beat = beat
+        self.settings = settings
+        self.buffer: deque[Claimed] = deque()
+        self.buffered_at = 0.0
+        self.outbox: list[Outcome] = []
+        self.oldest = 0.0
+        self.mean = AHEAD
+        self.claimed = 0
+        self.finished = 0
+        self.next_due = 0
+        self.retry_at = 0.0
+        self.is_closed = False
+        self.is_drained = False
+        self.listener: IdleListener
+        self._store = store
+        self._slots = slots
+        self._max_ahead = max_ahead
+        self._coroutines = coroutines
+        self._on_lost = on_lost
+        self._on_change = on_change
+        self._lock = Lock()
+        self._count = 0
+        self._failures = 0
+        self._is_idle = False
+        self._was_full = False
+        self._suspects_since = 0.0
+
+    # -- what threads call -------------------------------------------------------------------------------------------------
+    def put(self, ended: Outcome, seconds: float, now: float) -> None:
+        """Keep the outcome of a body that took ``seconds`` for the next turn."""
+        self.mean += 0.1 * (seconds - self.mean)
+        if not self.outbox:
+            self.oldest = now
+        self.outbox.append(ended)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether an outcome has waited long enough for company."""
+        return bool(self.outbox) and now - self.oldest > self.settings.flush
+
+    def make(self, *, claims: bool = True, tokens: int = 1) -> bool:
+        """Write the outbox and claim again; whether there is something to run now.
+
+        :param tokens: how many tokens the caller holds.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now < self.retry_at or (claims and self.buffer and not self.is_overdue(now)):
+                return bool(self.buffer)
+            request = self._request(tokens, now) if claims and not self.is_closed else None
+            claim = self._write(request)
+            if claim is not None and request is not None:
+                if not claim.batch and not self._is_idle:
+                    self._was_full = False
+                    claim = self._write(request) or claim
+                self._take(claim, request.limit, tokens)
+            return bool(self.buffer)
+
+    def give_back(self, reason: str) -> None:
+        """Release what is claimed and not started, together with the outcomes that wait."""
+        buffer = self.buffer
+        taken: list[Claimed] = []
+        while buffer:
+            try:
+                taken.append(buffer.pop())
+            except IndexError:
+                break
+        self.release(taken, reason)
+        if self.outbox:
+            self.make(claims=False)
+
+    def release(self, taken: list[Claimed], reason: str) -> None:
+        """Put claimed invocations that will not run here into the outbox; they go back at the next turn."""
+        self.claimed -= len(taken)
+        self.outbox.extend(outcome.released(claimed, reason) for claimed in taken)
+
+    def flush(self, deadline: float) -> None:
+        """Write the outbox, also to a store that does not answer at first; until ``deadline``, and once at least."""
+        while True:
+            self.retry_at = 0.0
+            self.make(claims=False)
+            left = min(self.retry_at, deadline) - time.monotonic()
+            if not self.outbox or left <= 0:
+                return
+            time.sleep(left)
+
+    def note_suspects(self, *, has_suspects: bool) -> None:
+        """The store says whether invocations wait to be run alone."""
+        if has_suspects:
+            self._suspects_since = self._suspects_since or time.monotonic()
+
+    def is_quiet(self, tokens: int) -> bool:
+        """Whether no body computes here, apart from the tokens that the caller holds."""
+        return (
+            self._slots.busy <= tokens
+            and not self.buffer
+            and not (self._coroutines and self._coroutines.active > self._coroutines.parked)
+        )
+
+    # -- one turn, under the lock ------------------------------------------------------------------------------------------
+    def _write(self, request: ClaimRequest | None) -> Claim | None:
+        """One store operation; None when there was nothing to do or the store did not do it."""
+        outbox = self.outbox[:]
+        if request is not None:
+            self._slots.answer()
+            if not (self._is_idle or self._was_full):
+                self._say_idle(is_idle=True)
+        elif not outbox:
+            return None
+        try:
+            claim = self._exchange(outbox, request)
+        except RunnerLostError:
+            del self.outbox[: len(outbox)]
+            self.buffer.clear()
+            self._on_lost()
+            return None
+        except StoreError as error:
+            self._hold(error)
+            return None
+        del self.outbox[: len(outbox)]
+        self._failures = 0
+        return claim
+
+    def _exchange(self, outbox: list[Outcome], request: ClaimRequest | None) -> Claim:
+        if not outbox:
+            assert request is not None
+            return self._store.claim(request)
+        finished = self._store.finish(self.beat.id, outbox, request)
+        self.finished += sum(ended.status is not InvocationStatus.REGISTERED for ended in outbox)
+        for invocation_id in finished.lost:
+            logger.warning("the result of %s came too late and was dropped: another attempt owns it", invocation_id)
+        return finished.claim
+
+    def _hold(self, error: StoreError) -> None:
+        """The store did not answer: keep the outcomes and try again after a jittered backoff."""
+        self._failures += 1
+        pause = min(0.05 * 2 ** min(self._failures, 8), 10.0) * (0.5 + random.random() / 2)
+        self.retry_at = time.monotonic() + pause
+        logger.warning(
+            "the store did not answer (%s); %d outcome(s) held, next try in %.1f s", error, len(self.outbox), pause
+        )
+        if not error.retryable:
+            logger.error("this will not heal by itself: %s", error)
+
+    def _take(self, claim: Claim, limit: int, tokens: int) -> None:
+        """Put a claim into the buffer and wake threads for all but the one that this thread runs itself."""
+        count = len(claim.batch)
+        self._was_full = count >= limit
+        self._suspects_since = (self._suspects_since or time.monotonic()) if claim.suspects else 0.0
+        self.next_due = claim.next_due
+        if not count:
+            self.is_drained = self.settings.burst and self._is_over(claim, tokens)
+            if self.is_drained or self.next_due:
+                self._on_change()
+            return
+        self.claimed += count
+        self.buffer.extend(claim.batch)
+        self.buffered_at = time.monotonic()
+        if self._coroutines:
+            self._coroutines.learn(claim.batch)
+        waiting = len(self.buffer) - tokens
+        if helpers := min(self._slots.free, waiting, int(count * self.mean / SHARE)):
+            self._slots.call(helpers)
+        if waiting >= self._slots.free and self._is_idle and not (self._coroutines and self._coroutines.free()):
+            self._say_idle(is_idle=False)
+        self._on_change()
+
+    def _is_over(self, claim: Claim, tokens: int) -> bool:
+        """Whether nothing is left to do, apart from what is due in a distant future."""
+        is_due_soon = 0 < claim.next_due < self._store.clock.now() + self.settings.poll * outcome.SECOND
+        is_waiting = self._slots.parked or (self._coroutines and self._coroutines.active)
+        return not (is_due_soon or is_waiting or claim.suspects or self.outbox) and self.is_quiet(tokens)
+
+    def _say_idle(self, *, is_idle: bool) -> None:
+        self._is_idle = is_idle
+        self.listener.idle(is_idle)
+
+    # -- what to claim -----------------------------------------------------------------------------------------------------
+    def _request(self, tokens: int, now: float) -> ClaimRequest | None:
+        """What to claim now; None when nothing can be started."""
+        settings = self.settings
+        if settings.alone is Alone.ONLY or (self._suspects_since and not self.beat.supervised):
+            if self.is_quiet(tokens):
+                return ClaimRequest(self.beat.id, 1, tuple((queue, 1) for queue in settings.queues), alone=Alone.ONLY)
+            if settings.alone is Alone.ONLY or (now - self._suspects_since) % SUSPECT_PERIOD < SUSPECT_PATIENCE:
+                return None
+        limit = self._slots.free + tokens - len(self.buffer)
+        if self._max_ahead and not self._slots.parked:
+            limit += min(self._max_ahead, int(AHEAD / max(self.mean, 1e-6)) * settings.slots)
+        if self._coroutines:
+            limit += self._coroutines.room(has_token=bool(tokens))
+        if settings.max_tasks:
+            limit = min(limit, settings.max_tasks - self.claimed)
+        if limit <= 0:
+            return None
+        self._count += 1
+        return ClaimRequest(
+            self.beat.id,
+            limit,
+            shares(settings.policy, settings.queues, limit, self._count),
+            aged=self._count % AGED_EVERY == 0,
+        )
