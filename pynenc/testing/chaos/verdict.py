@@ -85,7 +85,8 @@ def _unexplained(rows: Sequence[Invocation]) -> Iterator[Violation]:
     for row in rows:
         if row.status is not InvocationStatus.SUCCESS and row.crashes < row.max_crashes and row.status.is_final():
             yield Violation(
-                Kind.UNSOUND, f"{row.id} ({row.task}) ended {row.status} after {row.crashes} crashes: {row.reason} {row.payload[:300]!r}"
+                Kind.UNSOUND,
+                f"{row.id} ({row.task}) ended {row.status} after {row.crashes} crashes: {row.reason} {row.payload[:300]!r}",
             )
 
 

@@ -52,6 +52,11 @@ class Account:
         self.last: InvocationStatus | None = None
         self.outcome: tuple[str, Outcome] | None = None
 
+    @property
+    def may_be_gone(self) -> bool:
+        """Whether a purge may have taken it: it has ended, as far as that can be known."""
+        return bool(self.last is not None or self.new.expires or self.new.drop_blocked or self.is_unsure)
+
 
 class Ledger:
     """Observes the calls that one store applied."""
@@ -59,6 +64,8 @@ class Ledger:
     def __init__(self, clock: Clock) -> None:
         self.violations: list[Violation] = []
         self.accounts: dict[str, Account] = {}
+        #: Ids that were used again after a purge.
+        self.reborn: set[str] = set()
         self.refused_zombies = 0
         self._clock = clock
         self._until: dict[str, Microseconds] = {}
@@ -81,14 +88,20 @@ class Ledger:
     # -- submit ------------------------------------------------------------------------------------------------------------
     def _submitted(self, answers: Sequence[Submitted], new: Sequence[New], *_: Any) -> None:
         for row, answer in zip(new, answers, strict=True):
-            if answer.id == row.id:
-                self._accept(row)
-            else:
+            if answer.id != row.id:
                 self._check_holder(row, answer.id)
+            elif not answer.existing:
+                self._accept(row)
+            elif row.id not in self.accounts:
+                self._report(Kind.PHANTOM, f"{row.id} was there before anybody submitted it")
 
     def _accept(self, row: New) -> None:
-        if row.id in self.accounts:
-            return
+        """A new row: nobody has this id, or what had it has ended and was purged."""
+        before = self.accounts.get(row.id)
+        if before is not None:
+            self.reborn.add(row.id)
+            if not before.may_be_gone:
+                self._report(Kind.LOST, f"{row.id} had to be submitted twice")
         if row.registration_key:
             for other in self.accounts.values():
                 if other.new.registration_key == row.registration_key and self._waits_for_its_claim(other):
@@ -140,15 +153,17 @@ class Ledger:
     def _finished(
         self, answer: Finished, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None
     ) -> None:
+        names = [outcome.id for outcome in outcomes]
         for outcome in outcomes:
             account = self.accounts.get(outcome.id)
             is_owner = account is not None and (account.owner, account.attempt) == (runner, outcome.attempt)
-            if outcome.id in answer.lost:
+            # The answer names invocations; of two attempts of one only the later can be its owner's.
+            refused = answer.lost.count(outcome.id)
+            if refused == names.count(outcome.id) or (refused and not is_owner):
                 self.refused_zombies += not is_owner
                 if is_owner:
-                    self._report(
-                        Kind.LOST, f"attempt {outcome.attempt} of {outcome.id} was refused to its owner {runner}"
-                    )
+                    text = f"attempt {outcome.attempt} of {outcome.id} was refused to its owner {runner}"
+                    self._report(Kind.LOST, text)
             elif account is None:
                 self._report(Kind.PHANTOM, f"{outcome.id} ended, and nobody submitted it")
             elif is_owner:

@@ -96,9 +96,9 @@ def _control(draw: Random) -> dict[str, Any]:
 def person(stage: Stage) -> Steps:
     """Do now and then what people do: cancel, requeue, put first, let go on, stop queues, tidy up."""
     while not stage.is_healed:
-        yield Sleep(stage.random.random())
         if stage.intended:
             yield from _quietly(*_errand(stage))
+        yield Sleep(stage.random.random())
 
 
 def _errand(stage: Stage) -> tuple[str, Any, Any]:
@@ -128,9 +128,9 @@ def _quietly(operation: str, *arguments: Any) -> Generator[Request, Any, None]:
 
 def janitor(done: Callable[[], None]) -> Steps:
     """After the storm: open the queues, let the suspended go on, and see when everything has ended."""
-    for queue in QUEUES:
-        yield from call("set_queue", queue, QueueState.ACTIVE)
     while True:
+        for queue in QUEUES:  # again and again, since a late call may come after this one
+            yield from call("set_queue", queue, QueueState.ACTIVE)
         counts = yield from call("count", Filter())
         if not any(number for status, number in counts.items() if InvocationStatus(status) not in FINAL):
             done()
@@ -145,8 +145,8 @@ def janitor(done: Callable[[], None]) -> Steps:
 def nemesis(stage: Stage, *, may_jump: bool) -> Steps:
     """Kill, freeze, stop and replace runners; set the wall clock."""
     while not stage.is_healed:
-        yield Sleep(stage.random.random() * 2.5)
         _HARM[stage.random.randrange(len(_HARM) - (not may_jump))](stage)
+        yield Sleep(stage.random.random() * 2.5)
 
 
 def _kill(stage: Stage) -> None:

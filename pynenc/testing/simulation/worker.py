@@ -142,7 +142,7 @@ class Worker:
         self._turns += 1
         busy = len(self.running) - len(self.parked) + len(self.buffer)
         if self.suspects and not self.beat.supervised and self.alone is Alone.NEVER:
-            return None if self.running or self.buffer else ClaimRequest(self.beat.id, 1, alone=Alone.ONLY)
+            return None if busy else ClaimRequest(self.beat.id, 1, alone=Alone.ONLY)
         ahead = 0 if self.parked or self.alone is Alone.ONLY else self.random.randrange(4)
         limit = self.beat.slots - busy + ahead
         return ClaimRequest(self.beat.id, limit, alone=self.alone, aged=self._turns % 16 == 0) if limit > 0 else None
@@ -163,10 +163,12 @@ class Worker:
         """Take over what is owned and not known here."""
         known = {(ended.id, ended.attempt) for ended in outbox}
         known |= {(claimed.id, claimed.attempt) for claimed in self.buffer}
-        owned = yield from call("owned", self.beat.id)
+        asked = self.beat.id
         self._doubts.pop(0)
+        owned = yield from call("owned", asked)
         known |= {*self.running, *((ended.id, ended.attempt) for ended in self.outbox)}
-        self.buffer.extend(claimed for claimed in owned if (claimed.id, claimed.attempt) not in known)
+        if asked == self.beat.id:
+            self.buffer.extend(claimed for claimed in owned if (claimed.id, claimed.attempt) not in known)
 
     def renew_identity(self) -> None:
         """The lease was taken away: what is buffered belongs to others now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -111,18 +112,24 @@ class World:
     # -- the run -----------------------------------------------------------------------------------------------------------
     def run(self) -> Ran:
         """From the first runner to the verdict."""
-        self._begin()
-        self.scheduler.run(self.clock.lease() + int(STORM * SECOND), lambda: self._is_broken)
-        if not self._is_broken:
-            self._heal()
-            self.scheduler.run(self.clock.lease() + int(PATIENCE * SECOND), lambda: self._is_done or self._is_broken)
-        violations = list(dict.fromkeys(self._judge()))
+        try:
+            self._play()
+            violations = list(dict.fromkeys(self._judge()))
+        except Exception:
+            violations = [Violation(Kind.UNSOUND, traceback.format_exc())]
         return Ran(
             self.seed,
             [(violation.kind, violation.text) for violation in violations],
             self._counts(),
             [_told(*step) for step in self.network.trace] if violations else [],
         )
+
+    def _play(self) -> None:
+        self._begin()
+        self.scheduler.run(self.clock.lease() + int(STORM * SECOND), lambda: self._is_broken)
+        if not self._is_broken:
+            self._heal()
+            self.scheduler.run(self.clock.lease() + int(PATIENCE * SECOND), lambda: self._is_done or self._is_broken)
 
     @property
     def _is_broken(self) -> bool:
@@ -133,7 +140,7 @@ class World:
         self.add_runner(Solo)
         self.add_runner(Supervisor)
         for number in range(2):
-            self._start(f"client {number + 1}", people.client(self, f"c{number + 1}", self.random.randint(4, 12)))
+            self._start(f"client {number + 1}", people.client(self, f"c{number + 1}", self.random.randint(8, 18)))
         self._start("person", people.person(self))
         self._start("nemesis", people.nemesis(self, may_jump=self.seed % 4 == 0))
 
@@ -182,19 +189,15 @@ class World:
         cursor = ""
         while True:
             found = self.store.find(Filter(), Page(1000, cursor, True))
-            rows += found.invocations
+            rows += self.store.get([row.id for row in found.invocations])
             cursor = found.cursor
             if not cursor:
                 return rows
 
     def _removed(self, stored: set[str]) -> frozenset[str]:
-        """What a purge may have taken: what had ended, as far as that can be known."""
-        return frozenset(
-            name
-            for name, account in self.ledger.accounts.items()
-            if name not in stored
-            and (account.last is not None or account.new.expires or account.new.drop_blocked or account.is_unsure)
-        )
+        """What a purge took, or may have taken."""
+        accounts = self.ledger.accounts.items()
+        return frozenset(n for n, account in accounts if n not in stored and account.may_be_gone) | self.ledger.reborn
 
     def _unexplained(self, rows: Sequence[Invocation]) -> Iterator[Violation]:
         """An end that no script, person or crash accounts for."""

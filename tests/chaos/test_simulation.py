@@ -1,0 +1,64 @@
+"""The simulation finds nothing in a sound store, finds seeded bugs, and repeats itself exactly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pynenc.testing.checker import Kind
+from pynenc.testing.report import silent
+from pynenc.testing.simulation import run_seed, simulate
+from tests.conformance.test_seeded_bugs import (
+    AcceptsASecondFinal,
+    AcknowledgesBeforeItInserts,
+    ForgetsPendingWork,
+    ForgetsTheKeyOnRetry,
+    HandsOutTwice,
+    ReleasesTheKeyTwice,
+    SkipsTheFence,
+    Sound,
+)
+
+#: Each bug, and as what the simulation shows it.
+BUGS = {
+    SkipsTheFence: {Kind.ZOMBIE},
+    AcceptsASecondFinal: {Kind.ZOMBIE},
+    AcknowledgesBeforeItInserts: {Kind.LOST},
+    ReleasesTheKeyTwice: {Kind.OVER_LIMIT, Kind.PHANTOM},
+    HandsOutTwice: {Kind.ZOMBIE, Kind.DOUBLE_FINAL},
+    ForgetsPendingWork: {Kind.STUCK, Kind.LOST, Kind.UNSOUND},
+    ForgetsTheKeyOnRetry: {Kind.STUCK, Kind.UNSOUND},
+}
+#: Seeds within which a bug must show itself.
+SEEDS = 40
+
+
+def test_a_sound_store_passes() -> None:
+    report = simulate(range(30), silent)
+    assert report.violations == []
+    assert int(report.figures["invocations"]) > 1000
+    assert int(report.figures["zombies refused"]) > 0
+
+
+@pytest.mark.parametrize("has_ledger", [True, False], ids=["ledger", "checker"])
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_is_caught(bug: type[Sound], has_ledger: bool) -> None:
+    found: list[tuple[str, str]] = []
+    for seed in range(SEEDS):
+        found += run_seed(seed, bug, has_ledger=has_ledger).violations
+        if {Kind(kind) for kind, _ in found} & BUGS[bug]:
+            return
+    raise AssertionError(found)
+
+
+RUN = "import sys; from pynenc.testing.simulation import run_seed; print(run_seed(int(sys.argv[1])))"
+
+
+def test_a_seed_repeats_itself() -> None:
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    command = [sys.executable, "-c", RUN, "5"]
+    first, second = (subprocess.run(command, env=environment, capture_output=True, check=True).stdout for _ in range(2))
+    assert first == second
