@@ -1,8 +1,8 @@
-"""Who waits for whom: the search for a cycle that could never end.
+"""Who waits for whom: the search for a wait that could never end.
 
-An invocation waits for others in two ways: its body asked for their results (*wait edges*), or it is parked behind a
-running key and can only start when a holder of the key ends (*key edges*). A wait edge blocks by itself; of the key edges all
-must be blocked, since one free holder is enough to let the parked invocation go on.
+An invocation waits for others in two ways: its body asked for their results (*wait edges*: all of them must end), or it is parked behind a
+running key (*key edges*: one free holder is enough). So the question is not whether there is a circle but whether the waiter *can end*: the least
+set that contains whatever waits for nothing and grows by whatever all its wait edges, and one of its key edges if it has any, lead into.
 """
 
 from __future__ import annotations
@@ -13,27 +13,53 @@ Neighbours = Callable[[str], Iterable[str]]
 
 
 def find_cycle(waiter: str, awaited: str, edges: Neighbours, holders: Neighbours) -> tuple[str, ...]:
-    """The circle that would close if ``waiter`` waited for ``awaited``: ids from ``waiter`` to what waits for it; empty if there is none.
+    """The circle that would close if ``waiter`` waited for ``awaited``: ids from ``waiter`` to what waits for it; empty if it can end.
 
     :param edges: the invocations whose results the given one waits for.
     :param holders: for an invocation that needs a running key which is full, all invocations that hold it; empty for any other.
 
-    Depth-first search; every invocation is visited once, so the cost is linear in the edges that can be reached.
+    Each invocation that can be reached is asked for its neighbours once.
     """
-    known: dict[str, tuple[str, ...]] = {}
+    waits: dict[str, tuple[str, ...]] = {}
+    keys: dict[str, tuple[str, ...]] = {}
+    reached = [waiter]
+    for node in reached:
+        if node not in waits:
+            waits[node] = (*edges(node), awaited) if node == waiter else tuple(edges(node))
+            keys[node] = tuple(holders(node))
+            reached += (*waits[node], *keys[node])
+    can_end = _can_end(waits, keys)
+    return () if waiter in can_end else _path(waiter, awaited, waits, keys, can_end)
 
-    def path(node: str) -> tuple[str, ...]:
+
+def _can_end(waits: dict[str, tuple[str, ...]], keys: dict[str, tuple[str, ...]]) -> set[str]:
+    """The least fixed point, grown until nothing is added."""
+    can_end: set[str] = set()
+    while True:
+        more = {
+            node
+            for node in waits.keys() - can_end
+            if can_end.issuperset(waits[node]) and (not keys[node] or not can_end.isdisjoint(keys[node]))
+        }
+        if not more:
+            return can_end
+        can_end |= more
+
+
+def _path(
+    waiter: str, awaited: str, waits: dict[str, tuple[str, ...]], keys: dict[str, tuple[str, ...]], can_end: set[str]
+) -> tuple[str, ...]:
+    """The shortest way from ``awaited`` back to ``waiter`` through those that cannot end; ``waiter`` stands in front."""
+    came_from: dict[str, str] = {}
+    reached = [awaited]
+    for node in reached:
         if node == waiter:
-            return (waiter,)
-        if node in known:
-            return known[node]
-        known[node] = ()
-        found = next((p for p in map(path, edges(node)) if p), ())
-        if not found:
-            blocked = [path(holder) for holder in holders(node)]
-            found = blocked[0] if blocked and all(blocked) else ()
-        known[node] = (node, *found) if found else ()
-        return known[node]
-
-    found = path(awaited)
-    return (waiter, *found[:-1]) if found else ()
+            break
+        for following in (*waits[node], *keys[node]):
+            if following not in can_end and following not in came_from and following != awaited:
+                came_from[following] = node
+                reached.append(following)
+    path = [waiter]
+    while path[-1] != awaited and path[-1] in came_from:
+        path.append(came_from[path[-1]])
+    return (waiter, *reversed(path[1:]))

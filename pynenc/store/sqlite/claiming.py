@@ -1,0 +1,202 @@
+"""The claim: READY rows in order become PENDING under a new owner; and before that, what is due becomes READY.
+
+Rows without anything special are taken by one statement for the whole batch. The others (they may expire, drop out, hold a registration key,
+be the head of a rate) are looked at one by one, in their turn.
+"""
+
+from __future__ import annotations
+
+from heapq import merge
+from itertools import islice
+from typing import Any
+
+from pynenc.core.records import Alone, Claim, Claimed, ClaimRequest
+from pynenc.exceptions import RunnerLostError
+from pynenc.store.sqlite import life, schema
+from pynenc.store.sqlite.database import Tx
+from pynenc.store.sqlite.row import BY_SEQ, DUE, Row, rows
+from pynenc.store.sqlite.schema import (
+    BIG_ARGS,
+    BOOST,
+    CAREFUL,
+    CLAIM_COLUMNS,
+    CLAIMED,
+    RANK,
+    SEQ,
+    SPECIAL,
+    claimed_of,
+    json_list,
+)
+
+RUNNER = "SELECT death IS NULL FROM $runner WHERE id = ?"
+ACTIVE = "SELECT name FROM $queue WHERE state != 'paused'"
+DUE_PLAIN = (
+    "UPDATE $inv SET place = 0, timer = NULL WHERE seq IN (SELECT seq FROM $inv WHERE queue = ? AND timer <= ? AND place = 1 "
+    "AND running_key IS NULL AND rate_key IS NULL ORDER BY timer LIMIT ?)"
+)
+READY = (
+    f"SELECT {CLAIM_COLUMNS} FROM $inv INDEXED BY $ready WHERE place = 0 AND alone = 0 AND queue = ? "
+    "ORDER BY rank DESC, boost DESC, seq LIMIT ?"
+)
+AGED = f"SELECT {CLAIM_COLUMNS} FROM $inv INDEXED BY $aged WHERE place = 0 AND alone = 0 AND queue = ? ORDER BY seq LIMIT ?"
+SUSPECT = f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE place = 0 AND alone = 1 AND queue = ? ORDER BY rank DESC, boost DESC, seq LIMIT ?"
+CHOSEN = (
+    f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE id IN (SELECT value FROM json_each(?)) AND place = 0 AND alone = ? "
+    "ORDER BY rank DESC, boost DESC, seq"
+)
+TAKE = (
+    "UPDATE $inv SET place = 3, status = 1, attempt = attempt + 1, runner = ?, claimed = ?, started = 0, rated = NULL "
+    "WHERE seq IN (SELECT value FROM json_each(?))"
+)
+CLAIMED_OF_KEY = "SELECT count(*) FROM $inv WHERE held = ? AND place = 3"
+DROPPING_OF_KEY = "SELECT count(*) FROM $inv WHERE running_key = ? AND place = 3 AND drop_blocked = 1"
+BIG_OF = "SELECT seq, args FROM $big WHERE seq IN (SELECT value FROM json_each(?))"
+LOG_RATE = "INSERT INTO $rate (key, at) VALUES (?, ?)"
+PRUNE_RATE = "DELETE FROM $rate WHERE key = ? AND at <= ?"
+NEXT_TIMER = "SELECT min(timer) FROM $inv WHERE queue = ? AND timer > 0"
+ANY_SUSPECT = "SELECT 1 FROM $inv INDEXED BY $suspect WHERE place = 0 AND alone = 1 LIMIT 1"
+
+#: Rows that become due in one transaction.
+DUE_BATCH = 5000
+DUE_BATCH_SLOW = 500
+
+
+def claim(tx: Tx, request: ClaimRequest) -> Claim:
+    """Carry out a claim.
+
+    :raises RunnerLostError: the runner is not known, or its lease was taken away.
+    """
+    if not tx.value(RUNNER, request.runner):
+        raise RunnerLostError(f"runner {request.runner} has no lease: it must register again under a new id")
+    active = [name for (name,) in tx.all(ACTIVE)]
+    admit_due(tx, active)
+    room = min(request.limit, 1) if request.alone is Alone.ONLY else request.limit
+    taker = Taker(tx, request)
+    for queue, most in request.shares or ((None, room),):
+        names = active if queue is None else [queue] if queue in active else []
+        if names:
+            room -= taker.take(names, min(most, room))
+    asked = {queue for queue, _ in request.shares} if request.shares else None
+    timers = [tx.value(NEXT_TIMER, name) for name in active if asked is None or name in asked]
+    return Claim(
+        tuple(taker.batch), min((timer for timer in timers if timer), default=0), tx.one(ANY_SUSPECT) is not None
+    )
+
+
+def admit_due(tx: Tx, queues: list[str]) -> None:
+    """What has waited for its time settles; a bounded number in one transaction."""
+    for queue in queues:
+        first = tx.value(NEXT_TIMER, queue)
+        if first is None or first > tx.now:
+            continue
+        tx.ready += tx.run(DUE_PLAIN, queue, tx.now, DUE_BATCH).rowcount
+        for row in rows(tx, DUE, queue, tx.now, DUE_BATCH_SLOW):
+            if row.place == schema.WAITING:
+                life.log(tx, row, life.entry(tx, row, schema.REGISTERED, "its time has come"))
+                row.status = row.back = schema.REGISTERED
+            life.settle(tx, row)
+            row.save(tx)
+
+
+class Taker:
+    """Takes rows for one request until it has enough."""
+
+    def __init__(self, tx: Tx, request: ClaimRequest) -> None:
+        self._tx = tx
+        self._request = request
+        self.batch: list[Claimed] = []
+
+    def take(self, queues: list[str], most: int) -> int:
+        """Take at most ``most`` rows from some queues; how many it were."""
+        before = len(self.batch)
+        while (wanted := most - (len(self.batch) - before)) > 0:
+            found = self._candidates(queues, wanted)
+            self._take_all(found)
+            if self._request.ids or len(found) < wanted:
+                break
+        return len(self.batch) - before
+
+    def _candidates(self, queues: list[str], limit: int) -> list[tuple[Any, ...]]:
+        """The first rows in the order of the claim."""
+        request = self._request
+        if request.ids:
+            alone = int(request.alone is Alone.ONLY)
+            found = self._tx.all(CHOSEN, json_list(request.ids), alone)
+            return [row for row in found if row[5] in queues][:limit]
+        query = SUSPECT if request.alone is Alone.ONLY else AGED if request.aged else READY
+        parts = [self._tx.all(query, queue, limit) for queue in queues]
+        if len(parts) == 1:
+            return parts[0]
+        return list(islice(merge(*parts, key=_age if query is AGED else _order), limit))
+
+    def _take_all(self, found: list[tuple[Any, ...]]) -> None:
+        """Take rows: runs of plain ones together, each special one for itself."""
+        tx = self._tx
+        plain: list[tuple[Any, ...]] = []
+        if any(row[SPECIAL] for row in found):
+            big = [row[SEQ] for row in found if row[SPECIAL] & BIG_ARGS]
+            args = dict(tx.all(BIG_OF, json_list(big))) if big else {}
+            for row in found:
+                complete = (*row[:3], args[row[SEQ]], *row[4:]) if row[SPECIAL] & BIG_ARGS else row
+                if row[SPECIAL] & CAREFUL:
+                    self._own(plain)
+                    plain = []
+                    self._take_carefully(complete)
+                else:
+                    plain.append(complete)
+        else:
+            plain = found
+        self._own(plain)
+
+    def _own(self, found: list[tuple[Any, ...]]) -> None:
+        """Make rows PENDING."""
+        if found:
+            now, runner = self._tx.now, self._request.runner
+            self._tx.run(TAKE, runner, now, str([row[SEQ] for row in found]))
+            self.batch += [claimed_of(row, row[2] + 1, now) for row in found]
+
+    def _take_carefully(self, found: tuple[Any, ...]) -> None:
+        """Take a row, or end it instead."""
+        tx = self._tx
+        (values,) = tx.all(BY_SEQ, found[SEQ])
+        row = Row.of(values)
+        if row.attempt == 0 and row.round == 0 and 0 < row.expires <= tx.now:
+            life.end(tx, row, schema.CANCELLED, "expired")
+            return
+        if row.drop_blocked and row.running_key is not None and _is_full(tx, row.running_key, row.running_limit):
+            life.end(tx, row, schema.DROPPED, "its running key was held")
+            return
+        if row.registration_key is not None:
+            tx.run(life.DROP_REGISTRATION, row.registration_key, row.seq)
+        self._own([found])
+        if row.rate_key is not None:
+            tx.run(PRUNE_RATE, row.rate_key, tx.now - row.rate_period)
+            tx.run(LOG_RATE, row.rate_key, tx.now)
+            life.next_head(tx, row.rate_key)
+
+
+def _is_full(tx: Tx, key: str, limit: int) -> bool:
+    """Whether as many as may are claimed under a key, whether they would park or drop."""
+    held: int = tx.value(CLAIMED_OF_KEY, key)
+    return held + int(tx.value(DROPPING_OF_KEY, key)) >= limit
+
+
+def _order(row: tuple[Any, ...]) -> tuple[float, int, int]:
+    return (-row[RANK], -row[BOOST], row[SEQ])
+
+
+def _age(row: tuple[Any, ...]) -> int:
+    seq: int = row[SEQ]
+    return seq
+
+
+OWNED_CLAIMS = f"SELECT {CLAIM_COLUMNS} FROM $inv INDEXED BY $owned WHERE place = {CLAIMED} AND runner = ? ORDER BY seq"
+
+
+def owned(tx: Tx, runner: str) -> list[Claimed]:
+    """What a runner owns, as it was claimed."""
+    found = tx.all(OWNED_CLAIMS, runner)
+    big = [row[SEQ] for row in found if row[SPECIAL] & BIG_ARGS]
+    args = dict(tx.all(BIG_OF, json_list(big))) if big else {}
+    complete = [(*row[:3], args.get(row[SEQ], row[3]), *row[4:]) for row in found]
+    return [claimed_of(row, row[2], row[13]) for row in complete]

@@ -1,0 +1,368 @@
+"""Transactions on one SQLite file: one writer a process behind a gate between processes, readers beside it.
+
+A writer takes the lock of its process, then the *gate*, an exclusive ``flock`` on a file of its own, then begins. So SQLite's busy handler, which
+sleeps up to 100 ms and starves some processes for seconds, is needed only against programs that do not know the gate. Callers that meet at the
+lock are served together: see :meth:`Database.combine`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+from pynenc.exceptions import SchemaError, StoreError
+from pynenc.store.base import Clock
+from pynenc.store.sqlite import schema
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 10.0
+#: Bytes of WAL after which a commit copies it back into the database.
+CHECKPOINT_PAGES = 4000
+#: Tries before a writer waits in the queue of the kernel: (sleep in seconds, times).
+GATE_TRIES = ((0.00002, 5), (0.0002, 10), (0.001, 10))
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "temp_store=MEMORY",
+    f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+    "journal_size_limit=67108864",
+)
+
+
+class Texts(dict[str, str]):
+    """Statements with the prefix of one app filled in, made once each."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def __missing__(self, text: str) -> str:
+        self[text] = made = text.replace("$", self.prefix)
+        return made
+
+
+class Tx:
+    """One transaction, and what it means for those who sleep: told to them after the commit.
+
+    :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final. :ivar orders: whether a runner has a new order.
+    """
+
+    __slots__ = ("_connection", "_texts", "finals", "now", "orders", "ready")
+
+    def __init__(self, connection: sqlite3.Connection, texts: Texts, now: int) -> None:
+        self._connection = connection
+        self._texts = texts
+        self.now = now
+        self.ready = 0
+        self.finals: list[str] = []
+        self.orders = False
+
+    def run(self, text: str, *values: Any) -> sqlite3.Cursor:
+        """Execute a statement."""
+        return self._connection.execute(self._texts[text], values)
+
+    def all(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        return self._connection.execute(self._texts[text], values).fetchall()
+
+    def one(self, text: str, *values: Any) -> tuple[Any, ...] | None:
+        """The first row of a query, if there is one."""
+        found: tuple[Any, ...] | None = self._connection.execute(self._texts[text], values).fetchone()
+        return found
+
+    def value(self, text: str, *values: Any) -> Any:
+        """The first column of the first row, or None."""
+        found = self._connection.execute(self._texts[text], values).fetchone()
+        return found[0] if found else None
+
+    def many(self, text: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Execute a statement for each row of values; how many rows of the table were changed."""
+        return self._connection.executemany(self._texts[text], rows).rowcount
+
+
+class Pending:
+    """A caller that waits for its turn at the writing connection."""
+
+    __slots__ = ("error", "is_done", "result", "work")
+
+    def __init__(self, work: Callable[[Tx], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_done = False
+
+
+class Database:
+    """The connections of one store object.
+
+    :param after: is told of each transaction after its commit, outside all locks.
+    """
+
+    def __init__(
+        self, path: Path, folder: Path, app_id: str, synchronous: str, clock: Clock, after: Callable[[Tx], None]
+    ) -> None:
+        self._path = path
+        self._folder = folder
+        self._app_id = app_id
+        self._synchronous = synchronous
+        self._now = clock.now
+        self._after = after
+        self._texts = Texts("")
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self._lock = Lock()
+        self._waiting: deque[Pending] = deque()
+        self._gate = -1
+        self._is_durable = True
+        self._is_open = False
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+    def open(self) -> None:
+        """Connect, and create or verify the schema.
+
+        :raises SchemaError: the file has a schema of a later version, or is not ours.
+        :raises StoreError: it cannot be opened.
+        """
+        with self._lock:
+            if self._is_open:
+                return
+            try:
+                self._gate = os.open(self._folder / "gate", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._enter_gate()
+                try:
+                    self._writer = self._connect()
+                    self._texts = Texts(_prepare(self._writer, self._app_id))
+                finally:
+                    self._leave_gate()
+            except (OSError, sqlite3.Error) as error:
+                self._release()
+                raise explained(error, self._path) from error
+            except SchemaError:
+                self._release()
+                raise
+            self._is_open = True
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            self._is_open = False
+            self._release()
+
+    def _release(self) -> None:
+        for connection in (self._writer, *self._readers):
+            if connection is not None:
+                connection.close()
+        self._writer = None
+        self._readers = []
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
+
+    def abandon(self) -> None:
+        """In a forked child: the connections are the parent's. They are kept, unused, and others opened."""
+        _abandoned.append((self._writer, self._readers))
+        self._writer, self._readers = None, []
+        self._lock = Lock()
+        self._waiting = deque()
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
+        was_open, self._is_open = self._is_open, False
+        if was_open:
+            self.open()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        for pragma in (*_PRAGMAS, f"synchronous={self._synchronous}", "cache_size=-32768"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    # -- the gate ------------------------------------------------------------------------------------------------------
+    def _enter_gate(self) -> None:
+        for pause, times in ((0.0, 1), *GATE_TRIES):
+            for _ in range(times):
+                if pause:
+                    time.sleep(pause)
+                try:
+                    fcntl.flock(self._gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                return
+        fcntl.flock(self._gate, fcntl.LOCK_EX)
+
+    def _leave_gate(self) -> None:
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+
+    # -- transactions --------------------------------------------------------------------------------------------------
+    def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
+        """Do ``work`` in one transaction.
+
+        :param durable: whether a power cut must not undo it; only asked when ``synchronous`` is full.
+        """
+        with self._lock:
+            result, tx = self._transact(work, durable=durable)
+        self._after(tx)
+        return result
+
+    def combine(self, work: Callable[[Tx], T]) -> T:
+        """Do ``work`` in one transaction, together with that of all who wait at the lock; an error of one does not touch the others.
+
+        Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock does the work of everybody.
+        """
+        mine = Pending(work)
+        self._waiting.append(mine)
+        with self._lock:
+            tx = None if mine.is_done else self._serve_all()
+        if tx is not None:
+            self._after(tx)
+        if mine.error is not None:
+            raise mine.error
+        result: T = mine.result
+        return result
+
+    def _serve_all(self) -> Tx:
+        group = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            _, tx = self._transact(lambda tx: _serve(tx, group), durable=True)
+        except BaseException as error:
+            for each in group:
+                each.error = each.error or error
+            raise
+        finally:
+            for each in group:
+                each.is_done = True
+        return tx
+
+    def _transact(self, work: Callable[[Tx], T], *, durable: bool) -> tuple[T, Tx]:
+        writer = self._writer
+        if writer is None:
+            raise StoreError("the store is closed: open it again, or use another app object")
+        try:
+            if durable is not self._is_durable and self._synchronous == "full":
+                writer.execute(f"PRAGMA synchronous={'full' if durable else 'normal'}")
+                self._is_durable = durable
+            self._enter_gate()
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+                tx = Tx(writer, self._texts, self._now())
+                result = work(tx)
+                writer.execute("COMMIT")
+            except BaseException:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                raise
+            finally:
+                self._leave_gate()
+        except (sqlite3.Error, OSError) as error:
+            raise explained(error, self._path) from error
+        return result, tx
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """Do ``work`` on one consistent state, beside the writers."""
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._new_reader()
+        try:
+            connection.execute("BEGIN")
+            try:
+                return work(Tx(connection, self._texts, self._now()))
+            finally:
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        finally:
+            self._readers.append(connection) if self._is_open else connection.close()
+
+    def _new_reader(self) -> sqlite3.Connection:
+        if not self._is_open:
+            raise StoreError("the store is closed: open it again, or use another app object")
+        try:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only=ON")
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        return connection
+
+
+def _serve(tx: Tx, group: Sequence[Pending]) -> None:
+    """Do the work of several callers in one transaction."""
+    if len(group) == 1:
+        group[0].result = group[0].work(tx)
+        return
+    for each in group:
+        tx.run("SAVEPOINT caller")
+        ready = tx.ready
+        try:
+            each.result = each.work(tx)
+        except Exception as error:
+            each.error = error
+            tx.run("ROLLBACK TO caller")
+            tx.ready = ready
+        tx.run("RELEASE caller")
+
+
+def _prepare(connection: sqlite3.Connection, app_id: str) -> str:
+    """Create what is missing; the prefix of the app's tables."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > schema.VERSION:
+        raise SchemaError(
+            f"the database has schema version {version}, and this version of pynenc knows {schema.VERSION}: upgrade pynenc here, or use another file"
+        )
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if version == 0 and tables:
+        raise SchemaError("the database belongs to another program: name another file in the store URL")
+    row = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone() if tables else None
+    if row is None:
+        row = _create(connection, app_id)
+    return f"a{row[0]}_"
+
+
+def _create(connection: sqlite3.Connection, app_id: str) -> tuple[int]:
+    """Create the tables of one app, all or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(schema.APPS)
+        connection.execute(f"PRAGMA user_version={schema.VERSION}")
+        connection.execute("INSERT OR IGNORE INTO app (name) VALUES (?)", (app_id,))
+        row: tuple[int] = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone()
+        for statement in schema.TABLES.replace("$", f"a{row[0]}_").split(";\n"):
+            connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return row
+
+
+def explained(error: Exception, path: Path) -> StoreError:
+    """What an error of SQLite or the file system means to a user."""
+    text = str(error)
+    if "closed" in text:
+        return StoreError("the store is closed: open it again, or use another app object")
+    if "locked" in text or "busy" in text:
+        return StoreError(
+            f"{path} is locked by another program for more than {BUSY_SECONDS:g} s: {text}", retryable=True
+        )
+    if "full" in text or "No space" in text:
+        return StoreError(f"no space left for {path}: make room; nothing that was accepted is lost", retryable=True)
+    if "readonly" in text or isinstance(error, PermissionError):
+        return StoreError(f"{path} cannot be written: check the permissions of the file and of its folder ({text})")
+    if "not a database" in text or "malformed" in text:
+        return StoreError(f"{path} is no sound SQLite database ({text}): restore a backup or use another file")
+    is_passing = isinstance(error, sqlite3.OperationalError) and "disk I/O" in text
+    return StoreError(f"{path}: {text}", retryable=is_passing)
+
+
+#: The connections that forked children got from their parents.
+_abandoned: list[Any] = []

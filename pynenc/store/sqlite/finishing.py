@@ -1,0 +1,111 @@
+"""The end of attempts, and what is written about them while they run. All behind the fence: id, attempt and runner must match.
+
+Finals without a running key are written by one statement run over the batch, which carries the fence in its condition. What that did not change is looked at
+one by one: it holds a key, or it is lost, or it is the same final sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pynenc.core.records import Claim, ClaimRequest, Finished, Outcome, Progress, Ref
+from pynenc.core.status import FINAL as FINALS
+from pynenc.store.sqlite import claiming, life, schema
+from pynenc.store.sqlite.database import Tx
+from pynenc.store.sqlite.row import Row, load
+from pynenc.store.sqlite.schema import CODES, encode_progress
+
+FINISH = (
+    "UPDATE $inv SET place = 5, status = ?4, payload = ?5, retries = ?6, crashes = ?7, started = CASE WHEN ?8 > 0 THEN ?8 ELSE started END, "
+    "ended = ?9, reason = ?10, alone = ?11, gone = CASE WHEN result_ttl > 0 THEN ?9 + result_ttl END "
+    "WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND held IS NULL"
+)
+START = "UPDATE $inv SET status = 2, started = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND status = 1"
+REPORT = "UPDATE $inv SET progress = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3"
+OWNS = "SELECT 1 FROM $inv WHERE id = ? AND attempt = ? AND runner = ? AND place = 3"
+
+
+def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None) -> Finished:
+    """End attempts, then claim; see :meth:`pynenc.store.base.Store.finish`."""
+    lost = _end_all(tx, runner, outcomes) if outcomes else ()
+    return Finished(lost, claiming.claim(tx, request) if request else Claim())
+
+
+def _end_all(tx: Tx, runner: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    finals = [_final_values(each, runner, tx.now) for each in outcomes if each.status in FINALS]
+    changed = tx.many(FINISH, finals) if finals else 0
+    if changed == len(outcomes):
+        ids = [each.id for each in outcomes]
+        life.drop_edges(tx, ids, ids)
+        tx.finals += ids
+        return ()
+    return tuple(each.id for each in outcomes if not _end_one(tx, runner, each))
+
+
+def _final_values(outcome: Outcome, runner: str, now: int) -> tuple[Any, ...]:
+    return (
+        outcome.id,
+        outcome.attempt,
+        runner,
+        CODES[outcome.status],
+        outcome.payload,
+        outcome.retries,
+        outcome.crashes,
+        outcome.started,
+        outcome.ended or now,
+        outcome.reason,
+        outcome.alone,
+    )
+
+
+def _end_one(tx: Tx, runner: str, outcome: Outcome) -> bool:
+    """Whether an outcome counts; carried out if it was not yet."""
+    row = load(tx, outcome.id)
+    if row is None or (row.attempt, row.runner) != (outcome.attempt, runner):
+        return False
+    if row.place == schema.FINAL:
+        if (row.status, row.payload, row.reason) != (CODES[outcome.status], outcome.payload, outcome.reason):
+            return False
+        # Written just now by the statement for all, or sent again after a lost reply.
+        life.drop_edges(tx, [row.id], [row.id])
+        tx.finals.append(row.id)
+        return True
+    if row.place != schema.CLAIMED:
+        return False
+    row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, int(outcome.alone)
+    row.started = outcome.started or row.started
+    _end_claimed(tx, row, outcome)
+    return True
+
+
+def _end_claimed(tx: Tx, row: Row, outcome: Outcome) -> None:
+    if outcome.status in FINALS:
+        life.end(tx, row, CODES[outcome.status], outcome.reason, payload=outcome.payload, ended=outcome.ended)
+    elif row.cancel:
+        life.end(tx, row, schema.CANCELLED, "cancelled on request")
+    else:
+        life.give_back(
+            tx,
+            row,
+            CODES[outcome.status],
+            outcome.reason,
+            payload=outcome.payload,
+            due=outcome.due,
+            is_unknown=outcome.unknown_task,
+        )
+
+
+def start(tx: Tx, runner: str, refs: Sequence[Ref], at: int) -> list[str]:
+    """PENDING → RUNNING; the lost ids."""
+    if tx.many(START, [(ref.id, ref.attempt, runner, at) for ref in refs]) == len(refs):
+        return []
+    return [ref.id for ref in refs if not tx.one(OWNS, ref.id, ref.attempt, runner)]
+
+
+def report(tx: Tx, runner: str, progress: Sequence[Progress]) -> list[str]:
+    """Keep what bodies say of their progress; the lost ids."""
+    values = [(each.id, each.attempt, runner, encode_progress(each)) for each in progress]
+    if tx.many(REPORT, values) == len(progress):
+        return []
+    return [each.id for each in progress if not tx.one(OWNS, each.id, each.attempt, runner)]

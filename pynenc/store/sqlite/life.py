@@ -1,0 +1,203 @@
+"""What happens to one row: it is admitted, parked, let go, given back, ended. Theory of operation.
+
+A row that is not final, owned or suspended waits for up to three things, in this order: its time (``due``), a place of its running key, its
+turn in the line of its rate. ``settle`` finds where it stands. What it holds on the way is written in the row itself: ``held`` is the key of which it
+has a place, ``rated`` the rate of which it is the head. So the slots of a key are the rows that hold it, and nothing can leak: whoever leaves
+gives both up in :func:`leave`, which lets the next ones go in the same transaction.
+
+Callers of these functions see to it that a row is saved before others that depend on it are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pynenc.store.sqlite import schema
+from pynenc.store.sqlite.database import Tx
+from pynenc.store.sqlite.row import NEXT_BEHIND, Row, rows
+from pynenc.store.sqlite.schema import (
+    BEHIND_KEY,
+    BEHIND_RATE,
+    BEHIND_TASK,
+    CLAIMED,
+    FINAL,
+    LATER,
+    PARKED,
+    PARKED_STATUS,
+    READY,
+    WAITING,
+    json_list,
+)
+
+HOLDERS = "SELECT count(*) FROM $inv WHERE held = ?"
+HEAD = "SELECT 1 FROM $inv WHERE rated = ? LIMIT 1"
+CLAIMS_OF_RATE = "SELECT at FROM $rate WHERE key = ? AND at > ? ORDER BY at DESC LIMIT ?"
+ADD_ENTRY = (
+    "INSERT INTO $hist (seq, n, status, at, runner, attempt, round, reason, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+DROP_REGISTRATION = "DELETE FROM $registration WHERE key = ? AND seq = ?"
+ANY_EDGE = "SELECT 1 FROM $edge LIMIT 1"
+DROP_EDGES_TO = "DELETE FROM $edge WHERE awaited IN (SELECT value FROM json_each(?))"
+DROP_EDGES_FROM = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?))"
+
+
+# -- history ---------------------------------------------------------------------------------------------------------------
+def log(tx: Tx, row: Row, *entries: schema.Entry) -> None:
+    """Keep what the row is about to forget, and ``entries`` after it. To be called before the row changes."""
+    kept = [*schema.derived(row), *entries]
+    tx.many(ADD_ENTRY, [(row.seq, row.entries + n, *entry) for n, entry in enumerate(kept)])
+    row.entries += len(kept)
+
+
+def entry(tx: Tx, row: Row, status: int, reason: str = "", payload: bytes = b"") -> schema.Entry:
+    """A change of status, now, by whoever owns the row."""
+    return (status, tx.now, row.runner, row.attempt, row.round, reason, payload)
+
+
+# -- on the way to being claimable ------------------------------------------------------------------------------------------
+def admit(tx: Tx, row: Row, status: int) -> None:
+    """Let a row that has left its place wait for its time, or settle at once. Its status is ``status`` already, unless it is parked."""
+    row.back = status
+    if row.due > tx.now:
+        row.place, row.timer = LATER, row.due
+        tx.ready += 1  # whoever sleeps until a later time must know
+    else:
+        settle(tx, row)
+
+
+def settle(tx: Tx, row: Row) -> None:
+    """Find the place of a row that is due: READY, or LATER or PARKED for its key or rate. Not saved."""
+    row.timer = None
+    key = None if row.drop_blocked else row.running_key
+    if key is not None and row.held is None:
+        if tx.value(HOLDERS, key) >= row.running_limit:
+            park(tx, row, BEHIND_KEY, key)
+            return
+        row.held = key
+    if row.rate_key is not None:
+        if row.rated is None and tx.one(HEAD, row.rate_key):
+            park(tx, row, BEHIND_RATE, row.rate_key)
+            return
+        row.rated = row.rate_key
+        opens = rate_opens(tx, row)
+        if opens > tx.now:
+            unpark(tx, row)
+            row.place, row.timer, row.due = LATER, opens, opens
+            tx.ready += 1
+            return
+    unpark(tx, row)
+    row.place = READY
+    tx.ready += 1
+
+
+def park(tx: Tx, row: Row, why: int, behind: str, reason: str = "") -> None:
+    """Set a row aside. A fresh one tells by itself that it was parked as it was submitted."""
+    if row.status != PARKED_STATUS:
+        is_fresh = row.entries == 0 and row.attempt == 0 and row.created == tx.now
+        if not is_fresh:
+            log(tx, row, (PARKED_STATUS, tx.now, None, row.attempt, row.round, reason, b""))
+        row.status = PARKED_STATUS
+        row.reason = reason
+    row.place, row.why, row.behind = PARKED, why, behind
+
+
+def unpark(tx: Tx, row: Row) -> None:
+    """A row that was set aside goes on with the status that it had."""
+    if row.status == PARKED_STATUS:
+        log(tx, row, (row.back, tx.now, None, row.attempt, row.round, "", b""))
+        row.status, row.reason = row.back, ""
+    row.why, row.behind = 0, None
+
+
+def rate_opens(tx: Tx, row: Row) -> int:
+    """When the rate of a row lets it be claimed: as soon as fewer than ``n`` claims lie in the window before."""
+    if row.rate_key is None:
+        return tx.now
+    found = tx.all(CLAIMS_OF_RATE, row.rate_key, tx.now - row.rate_period, row.rate_n)
+    if len(found) < row.rate_n:
+        return tx.now
+    # Claims of a clock that has been set back since lie in the future; nobody waits longer than a period.
+    oldest: int = found[-1][0]
+    return min(oldest, tx.now) + row.rate_period
+
+
+# -- leaving -----------------------------------------------------------------------------------------------------------------
+def leave(tx: Tx, row: Row) -> None:
+    """A row that has changed its place gives up what it held; it is saved, and the next ones go on."""
+    key, rate = row.held, row.rated
+    row.held = row.rated = None
+    row.save(tx)
+    if key is not None:
+        let_go(tx, key)
+    if rate is not None:
+        next_head(tx, rate)
+
+
+def let_go(tx: Tx, key: str) -> None:
+    """Make those that wait for a running key READY while it has places."""
+    while (waiting := tx.one(NEXT_BEHIND, BEHIND_KEY, key)) is not None:
+        row = Row.of(waiting)
+        if tx.value(HOLDERS, key) >= row.running_limit:
+            return
+        settle(tx, row)
+        row.save(tx)
+
+
+def next_head(tx: Tx, rate: str) -> None:
+    """The next one in the line of a rate becomes its head."""
+    for row in rows(tx, NEXT_BEHIND, BEHIND_RATE, rate):
+        settle(tx, row)
+        row.save(tx)
+
+
+def give_back(
+    tx: Tx, row: Row, status: int, reason: str, *, payload: bytes = b"", due: int = 0, is_unknown: bool = False
+) -> None:
+    """The attempt of a claimed row ends without a final status: it is admitted again, suspended, or parked until its task is known."""
+    log(tx, row, entry(tx, row, status, reason, payload))
+    row.status, row.place, row.reason = status, WAITING, reason
+    row.runner, row.due, row.timer, row.started = None, due, due or None, 0
+    leave(tx, row)
+    drop_edges(tx, [row.id], [])
+    if is_unknown:
+        row.back = status
+        park(tx, row, BEHIND_TASK, row.task, reason)
+        row.timer = None
+    elif status != schema.PAUSED:
+        admit(tx, row, status)
+    row.save(tx)
+
+
+def end(tx: Tx, row: Row, status: int, reason: str, *, payload: bytes = b"", ended: int = 0) -> None:
+    """A row becomes final, wherever it is."""
+    if row.place == PARKED and row.entries == 0:
+        log(tx, row)
+    if row.place != CLAIMED:
+        row.runner = None
+    row.status, row.place, row.reason, row.payload = status, FINAL, reason, payload
+    row.ended = ended or tx.now
+    row.gone = row.ended + row.result_ttl if row.result_ttl else None
+    row.timer, row.why, row.behind = None, 0, None
+    if row.registration_key is not None:
+        tx.run(DROP_REGISTRATION, row.registration_key, row.seq)
+    leave(tx, row)
+    drop_edges(tx, [row.id], [row.id])
+    tx.finals.append(row.id)
+
+
+def drop_edges(tx: Tx, waiters: Sequence[str], awaited: Sequence[str]) -> None:
+    """Forget who waited, and what was waited for."""
+    if tx.one(ANY_EDGE) is None:
+        return
+    tx.run(DROP_EDGES_FROM, json_list(waiters))
+    if awaited:
+        tx.run(DROP_EDGES_TO, json_list(awaited))
+
+
+def lose_owner(tx: Tx, row: Row, reason: str) -> int:
+    """The runner of a claimed row is gone: it goes back, or ends where that was asked for. Its status then."""
+    if row.cancel:
+        end(tx, row, schema.CANCELLED, reason)
+    else:
+        give_back(tx, row, schema.REGISTERED, reason)
+    return row.status if row.place == FINAL else schema.REGISTERED

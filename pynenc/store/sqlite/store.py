@@ -1,0 +1,289 @@
+"""The store object: each operation of the contract is one transaction of the modules beside this one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pynenc.core.records import (
+    Amended,
+    Beat,
+    Blob,
+    Change,
+    Claim,
+    Claimed,
+    ClaimRequest,
+    Filter,
+    Final,
+    Finished,
+    Found,
+    HistoryEntry,
+    Invocation,
+    Microseconds,
+    New,
+    Orders,
+    Outcome,
+    Page,
+    Progress,
+    Purge,
+    Purged,
+    QueueInfo,
+    QueueState,
+    Recovered,
+    Ref,
+    RunnerInfo,
+    Submitted,
+)
+from pynenc.exceptions import ConfigError, StoreError
+from pynenc.store.base import Clock, IdleListener, Subscription, SystemClock, Wake
+from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting
+from pynenc.store.sqlite.database import Database, Tx, explained
+from pynenc.store.sqlite.schema import json_list
+from pynenc.store.sqlite.signs import Signs
+from pynenc.store.sqlite.wake import Bell
+
+REMEMBER_ONCE = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO NOTHING"
+SET_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state"
+ANY_EDGE_OF = "SELECT 1 FROM $edge WHERE waiter = ? AND awaited IN (SELECT value FROM json_each(?)) LIMIT 1"
+
+
+class SqliteStore:
+    """Invocations of one app in an SQLite file.
+
+    :param url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, with ``?synchronous=normal`` (default), ``full`` or ``off``.
+
+    With ``normal`` everything that was accepted survives the death of any process; with ``full`` a power cut as well.
+    """
+
+    shared = True
+
+    def __init__(self, url: str, app_id: str, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.display_url = url
+        self.path, self._synchronous = _parse(url)
+        self._folder = Path(f"{self.path}-run")
+        self._app_id = app_id
+        self._database = Database(self.path, self._folder, app_id, self._synchronous, self.clock, self._ring)
+        self._signs = Signs(self._folder, app_id)
+        self._bell: Bell | None = None
+        _stores.add(self)
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+    def open(self) -> None:
+        if self._bell is not None:
+            return
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            if not self.path.exists():
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._database.open()
+            self._bell = Bell(self._folder, self._finals_among)
+        except OSError as error:
+            raise explained(error, self.path) from error
+
+    def close(self) -> None:
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            bell.close()
+        self._signs.close()
+        self._database.close()
+
+    def declare_dead(self, group: str) -> None:
+        """Stop showing that the process behind ``group`` lives, as its death would."""
+        self._signs.release(group)
+
+    def _after_fork(self) -> None:
+        """In a forked child: nothing of the parent may be used or closed."""
+        if self._bell is None:
+            return
+        _inherited.append((self._bell, self._signs))
+        self._signs = Signs(self._folder, self._app_id)
+        self._database.abandon()
+        self._bell = Bell(self._folder, self._finals_among)
+
+    def _ring(self, tx: Tx) -> None:
+        if (tx.ready or tx.finals or tx.orders) and (bell := self._bell) is not None:
+            bell.ring(tx.ready, tx.finals, orders=tx.orders)
+
+    def _finals_among(self, ids: Sequence[str]) -> list[str]:
+        return [name for (name,) in self._database.read(lambda tx: tx.all(reading.ALL_FINAL, json_list(ids)))]
+
+    # -- the life of an invocation -----------------------------------------------------------------------------------
+    def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
+        if not new:
+            return []
+        return self._database.combine(lambda tx: submitting.submit(tx, new, blobs, max_queue_length))
+
+    def claim(self, request: ClaimRequest) -> Claim:
+        return self._database.write(lambda tx: claiming.claim(tx, request), durable=False)
+
+    def start(self, runner: str, refs: Sequence[Ref], at: Microseconds) -> list[str]:
+        if not refs:
+            return []
+        return self._database.write(lambda tx: finishing.start(tx, runner, refs, at), durable=False)
+
+    def finish(self, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None) -> Finished:
+        if not outcomes and request is None:
+            return Finished()
+        return self._database.write(lambda tx: finishing.finish(tx, runner, outcomes, request))
+
+    def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
+        return self._database.write(lambda tx: finishing.report(tx, runner, progress), durable=False)
+
+    def amend(self, ids: Sequence[str], change: Change) -> list[Amended]:
+        return self._database.write(lambda tx: amending.amend(tx, ids, change)) if ids else []
+
+    # -- runners -------------------------------------------------------------------------------------------------------
+    def heartbeat(self, beats: Sequence[Beat]) -> list[Orders]:
+        if not beats:
+            return []
+        for group in {beat.group for beat in beats}:
+            self._signs.hold(group)
+        return self._database.write(lambda tx: running.heartbeat(tx, beats, self.clock), durable=False)
+
+    def recover(self, by: str, limit: int, error: bytes) -> list[Recovered]:
+        found = self._database.read(lambda tx: running.victims(tx, by, self.clock, self._signs.is_dead))
+        if not found:
+            return []
+
+        def work(tx: Tx) -> list[Recovered]:
+            victims = running.victims(tx, by, self.clock, self._signs.is_dead)
+            return running.recover(tx, victims, limit, error)
+
+        recovered = self._database.write(work)
+        self._forget_groups({victim.group for victim in found})
+        return recovered
+
+    def retire(self, runners: Sequence[str]) -> int:
+        if not runners:
+            return 0
+        count = self._database.write(lambda tx: running.retire(tx, runners))
+        for name in runners:
+            self._forget_groups({name})
+        return count
+
+    def _forget_groups(self, groups: set[str]) -> None:
+        """Remove the signs of groups that have no runners any more."""
+        living = {info.beat.group for info in self.runners()}
+        owing = self._database.read(running.groups_that_owe)
+        for group in groups - living - owing:
+            self._signs.forget(group)
+
+    def owned(self, runner: str) -> list[Claimed]:
+        return self._database.read(lambda tx: claiming.owned(tx, runner))
+
+    # -- waiting --------------------------------------------------------------------------------------------------------
+    def finals(self, ids: Sequence[str]) -> list[Final]:
+        return self._database.read(lambda tx: reading.finals(tx, ids)) if ids else []
+
+    def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
+        if (bell := self._bell) is None:
+            raise StoreError("the store is closed: open it again, or use another app object")
+        close = None if waiter is None else lambda: self._stop_waiting(waiter, ids)
+        watch = bell.watch(ids, wake, close)
+        try:
+            if waiter is not None:
+                self._database.write(lambda tx: amending.wait(tx, waiter, ids), durable=False)
+            if self._database.read(lambda tx: tx.one(reading.ANY_FINAL, json_list(ids))):
+                wake()
+        except BaseException:
+            bell.unwatch(watch)
+            raise
+        return watch
+
+    def _stop_waiting(self, waiter: Ref, ids: Sequence[str]) -> None:
+        """Forget the edges of a wait, if there are any left."""
+        if self._bell is None:
+            return
+        if self._database.read(lambda tx: tx.one(ANY_EDGE_OF, waiter.id, json_list(ids))):
+            edges = [(waiter.id, name, waiter.attempt) for name in ids]
+            self._database.write(lambda tx: tx.many(amending.DROP_EDGE, edges), durable=False)
+
+    def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:
+        if self._bell is None:
+            raise StoreError("the store is closed: open it again, or use another app object")
+        return self._bell.listen(wake, is_picky=bool(queues))
+
+    # -- values ----------------------------------------------------------------------------------------------------------
+    def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
+        def work(tx: Tx) -> dict[str, bytes]:
+            tx.many(REMEMBER_ONCE if once else amending.REMEMBER, [(scope, key, value) for key, value in items.items()])
+            return reading.recall(tx, scope, items)
+
+        return self._database.combine(work) if items else {}
+
+    def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
+        return self._database.read(lambda tx: reading.recall(tx, scope, keys))
+
+    def put_blobs(self, blobs: Sequence[Blob]) -> None:
+        self._database.write(lambda tx: submitting.put_blobs(tx, blobs))
+
+    def get_blobs(self, keys: Sequence[str]) -> dict[str, bytes]:
+        return self._database.read(lambda tx: reading.get_blobs(tx, keys)) if keys else {}
+
+    def lease(self, name: str, owner: str, ttl: Microseconds) -> bool:
+        return self._database.write(lambda tx: running.lease(tx, name, owner, ttl, self.clock), durable=False)
+
+    def purge(self, purge: Purge) -> Purged:
+        return self._database.write(lambda tx: purging.purge(tx, purge, self.clock))
+
+    # -- queues -----------------------------------------------------------------------------------------------------------
+    def queues(self) -> list[QueueInfo]:
+        return self._database.read(reading.queues)
+
+    def set_queue(self, name: str, state: QueueState) -> None:
+        def work(tx: Tx) -> None:
+            tx.run(SET_QUEUE, name, state.value)
+            tx.ready += sys.maxsize if state is not QueueState.PAUSED else 0
+
+        self._database.write(work)
+
+    # -- reading -----------------------------------------------------------------------------------------------------------
+    def get(self, ids: Sequence[str]) -> list[Invocation]:
+        return self._database.read(lambda tx: reading.get(tx, ids))
+
+    def find(self, where: Filter, page: Page = Page()) -> Found:
+        return self._database.read(lambda tx: reading.find(tx, where, page))
+
+    def count(self, where: Filter, by: str = "status") -> dict[str, int]:
+        return self._database.read(lambda tx: reading.count(tx, where, by))
+
+    def history(self, ids: Sequence[str]) -> list[HistoryEntry]:
+        return self._database.read(lambda tx: reading.history(tx, ids))
+
+    def runners(self) -> list[RunnerInfo]:
+        return self._database.read(lambda tx: running.runners(tx, self.clock))
+
+    def check(self) -> list[str]:
+        return self._database.read(reading.check)
+
+
+def _parse(url: str) -> tuple[Path, str]:
+    """The path and the durability that a URL names."""
+    parts = urlsplit(url)
+    path = unquote(parts.path.removeprefix("/"))
+    if parts.netloc or not path:
+        raise ConfigError(f"{url!r} names no file: write sqlite:///relative.db or sqlite:////absolute/path.db")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    synchronous = options.pop("synchronous", "normal").lower()
+    if options or synchronous not in ("normal", "full", "off"):
+        raise ConfigError(f"{url!r}: the only option of a sqlite URL is synchronous=normal, full or off")
+    return Path(path).absolute(), synchronous
+
+
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+#: What a forked child got from its parent: kept, because closing it would disturb the parent.
+_inherited: list[object] = []
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

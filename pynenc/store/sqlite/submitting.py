@@ -1,0 +1,240 @@
+"""Submission: new rows, or the invocations that stand in for them.
+
+A batch of calls with neither keys nor rates is inserted by one statement run over all of them. Only when something was there already, or a call
+must be looked at (its key, its queue), rows are handled one by one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pynenc.core.records import Blob, New, Submitted
+from pynenc.exceptions import MissingBlobsError, QueueFullError, TaskRoutingError
+from pynenc.store.sqlite import life, schema
+from pynenc.store.sqlite.database import Tx
+from pynenc.store.sqlite.row import Row
+from pynenc.store.sqlite.schema import BIG, BIG_ARGS, CAREFUL, LATER, READY, STATUSES, encode_names, json_list
+
+_INSERTED = ["id", "task", "queue", "status", "place", "priority", "rank", "created", "due", "timer", "held", "rated", "why", "behind", "back", "special", "registration_key", "running_key", "running_limit", "drop_blocked", "rate_key", "rate_n", "rate_period", "cache_key", "max_crashes", "result_ttl", "timeout", "expires", "parent", "workflow", "workflow_type", "workflow_parent", "tags", "blobs", "args_digest", "args"]
+INSERT = (
+    f"INSERT INTO $inv ({', '.join(_INSERTED)}) VALUES ({', '.join('?' * len(_INSERTED))}) ON CONFLICT (id) DO NOTHING"
+)
+QUEUE = "SELECT state FROM $queue WHERE name = ?"
+ADD_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, 'active') ON CONFLICT (name) DO NOTHING"
+LAST = "SELECT max(seq) FROM $inv"
+KNOWN = "SELECT id, seq, status, args_digest FROM $inv WHERE id IN (SELECT value FROM json_each(?))"
+BY_ID = "SELECT id, status, args_digest FROM $inv WHERE id = ?"
+BY_REGISTRATION = (
+    "SELECT i.id, i.status, i.args_digest FROM $registration r JOIN $inv i ON i.seq = r.seq WHERE r.key = ?"
+)
+BY_CACHE = (
+    "SELECT id, status, args_digest FROM $inv WHERE cache_key = ? AND status = 3 ORDER BY ended DESC, seq DESC LIMIT 1"
+)
+REGISTER = "INSERT INTO $registration (key, seq) VALUES (?, ?)"
+IS_CLAIMED = "SELECT 1 FROM $inv WHERE id = ? AND place = 3"
+SEQS = "SELECT seq, id FROM $inv WHERE id IN (SELECT value FROM json_each(?))"
+ADD_BIG = "INSERT INTO $big (seq, args) VALUES (?, ?)"
+ADD_REF = "INSERT OR IGNORE INTO $ref (key, seq) VALUES (?, ?)"
+BLOBS = "SELECT key FROM $blob WHERE key IN (SELECT value FROM json_each(?))"
+PUT_BLOB = "INSERT INTO $blob (key, size, seen, data) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET seen = max(seen, excluded.seen)"
+#: How many wait in a queue, counted no further than the limit.
+WAITING = (
+    "SELECT (SELECT count(*) FROM (SELECT 1 FROM $inv INDEXED BY $aged WHERE place = 0 AND alone = 0 AND queue = ?1 LIMIT ?2)) "
+    "+ (SELECT count(*) FROM $inv INDEXED BY $suspect WHERE place = 0 AND alone = 1 AND queue = ?1) "
+    "+ (SELECT count(*) FROM (SELECT 1 FROM $inv WHERE timer > 0 AND place = 1 AND queue = ?1 LIMIT ?2)) "
+    "+ (SELECT count(*) FROM (SELECT 1 FROM $inv WHERE why > 0 AND queue = ?1 AND place = 2 LIMIT ?2))"
+)
+
+
+def submit(tx: Tx, new: Sequence[New], blobs: Sequence[Blob], max_queue_length: int) -> list[Submitted]:
+    """Accept invocations, all or none; see :meth:`pynenc.store.base.Store.submit`."""
+    if blobs:
+        put_blobs(tx, blobs)
+    if any(each.blobs for each in new):
+        _check_blobs(tx, new)
+    draining = _learn_queues(tx, {each.queue for each in new})
+    if draining or max_queue_length or not all(map(_is_plain, new)):
+        room = Room(tx, draining, max_queue_length)
+        return [_submit_one(tx, each, room) for each in new]
+    return _submit_all(tx, new)
+
+
+def _is_plain(new: New) -> bool:
+    """Whether nothing but its id can make another invocation answer for it, or set it aside."""
+    return new.running_key is None and new.registration_key is None and new.rate is None and new.cache_key is None
+
+
+def _learn_queues(tx: Tx, names: set[str]) -> set[str]:
+    """Make queues known; those that refuse new calls."""
+    draining = set()
+    for name in names:
+        state = tx.value(QUEUE, name)
+        if state is None:
+            tx.run(ADD_QUEUE, name)
+        elif state == "draining":
+            draining.add(name)
+    return draining
+
+
+# -- many at once ----------------------------------------------------------------------------------------------------------
+def _submit_all(tx: Tx, new: Sequence[New]) -> list[Submitted]:
+    now = tx.now
+    last = tx.value(LAST) if len(new) > 1 else None
+    inserted = tx.many(INSERT, [_plain_values(each, now) for each in new])
+    tx.ready += inserted
+    registered = STATUSES[schema.REGISTERED]
+    if inserted == len(new):
+        _add_parts(tx, new)
+        return [Submitted(each.id, registered, False, each.args_digest) for each in new]
+    return _answer(tx, new, last if len(new) > 1 else None)
+
+
+def _answer(tx: Tx, new: Sequence[New], last: int | None) -> list[Submitted]:
+    """The answers when some ids were there before, or stand twice in the batch."""
+    known = {row[0]: row[1:] for row in tx.all(KNOWN, json_list([each.id for each in new]))}
+    was_there = {name for name, (seq, _, _) in known.items() if len(new) == 1 or seq <= (last or 0)}
+    answers, fresh = [], []
+    for each in new:
+        _, status, digest = known[each.id]
+        answers.append(Submitted(each.id, STATUSES[status], each.id in was_there, digest))
+        if each.id not in was_there:
+            fresh.append(each)
+        was_there.add(each.id)
+    _add_parts(tx, fresh)
+    return answers
+
+
+def _plain_values(new: New, now: int) -> tuple[Any, ...]:
+    """The values of an inserted row that has neither key nor rate."""
+    is_later = new.due > now
+    args = new.args
+    special = CAREFUL if new.expires else 0
+    if len(args) > BIG:
+        special |= BIG_ARGS
+    workflow = new.workflow
+    return (
+        new.id,
+        new.task,
+        new.queue,
+        schema.REGISTERED,
+        LATER if is_later else READY,
+        new.priority,
+        new.priority,
+        now,
+        new.due,
+        new.due if is_later else None,
+        None,
+        None,
+        0,
+        None,
+        0,
+        special,
+        None,
+        None,
+        new.running_limit,
+        0,
+        None,
+        None,
+        None,
+        None,
+        new.max_crashes,
+        new.result_ttl,
+        new.timeout,
+        new.expires,
+        new.parent,
+        workflow.id if workflow else None,
+        workflow.type if workflow else None,
+        workflow.parent if workflow else None,
+        encode_names(new.tags) if new.tags else None,
+        encode_names(new.blobs) if new.blobs else None,
+        new.args_digest,
+        None if len(args) > BIG else args,
+    )
+
+
+def _add_parts(tx: Tx, new: Sequence[New]) -> None:
+    """What inserted rows keep in other tables: large arguments and references to blobs."""
+    parts = [each for each in new if each.blobs or len(each.args) > BIG]
+    if not parts:
+        return
+    seqs = {name: seq for seq, name in tx.all(SEQS, json_list([each.id for each in parts]))}
+    tx.many(ADD_BIG, [(seqs[each.id], each.args) for each in parts if len(each.args) > BIG])
+    tx.many(ADD_REF, [(key, seqs[each.id]) for each in parts for key in each.blobs])
+
+
+# -- one by one ------------------------------------------------------------------------------------------------------------
+class Room:
+    """Which queues take new calls, and how many more."""
+
+    def __init__(self, tx: Tx, draining: set[str], limit: int) -> None:
+        self._tx = tx
+        self._draining = draining
+        self._limit = limit
+        self._added: Counter[str] = Counter()
+
+    def check(self, new: New) -> None:
+        """Refuse a call that its queue does not take."""
+        if new.queue in self._draining and not (new.parent and self._tx.one(IS_CLAIMED, new.parent)):
+            raise TaskRoutingError(
+                f"queue {new.queue!r} is draining and takes no new calls: use another queue, or `pynenc queues resume {new.queue}`",
+                new.task,
+            )
+        if self._limit:
+            if new.queue not in self._added:
+                self._added[new.queue] = self._tx.value(WAITING, new.queue, self._limit + 1)
+            self._added[new.queue] += 1
+            if self._added[new.queue] > self._limit:
+                raise QueueFullError(
+                    f"queue {new.queue!r} holds {self._limit} invocations already (max_queue_length): wait, or start more runners",
+                    new.task,
+                )
+
+
+def _submit_one(tx: Tx, new: New, room: Room) -> Submitted:
+    """One call: answered by what is there, or inserted where its key and rate put it."""
+    if found := tx.one(BY_ID, new.id):
+        return Submitted(found[0], STATUSES[found[1]], True, found[2])
+    holder = tx.one(BY_REGISTRATION, new.registration_key) if new.registration_key is not None else None
+    if holder is None and new.cache_key is not None:
+        holder = tx.one(BY_CACHE, new.cache_key)
+    if holder:
+        return Submitted(holder[0], STATUSES[holder[1]], False, holder[2])
+    room.check(new)
+    row = Row.fresh(new, tx.now)
+    life.admit(tx, row, schema.REGISTERED)
+    seq = tx.run(INSERT, *_values(new, row)).lastrowid
+    if new.registration_key is not None:
+        tx.run(REGISTER, new.registration_key, seq)
+    _add_parts(tx, [new])
+    return Submitted(new.id, STATUSES[row.status], False, new.args_digest)
+
+
+def _values(new: New, row: Row) -> tuple[Any, ...]:
+    """The values of an inserted row that has found its place."""
+    values = dict(zip(_INSERTED, _plain_values(new, row.created), strict=True))
+    is_careful = new.expires or new.drop_blocked or new.rate or new.registration_key is not None
+    values |= {
+        name: getattr(row, name)
+        for name in ("status", "place", "due", "timer", "held", "rated", "why", "behind", "back")
+    }
+    values["special"] |= CAREFUL if is_careful else 0
+    values |= {"registration_key": new.registration_key, "running_key": new.running_key, "cache_key": new.cache_key}
+    values["drop_blocked"] = int(new.drop_blocked)
+    if new.rate:
+        values |= {"rate_key": new.rate.key, "rate_n": new.rate.n, "rate_period": new.rate.period}
+    return tuple(values.values())
+
+
+# -- blobs -----------------------------------------------------------------------------------------------------------------
+def put_blobs(tx: Tx, blobs: Sequence[Blob]) -> None:
+    """Store blobs; those that are there become young again."""
+    tx.many(PUT_BLOB, [(blob.key, blob.size, tx.now, blob.data) for blob in blobs])
+
+
+def _check_blobs(tx: Tx, new: Sequence[New]) -> None:
+    keys = list(dict.fromkeys(key for each in new for key in each.blobs))
+    there = {key for (key,) in tx.all(BLOBS, json_list(keys))}
+    if missing := [key for key in keys if key not in there]:
+        raise MissingBlobsError(missing)

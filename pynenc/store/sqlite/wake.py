@@ -1,0 +1,333 @@
+"""Wake-ups: inside the process by a call, between processes by a datagram, and only to those who want one.
+
+Theory of operation
+-------------------
+All store objects on one file map the same *board*, a small file with a slot for each of them: whether the slot is used, whether somebody behind
+it is idle, whether somebody behind it waits for results. A commit that made work looks at the board, which costs no system call, and sends a
+datagram to as many idle slots as there is work for; a commit that ended something sends one to each slot that waits. Datagrams carry one letter: ``w`` work, ``f``
+finals, ``o`` orders. So a full socket loses nothing, since one that has not been read yet says the same.
+
+No wake-up is lost: a waiter marks its slot, then looks into the database, then sleeps; a writer commits, then looks at the board.
+
+A slot whose process died refuses the datagram and is freed by who notices. Where sockets do not work, polls remain.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from threading import Lock, Thread
+
+SLOTS = 512
+_USED, _IDLE, _WAITS = 0, SLOTS, 2 * SLOTS
+_NO, _YES, _PICKY = 0, 1, 2
+#: A look for finals that took this many seconds is followed by a pause of a multiple of it.
+_LONG_LOOK, _PAUSE, _MOST_PAUSE = 0.001, 4, 0.05
+#: Bytes that the path of a socket may have on every system.
+_PATH_LIMIT = 100
+
+Wake = Callable[[], None]
+
+
+class Board:
+    """The slots of all store objects on one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._folder_handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(folder / "board", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(handle).st_size < 3 * SLOTS:
+            os.ftruncate(handle, 3 * SLOTS)
+        self._handle = handle
+        self.marks = mmap.mmap(handle, 3 * SLOTS)
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+
+    def _path(self, slot: int) -> str:
+        """The path of the socket of a slot, short enough for every system."""
+        path = str(self._folder / f"wake-{slot}")
+        if len(path.encode()) <= _PATH_LIMIT or not sys.platform.startswith("linux"):
+            return path
+        return f"/proc/self/fd/{self._folder_handle}/wake-{slot}"
+
+    def take_slot(self) -> tuple[int, socket.socket] | None:
+        """A free slot and the socket that receives for it; None where that is not possible."""
+        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        try:
+            for slot in range(SLOTS):
+                if not self.marks[_USED + slot] or not self.send(slot, b"?"):
+                    return slot, self._bind(slot)
+        except OSError:
+            return None
+        finally:
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
+        return None
+
+    def _bind(self, slot: int) -> socket.socket:
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            (self._folder / f"wake-{slot}").unlink(missing_ok=True)
+            receiver.bind(self._path(slot))
+        except OSError:
+            receiver.close()
+            raise
+        self.marks[_IDLE + slot] = self.marks[_WAITS + slot] = _NO
+        self.marks[_USED + slot] = _YES
+        return receiver
+
+    def free(self, slot: int) -> None:
+        """Give a slot back."""
+        (self._folder / f"wake-{slot}").unlink(missing_ok=True)
+        self.marks[_USED + slot] = self.marks[_IDLE + slot] = self.marks[_WAITS + slot] = _NO
+
+    def marked(self, kind: int, value: int) -> Iterable[int]:
+        """The slots that carry a mark."""
+        mark, end = bytes((value,)), kind + SLOTS
+        at = self.marks.find(mark, kind, end)
+        while at >= 0:
+            yield at - kind
+            at = self.marks.find(mark, at + 1, end)
+
+    def send(self, slot: int, letter: bytes) -> bool:
+        """Send a letter to a slot; false when nobody is there any more, and the slot is free."""
+        try:
+            self._sender.sendto(letter, self._path(slot))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.EINTR):
+                return True
+            self.free(slot)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Release the map and the sockets."""
+        self._sender.close()
+        self.marks.close()
+        os.close(self._handle)
+        os.close(self._folder_handle)
+
+
+class Listener:
+    """Somebody who takes work; see :class:`pynenc.store.base.IdleListener`."""
+
+    __slots__ = ("_bell", "is_idle", "is_picky", "wake")
+
+    def __init__(self, bell: Bell, wake: Wake, *, is_picky: bool) -> None:
+        self._bell = bell
+        self.wake = wake
+        self.is_picky = is_picky
+        self.is_idle = False
+
+    def idle(self, is_idle: bool, /) -> None:
+        """Say whether a wake-up is wanted."""
+        if self.is_idle is not is_idle:
+            self.is_idle = is_idle
+            self._bell.publish()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._bell.drop(self)
+
+
+class Watch:
+    """Somebody who waits for finals."""
+
+    __slots__ = ("_bell", "_close", "ids", "wake")
+
+    def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, close: Callable[[], None] | None) -> None:
+        self._bell = bell
+        self._close = close
+        self.ids = ids
+        self.wake = wake
+
+    def close(self) -> None:
+        """Stop waiting."""
+        self._bell.unwatch(self)
+        close, self._close = self._close, None
+        if close:
+            close()
+
+
+class Bell:
+    """All who listen or watch through one store object.
+
+    :param finals_among: which of some ids are final, from the database.
+    """
+
+    def __init__(self, folder: Path, finals_among: Callable[[Sequence[str]], Sequence[str]]) -> None:
+        self._finals_among = finals_among
+        self._board = Board(folder)
+        self._lock = Lock()
+        self._listeners: tuple[Listener, ...] = ()
+        self._watches: dict[str, list[Watch]] = {}
+        self._slot = -1
+        self._receiver: socket.socket | None = None
+        self._is_closed = False
+
+    # -- who wants to be woken -------------------------------------------------------------------------------------------
+    def listen(self, wake: Wake, *, is_picky: bool) -> Listener:
+        """Someone new who takes work."""
+        listener = Listener(self, wake, is_picky=is_picky)
+        self._start()
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+        return listener
+
+    def drop(self, listener: Listener) -> None:
+        """A listener goes."""
+        listener.is_idle = False
+        with self._lock:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+        self.publish()
+
+    def publish(self) -> None:
+        """Write to the board whether anybody here is idle."""
+        if self._slot < 0 or self._is_closed:
+            return
+        idle = [listener.is_picky for listener in self._listeners if listener.is_idle]
+        mark = (_PICKY if any(idle) else _YES) if idle else _NO
+        at = _IDLE + self._slot
+        if self._board.marks[at] != mark:
+            self._board.marks[at] = mark
+
+    def watch(self, ids: Sequence[str], wake: Wake, close: Callable[[], None] | None) -> Watch:
+        """Someone new who waits for finals; the database must be looked at after this."""
+        watch = Watch(self, ids, wake, close)
+        self._start()
+        with self._lock:
+            for name in ids:
+                self._watches.setdefault(name, []).append(watch)
+            if self._slot >= 0:
+                self._board.marks[_WAITS + self._slot] = _YES
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """A watch goes."""
+        with self._lock:
+            for name in watch.ids:
+                left = [each for each in self._watches.get(name, ()) if each is not watch]
+                if left:
+                    self._watches[name] = left
+                else:
+                    self._watches.pop(name, None)
+            if self._slot >= 0 and not self._watches and not self._is_closed:
+                self._board.marks[_WAITS + self._slot] = _NO
+
+    # -- ringing -----------------------------------------------------------------------------------------------------------
+    def ring(self, ready: int, finals: Sequence[str], *, orders: bool) -> None:
+        """Tell what a commit has changed."""
+        if self._is_closed:
+            return
+        if finals:
+            self._wake_watches(finals)
+            self._send_all(_WAITS, _YES, b"f")
+        if ready:
+            left = ready - self._wake_idle(ready)
+            self._send_all(_IDLE, _PICKY, b"w")
+            if left > 0:
+                self._send_all(_IDLE, _YES, b"w", left)
+        if orders:
+            self._wake_everybody()
+            self._send_all(_USED, _YES, b"o")
+
+    def _send_all(self, kind: int, value: int, letter: bytes, most: int = SLOTS) -> None:
+        for slot in self._board.marked(kind, value):
+            if most <= 0:
+                return
+            if slot != self._slot:
+                if kind == _IDLE:
+                    self._board.marks[_IDLE + slot] = _NO
+                most -= self._board.send(slot, letter)
+
+    def _wake_watches(self, finals: Sequence[str]) -> None:
+        if not self._watches:
+            return
+        with self._lock:
+            woken = {id(watch): watch for name in finals for watch in self._watches.get(name, ())}
+        for watch in woken.values():
+            watch.wake()
+
+    def _wake_idle(self, most: int) -> int:
+        """Wake idle listeners here, one for each piece of work; how many it were."""
+        count = 0
+        for listener in self._listeners:
+            if count >= most:
+                break
+            if listener.is_idle:
+                listener.is_idle = False
+                listener.wake()
+                count += not listener.is_picky
+        if count or self._listeners:
+            self.publish()
+        return count
+
+    def _wake_everybody(self) -> None:
+        for listener in self._listeners:
+            listener.wake()
+
+    # -- receiving -----------------------------------------------------------------------------------------------------------
+    def _start(self) -> None:
+        """Take a slot and receive, once somebody wants to be woken."""
+        if self._receiver is not None or self._is_closed:
+            return
+        with self._lock:
+            if self._receiver is None and (taken := self._board.take_slot()):
+                self._slot, self._receiver = taken
+                Thread(target=self._receive, args=(self._receiver,), name="pynenc-wake", daemon=True).start()
+
+    def _receive(self, receiver: socket.socket) -> None:
+        """Turn letters into wake-ups, all that have come in the meantime at once."""
+        while not self._is_closed:
+            try:
+                letters = receiver.recv(1)
+                receiver.setblocking(False)
+                while b"q" not in letters:
+                    letters += receiver.recv(1)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return
+            if self._is_closed:
+                return
+            receiver.setblocking(True)
+            if b"w" in letters:
+                self._wake_idle(SLOTS)
+            if b"o" in letters:
+                self._wake_everybody()
+            if b"f" in letters:
+                self._look_for_finals()
+
+    def _look_for_finals(self) -> None:
+        """Something ended in another process: wake those here who wait for it."""
+        with self._lock:
+            ids = list(self._watches)
+        if not ids:
+            return
+        started = time.monotonic()
+        try:
+            self._wake_watches(self._finals_among(ids))
+        except Exception:  # the store is closing, or does not answer now: whoever waits polls
+            return
+        taken = time.monotonic() - started
+        if taken > _LONG_LOOK:
+            time.sleep(min(_PAUSE * taken, _MOST_PAUSE))
+
+    def close(self) -> None:
+        """Wake nobody any more, and let the thread end."""
+        if self._is_closed:
+            return
+        if self._receiver is not None:
+            with self._lock:
+                self._is_closed = True
+            self._board.send(self._slot, b"q")
+            self._board.free(self._slot)
+            self._receiver.close()
+        self._is_closed = True
+        self._board.close()
