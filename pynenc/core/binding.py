@@ -69,6 +69,13 @@ class Binder:
             )
         return tuple(name for name in common if name in self._keywords)
 
+    def flat(self, bound: Mapping[str, Any]) -> Bound:
+        """What was bound, with what ``**kwargs`` took beside the other arguments instead of under a name of its own."""
+        if self._var_keyword is None:
+            return dict(bound)
+        own = {name: value for name, value in bound.items() if name != self._var_keyword}
+        return own | {name: value for name, value in bound.get(self._var_keyword, {}).items() if name not in own}
+
     def _taken(self) -> str:
         return ", ".join(name for name in self.names if name in self._keywords) or "none by keyword"
 

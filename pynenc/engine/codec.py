@@ -169,11 +169,11 @@ class Codec:
         fragment = split_fragments(call.plain).get(name)
         return b"" if fragment is None else _canonical(fragment)
 
-    def canonical_row(self, row: Invocation | New) -> dict[str, bytes]:
-        """The same for all arguments of a stored call."""
-        return {name: _canonical(fragment) for name, fragment in split_fragments(self._plain_arguments(row)).items()}
+    def canonicals(self, call: Encoded) -> dict[str, bytes]:
+        """The same for all arguments, by name."""
+        return {name: _canonical(fragment) for name, fragment in split_fragments(call.plain).items()}
 
-    def _plain_arguments(self, row: Invocation | New) -> bytes:
+    def _plain_arguments(self, row: Invocation) -> bytes:
         return self._sealer.unseal(row.args, _arguments_of(row.task))
 
     # -- results -------------------------------------------------------------------------------------------------------

@@ -178,15 +178,13 @@ class Submitter:
         if not found:
             raise InvocationNotFoundError(f"invocation {holder} was purged while it was compared", holder)
         codec = self._codec
-        old, new = codec.canonical_row(found[0]), codec.canonical_row(row)
-        before, after = (
-            codec.describe(spec, codec.decode(spec, found[0])),
-            codec.describe(spec, codec.decode(spec, row)),
-        )
+        was, now = (spec.binder.flat(codec.decode(spec, call)) for call in (found[0], row))
+        old, new = (codec.canonicals(codec.encode(spec, values)) for values in (was, now))
+        before, after = codec.describe(spec, was), codec.describe(spec, now)
         changed = {name: (before[name], after[name]) for name in old if name in new and old[name] != new[name]}
         added = {name: after[name] for name in after if name not in before}
         removed = {name: before[name] for name in before if name not in after}
-        lines = [f"changed {name}: {was} -> {now}" for name, (was, now) in changed.items()]
+        lines = [f"changed {name}: {one} -> {other}" for name, (one, other) in changed.items()]
         lines += [f"added {name}: {value}" for name, value in added.items()] + [
             f"removed {name}: {value}" for name, value in removed.items()
         ]
