@@ -104,8 +104,8 @@ _progress = msgspec.msgpack.Decoder(Progress).decode
 
 
 def json_list(values: Sequence[object]) -> str:
-    """Values for ``IN (SELECT value FROM json_each(?))``: any number of them in one parameter."""
-    return msgspec.json.encode(values).decode()
+    """Values for ``IN (SELECT value FROM json_each(?))``: any number of them in one parameter. Subclasses of text are text."""
+    return msgspec.json.encode(values, enc_hook=str).decode()
 
 
 # -- claimed rows --------------------------------------------------------------------------------------------------------

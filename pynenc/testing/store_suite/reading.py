@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pynenc.core.records import Filter, Page, QueueInfo, QueueState, WorkflowRef
+from pynenc.core.ids import InvocationId
+from pynenc.core.records import Change, ChangeKind, Filter, Page, QueueInfo, QueueState, WorkflowRef
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import TaskRoutingError
 from pynenc.testing.store_suite.base import SECOND, Clause, new
@@ -114,6 +115,16 @@ class Reading(Clause):
         self.put("a", "b", "c")
         assert [row.id for row in self.store.get(["c", "unknown", "a"])] == ["c", "a"]
         assert self.store.get([]) == []
+
+    def test_ids_may_be_of_a_type_of_their_own(self) -> None:
+        self.put("a")
+        self.beat()
+        (name,) = (InvocationId(claimed.id) for claimed in self.claim())
+        assert [found.id for found in self.store.get([name])] == ["a"]
+        assert self.store.finals([name]) == []
+        assert [entry.id for entry in self.store.history([name])] == ["a", "a"]
+        assert self.store.amend([name], Change(ChangeKind.CANCEL))[0].accepted
+        self.store.watch([name], lambda: None).close()
 
     def test_get_of_ten_thousand(self) -> None:
         ids = [f"n{index:05}" for index in range(10_000)]
