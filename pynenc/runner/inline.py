@@ -37,13 +37,16 @@ class InlineSlot:
 
     def park(self) -> None:
         """Nobody else will do the work: do it now."""
+        self._runner.waiting += 1
         self._runner.drain()
 
     def unpark(self) -> None:
         """The thread is its own."""
+        self._runner.waiting -= 1
 
     async def unpark_async(self) -> None:
         """The thread is its own."""
+        self._runner.waiting -= 1
 
 
 class InlineRunner:
@@ -58,6 +61,7 @@ class InlineRunner:
         self._advance = advance
         self._id = f"inline-{secrets.token_hex(4)}"
         self.executed = 0
+        self.waiting = 0
         engine.store.heartbeat([Beat(id=self._id, group=self._id, lease=LEASE, kind="InlineRunner", slots=1)])
 
     def run(self, invocation_id: str) -> None:
