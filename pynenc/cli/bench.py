@@ -22,8 +22,8 @@ from pynenc.version import __version__
 
 #: Seconds that one wait may take before the measurement is given up.
 PATIENCE = 120.0
-#: Round trips before those that count, and those that count.
-WARM_UP, ROUND_TRIPS = 20, 200
+#: Round trips before those that count; of those that count, at least and at most so many, within so many seconds.
+WARM_UP, FEW, MANY, LONG = 3, 10, 300, 3.0
 
 
 @click.command(epilog="Example: pynenc bench --calls 20000 --json")
@@ -95,9 +95,10 @@ def _round_trips() -> list[float]:
     """Milliseconds from call to result while nothing else is to be done."""
     from pynenc.cli.bench_tasks import nothing
 
-    times = []
-    for x in range(WARM_UP + ROUND_TRIPS):
+    times: list[float] = []
+    begun = time.perf_counter()
+    while len(times) < WARM_UP + FEW or (len(times) < WARM_UP + MANY and time.perf_counter() - begun < LONG):
         started = time.perf_counter()
-        nothing(x).get_result(PATIENCE)
+        nothing(len(times)).get_result(PATIENCE)
         times.append((time.perf_counter() - started) * 1000)
     return times[WARM_UP:]

@@ -120,6 +120,7 @@ def as_dict(row: Invocation) -> dict[str, Any]:
         **fields,
         **times,
         "place": row.place.name.lower(),
+        "result_ttl": row.result_ttl / 1e6,
         "arguments_bytes": len(row.args),
         "payload_bytes": len(row.payload),
     }
@@ -127,7 +128,7 @@ def as_dict(row: Invocation) -> dict[str, Any]:
 
 @invocations.command("list", epilog="Example: pynenc invocations list --status failed --task shop.tasks.charge --json")
 @where
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many at most.")
 @json_option
 @click.pass_obj
 @guarded
@@ -147,7 +148,7 @@ def _took(row: Invocation) -> str:
     return duration((row.ended - (row.started or row.claimed)) / 1e6) if row.ended and row.claimed else "-"
 
 
-@invocations.command()
+@invocations.command(epilog="Example: pynenc invocations show 0192f0c1-aaaa-7bbb-8ccc-0123456789ab")
 @click.argument("invocation_id")
 @json_option
 @click.pass_obj
@@ -165,8 +166,9 @@ def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
         ]
         print_json({**as_dict(row), **rendered, "history": changes})
         return
+    rendered["arguments"] = ", ".join(f"{name}={value}" for name, value in rendered["arguments"].items())
     for name, value in {**as_dict(row), **rendered}.items():
-        if value not in (None, "", (), 0, False, {}):
+        if value not in (None, "", (), 0, False):
             click.echo(f"{name:18} {value}")
     click.echo("\nhistory")
     print_table(
@@ -176,7 +178,7 @@ def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
     )
 
 
-@invocations.command()
+@invocations.command(epilog="Example: pynenc invocations why 0192f0c1-aaaa-7bbb-8ccc-0123456789ab")
 @click.argument("invocation_id")
 @json_option
 @click.pass_obj

@@ -57,7 +57,7 @@ def queues() -> None:
 
 
 def _queue_command(name: str, state: QueueState, doc: str) -> None:
-    @queues.command(name, help=doc)
+    @queues.command(name, help=doc, epilog=f"Example: pynenc queues {name} default")
     @click.argument("queue")
     @click.pass_obj
     @guarded
@@ -71,7 +71,7 @@ _queue_command("resume", QueueState.ACTIVE, "Back to normal.")
 _queue_command("drain", QueueState.DRAINING, "Run what is there, refuse new calls.")
 
 
-@queues.command("list")
+@queues.command("list", epilog="Example: pynenc queues list --json")
 @json_option
 @click.pass_obj
 @guarded
@@ -143,7 +143,7 @@ def store() -> None:
     """Check, migrate and purge the store."""
 
 
-@store.command()
+@store.command(epilog="Example: pynenc store check --json")
 @json_option
 @click.pass_obj
 @guarded
@@ -155,7 +155,7 @@ def check(spec: str | None, /, *, as_json: bool) -> None:
         sys.exit(EXIT_UNSOUND)
 
 
-@store.command()
+@store.command(epilog="Example: pynenc store migrate")
 @click.pass_obj
 @guarded
 def migrate(spec: str | None) -> None:
