@@ -16,6 +16,7 @@ from pynenc.store.sqlite import life, schema
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import BY_SEQ, DUE, Row, rows
 from pynenc.store.sqlite.schema import (
+    ALONE,
     BIG_ARGS,
     BOOST,
     CAREFUL,
@@ -34,27 +35,30 @@ DUE_PLAIN = (
     "UPDATE $inv SET place = 0, timer = NULL WHERE seq IN (SELECT seq FROM $inv WHERE queue = ? AND timer <= ? AND place = 1 "
     "AND running_key IS NULL AND rate_key IS NULL ORDER BY timer LIMIT ?)"
 )
-READY = (
-    f"SELECT {CLAIM_COLUMNS} FROM $inv INDEXED BY $ready WHERE place = 0 AND alone = 0 AND queue = ? "
-    "ORDER BY rank DESC, boost DESC, seq LIMIT ?"
-)
-AGED = f"SELECT {CLAIM_COLUMNS} FROM $inv INDEXED BY $aged WHERE place = 0 AND alone = 0 AND queue = ? ORDER BY seq LIMIT ?"
-SUSPECT = f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE place = 0 AND alone = 1 AND queue = ? ORDER BY rank DESC, boost DESC, seq LIMIT ?"
+_READY = f"SELECT {CLAIM_COLUMNS} FROM $inv INDEXED BY ${{index}} WHERE place = 0 AND {{which}} AND alone = 0 AND queue = ? ORDER BY {{order}} LIMIT ?"
+_RANKED, _PLAIN = "(rank != 0 OR boost != 0)", "rank = 0 AND boost = 0"
+_BY_RANK, _BY_AGE = "rank DESC, boost DESC, seq", "seq"
+ABOVE = _READY.format(index="ranked", which=f"{_RANKED} AND rank >= 0", order=_BY_RANK)
+PLAIN = _READY.format(index="plain", which=_PLAIN, order=_BY_AGE)
+BELOW = _READY.format(index="ranked", which=f"{_RANKED} AND rank < 0", order=_BY_RANK)
+AGED = _READY.format(index="aged", which=_RANKED, order=_BY_AGE)
+SUSPECT = f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE why = 4 AND why > 0 AND behind = ? ORDER BY rank DESC, boost DESC, seq LIMIT ?"
 CHOSEN = (
     f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE id IN (SELECT value FROM json_each(?)) AND place = 0 AND alone = ? "
     "ORDER BY rank DESC, boost DESC, seq"
 )
 TAKE = (
-    "UPDATE $inv SET place = 3, status = 1, attempt = attempt + 1, runner = ?, claimed = ?, started = 0, rated = NULL "
+    "UPDATE $inv SET place = 3, status = 1, attempt = attempt + 1, runner = ?, claimed = ?, started = 0 "
     "WHERE seq IN (SELECT value FROM json_each(?))"
 )
-CLAIMED_OF_KEY = "SELECT count(*) FROM $inv WHERE held = ? AND place = 3"
-DROPPING_OF_KEY = "SELECT count(*) FROM $inv WHERE running_key = ? AND place = 3 AND drop_blocked = 1"
+CLAIMED_OF_KEY = "SELECT count(*) FROM $inv WHERE held IN (?, ?) AND place = 3"
+HOLD_TO_DROP = "UPDATE $inv SET held = ? WHERE seq = ?"
 BIG_OF = "SELECT seq, args FROM $big WHERE seq IN (SELECT value FROM json_each(?))"
 LOG_RATE = "INSERT INTO $rate (key, at) VALUES (?, ?)"
 PRUNE_RATE = "DELETE FROM $rate WHERE key = ? AND at <= ?"
 NEXT_TIMER = "SELECT min(timer) FROM $inv WHERE queue = ? AND timer > 0"
-ANY_SUSPECT = "SELECT 1 FROM $inv INDEXED BY $suspect WHERE place = 0 AND alone = 1 LIMIT 1"
+ANY_SUSPECT = "SELECT 1 FROM $inv WHERE why = 4 AND why > 0 LIMIT 1"
+CLEAR = "UPDATE $inv SET why = 0, behind = NULL, rated = NULL WHERE seq = ?"
 
 #: Rows that become due in one transaction.
 DUE_BATCH = 5000
@@ -123,22 +127,35 @@ class Taker:
             alone = int(request.alone is Alone.ONLY)
             found = self._tx.all(CHOSEN, json_list(request.ids), alone)
             return [row for row in found if row[5] in queues][:limit]
-        query = SUSPECT if request.alone is Alone.ONLY else AGED if request.aged else READY
-        parts = [self._tx.all(query, queue, limit) for queue in queues]
+        parts = [self._of_queue(queue, limit) for queue in queues]
         if len(parts) == 1:
             return parts[0]
-        return list(islice(merge(*parts, key=_age if query is AGED else _order), limit))
+        return list(islice(merge(*parts, key=_age if request.aged else _order), limit))
+
+    def _of_queue(self, queue: str, limit: int) -> list[tuple[Any, ...]]:
+        """The first rows of one queue: those above the plain ones, the plain ones, those below."""
+        tx, request = self._tx, self._request
+        if request.alone is Alone.ONLY:
+            return tx.all(SUSPECT, queue, limit)
+        if request.aged:
+            found = [*tx.all(PLAIN, queue, limit), *tx.all(AGED, queue, limit)]
+            return sorted(found, key=_age)[:limit]
+        found = tx.all(ABOVE, queue, limit)
+        for query in (PLAIN, BELOW):
+            if len(found) < limit:
+                found += tx.all(query, queue, limit - len(found))
+        return found
 
     def _take_all(self, found: list[tuple[Any, ...]]) -> None:
         """Take rows: runs of plain ones together, each special one for itself."""
         tx = self._tx
         plain: list[tuple[Any, ...]] = []
-        if any(row[SPECIAL] for row in found):
+        if any(row[SPECIAL] or row[ALONE] for row in found):
             big = [row[SEQ] for row in found if row[SPECIAL] & BIG_ARGS]
             args = dict(tx.all(BIG_OF, json_list(big))) if big else {}
             for row in found:
                 complete = (*row[:3], args[row[SEQ]], *row[4:]) if row[SPECIAL] & BIG_ARGS else row
-                if row[SPECIAL] & CAREFUL:
+                if row[SPECIAL] & CAREFUL or row[ALONE]:
                     self._own(plain)
                     plain = []
                     self._take_carefully(complete)
@@ -169,16 +186,25 @@ class Taker:
         if row.registration_key is not None:
             tx.run(life.DROP_REGISTRATION, row.registration_key, row.seq)
         self._own([found])
+        if row.why or row.rated is not None:
+            tx.run(CLEAR, row.seq)
+        if row.drop_blocked and row.running_key is not None:
+            tx.run(HOLD_TO_DROP, dropping(row.running_key), row.seq)
         if row.rate_key is not None:
             tx.run(PRUNE_RATE, row.rate_key, tx.now - row.rate_period)
             tx.run(LOG_RATE, row.rate_key, tx.now)
             life.next_head(tx, row.rate_key)
 
 
+def dropping(key: str) -> str:
+    """What a claimed row that would rather have dropped out than parked holds: it counts for its like, but parks nobody."""
+    return f"\0{key}"
+
+
 def _is_full(tx: Tx, key: str, limit: int) -> bool:
-    """Whether as many as may are claimed under a key, whether they would park or drop."""
-    held: int = tx.value(CLAIMED_OF_KEY, key)
-    return held + int(tx.value(DROPPING_OF_KEY, key)) >= limit
+    """Whether as many as may are claimed under a key."""
+    held: int = tx.value(CLAIMED_OF_KEY, key, dropping(key))
+    return held >= limit
 
 
 def _order(row: tuple[Any, ...]) -> tuple[float, int, int]:

@@ -25,6 +25,7 @@ from pynenc.store.sqlite.schema import (
     PARKED,
     PARKED_STATUS,
     READY,
+    SUSPECTED,
     WAITING,
     json_list,
 )
@@ -87,6 +88,8 @@ def settle(tx: Tx, row: Row) -> None:
             return
     unpark(tx, row)
     row.place = READY
+    if row.alone:
+        row.why, row.behind = SUSPECTED, row.queue
     tx.ready += 1
 
 

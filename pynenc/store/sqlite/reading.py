@@ -32,13 +32,14 @@ GET = f"SELECT {READ_COLUMNS} FROM $inv WHERE id IN (SELECT value FROM json_each
 EDGES = "SELECT waiter, awaited FROM $edge WHERE waiter IN (SELECT value FROM json_each(?))"
 HISTORY = "SELECT seq, n, status, at, runner, attempt, round, reason, payload FROM $hist WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq, n"
 QUEUES = "SELECT name, state FROM $queue ORDER BY name"
-READY_OF = "SELECT count(*) FROM $inv INDEXED BY $aged WHERE place = 0 AND alone = 0 AND queue = ?"
-SUSPECTS_OF = "SELECT count(*) FROM $inv INDEXED BY $suspect WHERE place = 0 AND alone = 1 AND queue = ?"
+PLAIN_OF = "SELECT count(*) FROM $inv INDEXED BY $plain WHERE place = 0 AND rank = 0 AND boost = 0 AND queue = ?"
+RANKED_OF = "SELECT count(*) FROM $inv INDEXED BY $aged WHERE place = 0 AND (rank != 0 OR boost != 0) AND queue = ?"
 LATER_OF = "SELECT count(*) FROM $inv WHERE timer > 0 AND place = 1 AND queue = ?"
-PARKED_OF = "SELECT queue, count(*) FROM $inv WHERE why > 0 AND place = 2 GROUP BY queue"
+PARKED_OF = "SELECT queue, count(*) FROM $inv WHERE why IN (1, 2, 3) AND why > 0 AND place = 2 GROUP BY queue"
 CLAIMED_OF = "SELECT queue, count(*) FROM $inv INDEXED BY $owned WHERE place = 3 GROUP BY queue"
-OLDEST_OF = "SELECT max(created, due) FROM $inv INDEXED BY $aged WHERE place = 0 AND alone = 0 AND queue = ? ORDER BY seq LIMIT 1"
-OLDEST_SUSPECT_OF = "SELECT max(created, due) FROM $inv INDEXED BY $suspect WHERE place = 0 AND alone = 1 AND queue = ? ORDER BY seq LIMIT 1"
+_SINCE = "SELECT max(created, due) FROM $inv INDEXED BY"
+OLDEST_PLAIN = f"{_SINCE} $plain WHERE place = 0 AND rank = 0 AND boost = 0 AND queue = ? ORDER BY seq LIMIT 1"
+OLDEST_RANKED = f"{_SINCE} $aged WHERE place = 0 AND (rank != 0 OR boost != 0) AND queue = ? ORDER BY seq LIMIT 1"
 RECALL = "SELECT key, value FROM $memo WHERE scope = ?"
 RECALL_SOME = "SELECT key, value FROM $memo WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
 BLOBS = "SELECT key, data FROM $blob WHERE key IN (SELECT value FROM json_each(?))"
@@ -150,7 +151,7 @@ def queues(tx: Tx) -> list[QueueInfo]:
         QueueInfo(
             name,
             QueueState(state),
-            ready=tx.value(READY_OF, name) + tx.value(SUSPECTS_OF, name),
+            ready=tx.value(PLAIN_OF, name) + tx.value(RANKED_OF, name),
             later=tx.value(LATER_OF, name),
             parked=parked.get(name, 0),
             claimed=claimed.get(name, 0),
@@ -161,7 +162,7 @@ def queues(tx: Tx) -> list[QueueInfo]:
 
 
 def _oldest(tx: Tx, queue: str) -> Microseconds:
-    found = [tx.value(OLDEST_OF, queue), tx.value(OLDEST_SUSPECT_OF, queue)]
+    found = [tx.value(OLDEST_PLAIN, queue), tx.value(OLDEST_RANKED, queue)]
     return min((time for time in found if time), default=0)
 
 
@@ -181,7 +182,7 @@ def get_blobs(tx: Tx, keys: Sequence[str]) -> dict[str, bytes]:
 PROBLEMS = {
     "SELECT id FROM $inv WHERE place = 3 AND runner IS NULL": "{0} is claimed by nobody",
     "SELECT id FROM $inv WHERE place NOT IN (3, 5) AND runner IS NOT NULL": "{0} is not claimed but has an owner",
-    "SELECT id FROM $inv WHERE (place = 2) != (why > 0) OR (why > 0) != (behind IS NOT NULL)": "{0} is parked behind nothing, or is not parked but behind something",
+    "SELECT id FROM $inv WHERE (place = 2) != (why IN (1, 2, 3)) OR (why > 0) != (behind IS NOT NULL) OR (why = 4) != (alone = 1 AND place = 0)": "{0} is parked behind nothing, or is not parked but behind something",
     "SELECT id FROM $inv WHERE place = 1 AND timer IS NULL OR timer IS NOT NULL AND place NOT IN (1, 4)": "{0} has a timer it should not have, or lacks one",
     "SELECT id FROM $inv WHERE place IN (0, 3) AND running_key IS NOT NULL AND drop_blocked = 0 AND held IS NOT running_key": "{0} can run without holding its running key",
     "SELECT id FROM $inv WHERE held IS NOT NULL AND (place IN (4, 5) OR why IN (1, 3))": "{0} holds a running key that it has no use for",

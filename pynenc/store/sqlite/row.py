@@ -10,8 +10,52 @@ from pynenc.core.records import New
 from pynenc.store.sqlite import schema
 from pynenc.store.sqlite.database import Tx
 
-_FIXED = ["seq", "id", "task", "queue", "created", "registration_key", "running_key", "running_limit", "drop_blocked", "rate_key", "rate_n", "rate_period", "max_crashes", "result_ttl", "expires", "special"]
-_MUTABLE = ["status", "place", "priority", "rank", "boost", "attempt", "runner", "retries", "crashes", "round", "claimed", "started", "ended", "due", "timer", "held", "rated", "why", "behind", "back", "alone", "cancel", "entries", "gone", "reason", "payload"]
+_FIXED = [
+    "seq",
+    "id",
+    "task",
+    "queue",
+    "created",
+    "registration_key",
+    "running_key",
+    "running_limit",
+    "drop_blocked",
+    "rate_key",
+    "rate_n",
+    "rate_period",
+    "max_crashes",
+    "result_ttl",
+    "expires",
+    "special",
+]
+_MUTABLE = [
+    "status",
+    "place",
+    "priority",
+    "rank",
+    "boost",
+    "attempt",
+    "runner",
+    "retries",
+    "crashes",
+    "round",
+    "claimed",
+    "started",
+    "ended",
+    "due",
+    "timer",
+    "held",
+    "rated",
+    "why",
+    "behind",
+    "back",
+    "alone",
+    "cancel",
+    "entries",
+    "gone",
+    "reason",
+    "payload",
+]
 _NAMES = (*_FIXED, *_MUTABLE)
 
 _COLUMNS = ", ".join(_NAMES)
@@ -88,7 +132,7 @@ class Row:
     def fresh(cls, new: New, now: int) -> Row:
         """What :func:`pynenc.store.sqlite.life.settle` needs of a row that is not inserted yet."""
         row = cls()
-        row.seq = row.why = row.entries = row.attempt = row.round = 0
+        row.seq = row.why = row.entries = row.attempt = row.round = row.alone = 0
         row.id, row.status, row.back, row.created = new.id, schema.REGISTERED, schema.REGISTERED, now
         row.place, row.due, row.timer = schema.WAITING, new.due, None
         row.running_key, row.running_limit, row.drop_blocked = new.running_key, new.running_limit, int(new.drop_blocked)

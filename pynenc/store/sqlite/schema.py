@@ -3,6 +3,8 @@
 All names of an app begin with its prefix, written ``$`` here and filled in by :class:`~pynenc.store.sqlite.database.Texts`; so no statement can reach another
 app's rows. Statuses are stored as their position in :class:`InvocationStatus`, places as their number; zeros and NULLs take no space.
 
+Most READY rows have neither rank nor boost: they lie in one narrow index by age (``plain``), the few others in two, by rank and by age.
+
 The history of the usual way of a call is not stored but derived: from the row itself follow REGISTERED, PENDING, RUNNING and the final
 status (:func:`derived`). ``hist`` gets the entries of an attempt only when the row is about to forget them; ``entries`` counts them.
 """
@@ -27,8 +29,8 @@ FINAL_CODES = frozenset(CODES[status] for status in FINALS)
 PLACES = tuple(Place)
 READY, LATER, PARKED, CLAIMED, WAITING, FINAL = (int(place) for place in Place)
 
-#: Why a row is parked: behind its running key, behind the head of its rate, or because no runner knows its task.
-BEHIND_KEY, BEHIND_RATE, BEHIND_TASK = 1, 2, 3
+#: Why a row is parked: behind its running key, behind the head of its rate, or because no runner knows its task. A READY row may be set aside as a suspect.
+BEHIND_KEY, BEHIND_RATE, BEHIND_TASK, SUSPECTED = 1, 2, 3, 4
 
 #: Bits of ``special``: what a claim must look at, and arguments that lie in ``big``.
 CAREFUL, BIG_ARGS = 1, 2
@@ -40,7 +42,7 @@ APPS = "CREATE TABLE IF NOT EXISTS app (num INTEGER PRIMARY KEY, name TEXT NOT N
 TABLES = """
 CREATE TABLE $inv (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, task TEXT NOT NULL, queue TEXT NOT NULL,
-    status INTEGER NOT NULL, place INTEGER NOT NULL,
+    status INTEGER NOT NULL DEFAULT 0, place INTEGER NOT NULL DEFAULT 0,
     priority REAL NOT NULL, rank REAL NOT NULL, boost INTEGER NOT NULL DEFAULT 0,
     attempt INTEGER NOT NULL DEFAULT 0, runner TEXT,
     retries INTEGER NOT NULL DEFAULT 0, crashes INTEGER NOT NULL DEFAULT 0, round INTEGER NOT NULL DEFAULT 0,
@@ -52,25 +54,24 @@ CREATE TABLE $inv (
     why INTEGER NOT NULL DEFAULT 0, behind TEXT, back INTEGER NOT NULL DEFAULT 0,
     alone INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0, special INTEGER NOT NULL DEFAULT 0,
     entries INTEGER NOT NULL DEFAULT 0,
-    registration_key TEXT, running_key TEXT, running_limit INTEGER NOT NULL, drop_blocked INTEGER NOT NULL,
+    registration_key TEXT, running_key TEXT, running_limit INTEGER NOT NULL DEFAULT 1, drop_blocked INTEGER NOT NULL DEFAULT 0,
     rate_key TEXT, rate_n INTEGER, rate_period INTEGER, cache_key TEXT,
-    max_crashes INTEGER NOT NULL, result_ttl INTEGER NOT NULL, timeout INTEGER NOT NULL, expires INTEGER NOT NULL,
+    max_crashes INTEGER NOT NULL, result_ttl INTEGER NOT NULL, timeout INTEGER NOT NULL,
+    expires INTEGER NOT NULL DEFAULT 0,
     gone INTEGER,                 -- when retention removes it
-    parent TEXT, workflow TEXT, workflow_type TEXT, workflow_parent TEXT, tags TEXT, blobs TEXT, args_digest TEXT NOT NULL,
+    parent TEXT, workflow TEXT, workflow_type TEXT, workflow_parent TEXT, tags TEXT, blobs TEXT, args_digest TEXT NOT NULL DEFAULT '',
     reason TEXT NOT NULL DEFAULT '', progress BLOB, args BLOB, payload BLOB
 );
-CREATE INDEX $ready ON $inv (queue, rank DESC, boost DESC, seq) WHERE place = 0 AND alone = 0;
-CREATE INDEX $aged ON $inv (queue, seq) WHERE place = 0 AND alone = 0;
-CREATE INDEX $suspect ON $inv (queue, rank DESC, boost DESC, seq) WHERE place = 0 AND alone = 1;
+CREATE INDEX $plain ON $inv (queue, seq) WHERE place = 0 AND rank = 0 AND boost = 0;
+CREATE INDEX $ranked ON $inv (queue, rank DESC, boost DESC, seq) WHERE place = 0 AND (rank != 0 OR boost != 0);
+CREATE INDEX $aged ON $inv (queue, seq) WHERE place = 0 AND (rank != 0 OR boost != 0);
 CREATE INDEX $timer ON $inv (queue, timer) WHERE timer IS NOT NULL;
 CREATE INDEX $parked ON $inv (why, behind, rank DESC, boost DESC, seq) WHERE why > 0;
 CREATE INDEX $held ON $inv (held) WHERE held IS NOT NULL;
 CREATE INDEX $rated ON $inv (rated) WHERE rated IS NOT NULL;
-CREATE INDEX $dropping ON $inv (running_key) WHERE place = 3 AND drop_blocked = 1;
 CREATE INDEX $owned ON $inv (runner) WHERE place = 3;
 CREATE INDEX $gone ON $inv (gone) WHERE gone IS NOT NULL;
 CREATE INDEX $cached ON $inv (cache_key, ended) WHERE cache_key IS NOT NULL AND status = 3;
-CREATE INDEX $trouble ON $inv (status, seq) WHERE status IN (4, 7, 9);
 CREATE INDEX $child ON $inv (parent) WHERE parent IS NOT NULL;
 CREATE INDEX $member ON $inv (workflow) WHERE workflow IS NOT NULL;
 CREATE TABLE $big (seq INTEGER PRIMARY KEY, args BLOB NOT NULL);
@@ -114,7 +115,7 @@ CLAIM_COLUMNS = (
     "id, task, attempt, args, blobs, queue, priority, retries, crashes, max_crashes, round, timeout, created, claimed, "
     "parent, workflow, workflow_type, workflow_parent, tags, alone, seq, special, rank, boost"
 )
-SEQ, SPECIAL, RANK, BOOST = 20, 21, 22, 23
+ALONE, SEQ, SPECIAL, RANK, BOOST = 19, 20, 21, 22, 23
 
 
 def claimed_of(row: tuple[Any, ...], attempt: int, at: int) -> Claimed:

@@ -17,9 +17,51 @@ from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import Row
 from pynenc.store.sqlite.schema import BIG, BIG_ARGS, CAREFUL, LATER, READY, STATUSES, encode_names, json_list
 
-_INSERTED = ["id", "task", "queue", "status", "place", "priority", "rank", "created", "due", "timer", "held", "rated", "why", "behind", "back", "special", "registration_key", "running_key", "running_limit", "drop_blocked", "rate_key", "rate_n", "rate_period", "cache_key", "max_crashes", "result_ttl", "timeout", "expires", "parent", "workflow", "workflow_type", "workflow_parent", "tags", "blobs", "args_digest", "args"]
+_INSERTED = [
+    "id",
+    "task",
+    "queue",
+    "status",
+    "place",
+    "priority",
+    "rank",
+    "created",
+    "due",
+    "timer",
+    "held",
+    "rated",
+    "why",
+    "behind",
+    "back",
+    "special",
+    "registration_key",
+    "running_key",
+    "running_limit",
+    "drop_blocked",
+    "rate_key",
+    "rate_n",
+    "rate_period",
+    "cache_key",
+    "max_crashes",
+    "result_ttl",
+    "timeout",
+    "expires",
+    "parent",
+    "workflow",
+    "workflow_type",
+    "workflow_parent",
+    "tags",
+    "blobs",
+    "args_digest",
+    "args",
+]
 INSERT = (
     f"INSERT INTO $inv ({', '.join(_INSERTED)}) VALUES ({', '.join('?' * len(_INSERTED))}) ON CONFLICT (id) DO NOTHING"
+)
+#: The same for rows in which all but these have their default.
+INSERT_SIMPLE = (
+    "INSERT INTO $inv (id, task, queue, priority, rank, created, max_crashes, result_ttl, timeout, parent, workflow, workflow_type, workflow_parent, args) "
+    "VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING"
 )
 QUEUE = "SELECT state FROM $queue WHERE name = ?"
 ADD_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, 'active') ON CONFLICT (name) DO NOTHING"
@@ -41,10 +83,10 @@ BLOBS = "SELECT key FROM $blob WHERE key IN (SELECT value FROM json_each(?))"
 PUT_BLOB = "INSERT INTO $blob (key, size, seen, data) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET seen = max(seen, excluded.seen)"
 #: How many wait in a queue, counted no further than the limit.
 WAITING = (
-    "SELECT (SELECT count(*) FROM (SELECT 1 FROM $inv INDEXED BY $aged WHERE place = 0 AND alone = 0 AND queue = ?1 LIMIT ?2)) "
-    "+ (SELECT count(*) FROM $inv INDEXED BY $suspect WHERE place = 0 AND alone = 1 AND queue = ?1) "
+    "SELECT (SELECT count(*) FROM (SELECT 1 FROM $inv INDEXED BY $plain WHERE place = 0 AND rank = 0 AND boost = 0 AND queue = ?1 LIMIT ?2)) "
+    "+ (SELECT count(*) FROM (SELECT 1 FROM $inv INDEXED BY $aged WHERE place = 0 AND (rank != 0 OR boost != 0) AND queue = ?1 LIMIT ?2)) "
     "+ (SELECT count(*) FROM (SELECT 1 FROM $inv WHERE timer > 0 AND place = 1 AND queue = ?1 LIMIT ?2)) "
-    "+ (SELECT count(*) FROM (SELECT 1 FROM $inv WHERE why > 0 AND queue = ?1 AND place = 2 LIMIT ?2))"
+    "+ (SELECT count(*) FROM (SELECT 1 FROM $inv WHERE why IN (1, 2, 3) AND why > 0 AND queue = ?1 AND place = 2 LIMIT ?2))"
 )
 
 
@@ -54,11 +96,13 @@ def submit(tx: Tx, new: Sequence[New], blobs: Sequence[Blob], max_queue_length: 
         put_blobs(tx, blobs)
     if any(each.blobs for each in new):
         _check_blobs(tx, new)
-    draining = _learn_queues(tx, {each.queue for each in new})
+    states = {name: tx.value(QUEUE, name) for name in {each.queue for each in new}}
+    draining = {name for name, state in states.items() if state == "draining"}
+    unknown = {name for name, state in states.items() if state is None}
     if draining or max_queue_length or not all(map(_is_plain, new)):
         room = Room(tx, draining, max_queue_length)
-        return [_submit_one(tx, each, room) for each in new]
-    return _submit_all(tx, new)
+        return [_submit_one(tx, each, room, unknown) for each in new]
+    return _submit_all(tx, new, unknown)
 
 
 def _is_plain(new: New) -> bool:
@@ -66,32 +110,23 @@ def _is_plain(new: New) -> bool:
     return new.running_key is None and new.registration_key is None and new.rate is None and new.cache_key is None
 
 
-def _learn_queues(tx: Tx, names: set[str]) -> set[str]:
-    """Make queues known; those that refuse new calls."""
-    draining = set()
-    for name in names:
-        state = tx.value(QUEUE, name)
-        if state is None:
-            tx.run(ADD_QUEUE, name)
-        elif state == "draining":
-            draining.add(name)
-    return draining
-
-
 # -- many at once ----------------------------------------------------------------------------------------------------------
-def _submit_all(tx: Tx, new: Sequence[New]) -> list[Submitted]:
+def _submit_all(tx: Tx, new: Sequence[New], unknown: set[str]) -> list[Submitted]:
     now = tx.now
     last = tx.value(LAST) if len(new) > 1 else None
-    inserted = tx.many(INSERT, [_plain_values(each, now) for each in new])
+    if all(map(_is_simple, new)):
+        inserted = tx.many(INSERT_SIMPLE, [_simple_values(each, now) for each in new])
+    else:
+        inserted = tx.many(INSERT, [_plain_values(each, now) for each in new])
     tx.ready += inserted
     registered = STATUSES[schema.REGISTERED]
     if inserted == len(new):
-        _add_parts(tx, new)
+        _add_parts(tx, new, unknown)
         return [Submitted(each.id, registered, False, each.args_digest) for each in new]
-    return _answer(tx, new, last if len(new) > 1 else None)
+    return _answer(tx, new, unknown, last if len(new) > 1 else None)
 
 
-def _answer(tx: Tx, new: Sequence[New], last: int | None) -> list[Submitted]:
+def _answer(tx: Tx, new: Sequence[New], unknown: set[str], last: int | None) -> list[Submitted]:
     """The answers when some ids were there before, or stand twice in the batch."""
     known = {row[0]: row[1:] for row in tx.all(KNOWN, json_list([each.id for each in new]))}
     was_there = {name for name, (seq, _, _) in known.items() if len(new) == 1 or seq <= (last or 0)}
@@ -102,8 +137,33 @@ def _answer(tx: Tx, new: Sequence[New], last: int | None) -> list[Submitted]:
         if each.id not in was_there:
             fresh.append(each)
         was_there.add(each.id)
-    _add_parts(tx, fresh)
+    _add_parts(tx, fresh, unknown)
     return answers
+
+
+def _is_simple(new: New) -> bool:
+    """Whether a plain call has no time, no tags and nothing large either."""
+    return not (new.due or new.expires or new.tags or new.blobs or new.args_digest or len(new.args) > BIG)
+
+
+def _simple_values(new: New, now: int) -> tuple[Any, ...]:
+    """The values of a row that most calls become; each value less is time."""
+    workflow = new.workflow
+    return (
+        new.id,
+        new.task,
+        new.queue,
+        new.priority,
+        now,
+        new.max_crashes,
+        new.result_ttl,
+        new.timeout,
+        new.parent,
+        workflow.id if workflow else None,
+        workflow.type if workflow else None,
+        workflow.parent if workflow else None,
+        new.args,
+    )
 
 
 def _plain_values(new: New, now: int) -> tuple[Any, ...]:
@@ -154,8 +214,10 @@ def _plain_values(new: New, now: int) -> tuple[Any, ...]:
     )
 
 
-def _add_parts(tx: Tx, new: Sequence[New]) -> None:
-    """What inserted rows keep in other tables: large arguments and references to blobs."""
+def _add_parts(tx: Tx, new: Sequence[New], unknown: set[str]) -> None:
+    """What inserted rows keep in other tables: their queues, large arguments and references to blobs."""
+    if unknown:
+        tx.many(ADD_QUEUE, [(each.queue,) for each in new if each.queue in unknown])
     parts = [each for each in new if each.blobs or len(each.args) > BIG]
     if not parts:
         return
@@ -192,7 +254,7 @@ class Room:
                 )
 
 
-def _submit_one(tx: Tx, new: New, room: Room) -> Submitted:
+def _submit_one(tx: Tx, new: New, room: Room, unknown: set[str]) -> Submitted:
     """One call: answered by what is there, or inserted where its key and rate put it."""
     if found := tx.one(BY_ID, new.id):
         return Submitted(found[0], STATUSES[found[1]], True, found[2])
@@ -207,7 +269,7 @@ def _submit_one(tx: Tx, new: New, room: Room) -> Submitted:
     seq = tx.run(INSERT, *_values(new, row)).lastrowid
     if new.registration_key is not None:
         tx.run(REGISTER, new.registration_key, seq)
-    _add_parts(tx, [new])
+    _add_parts(tx, [new], unknown)
     return Submitted(new.id, STATUSES[row.status], False, new.args_digest)
 
 
