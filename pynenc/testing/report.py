@@ -42,15 +42,15 @@ class Report:
         }
 
 
-def quantiles(values: Sequence[float]) -> dict[str, float]:
+def quantiles(name: str, values: Sequence[float]) -> dict[str, float]:
     """The median, the 99th percentile (nearest rank) and the maximum, in seconds."""
     if not values:
         return {}
     ordered = sorted(values)
     return {
-        "recovery p50": round(ordered[len(ordered) // 2], 3),
-        "recovery p99": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 3),
-        "recovery max": round(ordered[-1], 3),
+        f"{name} p50": round(ordered[len(ordered) // 2], 3),
+        f"{name} p99": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 3),
+        f"{name} max": round(ordered[-1], 3),
     }
 
 

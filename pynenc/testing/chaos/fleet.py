@@ -21,7 +21,7 @@ KINDS: tuple[tuple[str, ...], ...] = (
     ("--runner-cls", "MultiThreadRunner", "--processes", "2", "--threads", "4"),
     ("--runner-cls", "ThreadRunner", "--threads", "4"),
     ("--runner-cls", "PersistentProcessRunner", "--processes", "2"),
-    ("--runner-cls", "ProcessRunner", "--processes", "2"),
+    ("--runner-cls", "ProcessRunner", "--processes", "3"),
 )
 #: Seconds that a process gets to end by itself.
 PATIENCE = 20.0
@@ -41,8 +41,11 @@ class Managed:
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], folder: Path) -> None:
         self.name = name
+        self.kind = 0
         self.started = time.monotonic()
         self.is_expected_to_die = False
+        #: What its end may look like; None is none.
+        self.good_codes: tuple[int | None, ...] = (None, 0)
         self.stopped: dict[int, float] = {}
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as log:
@@ -87,12 +90,14 @@ class Fleet:
             "PYNENC_CHAOS_FOLDER": str(folder),
         }
 
-    def start_runner(self, kind: int | None = None) -> Managed:
-        """A runner of a kind."""
+    def start_runner(self) -> Managed:
+        """A runner of the kind of which there are the fewest."""
         number = len(self.runners)
-        options = KINDS[number % len(KINDS) if kind is None else kind]
-        command = ["-m", "pynenc", "--app", APP, "runner", "start", "--log-level", "WARNING", *options]
+        kinds = [runner.kind for runner in self.living()]
+        kind = min(range(len(KINDS)), key=kinds.count)
+        command = ["-m", "pynenc", "--app", APP, "runner", "start", "--log-level", "WARNING", *KINDS[kind]]
         self.runners.append(Managed(f"runner-{number}", command, self._environment, self.folder))
+        self.runners[-1].kind = kind
         return self.runners[-1]
 
     def start_client(self, count: int) -> Managed:
@@ -141,6 +146,7 @@ class Fleet:
         """Stop the runners gracefully; those that do not obey are killed."""
         self.go_on(everybody=True)
         for runner in self.living():
+            runner.good_codes = (0, -signal.SIGTERM)  # the latter before it was ready to obey
             runner.process.terminate()
         deadline = time.monotonic() + PATIENCE
         for runner in self.living():

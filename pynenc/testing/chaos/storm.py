@@ -25,7 +25,7 @@ from pynenc.testing.report import Progress, Report
 #: Seconds between two looks around, and between two readings of the store.
 TICK, LOOK = 0.05, 0.5
 #: Invocations that one client submits, and how many may wait before new clients are held back.
-PORTION, BACKLOG = 600, 4000
+PORTION, BACKLOG = 800, 3000
 #: Seconds without any progress after which what is left counts as stuck.
 STILLNESS = 60.0
 
@@ -36,7 +36,7 @@ class ChaosPlan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     invocations: int = 20_000
     runners: int = 4
-    clients: int = 2
+    clients: int = 3
     harm_every: float = 1.0
     folder: Path | None = None
 
@@ -125,44 +125,49 @@ class Storm:
         return self._finals == self._total
 
     def _supply(self) -> None:
-        """Start clients while more is wanted and not too much waits; half of them are killed before they are done."""
+        """Start clients while more is wanted and not too much waits; some are killed before they are done."""
         alive = sum(client.is_alive for client in self.fleet.clients)
         self._submitted = self._total if alive == 0 else min(self._total, self.plan.invocations - 1)
         is_wanted = self._total + alive * PORTION / 2 < self.plan.invocations
         if is_wanted and alive < self.plan.clients and self._total - self._finals < BACKLOG:
             client = self.fleet.start_client(min(PORTION, self.plan.invocations - self._total))
-            if self.random.random() < 0.5:
-                self._executions[client.pid] = client.started + 0.8 + self.random.random() * 2.0
+            if self.random.random() < 0.3:
+                self._executions[client.pid] = client.started + 1.0 + self.random.random() * 3.0
 
     def _execute(self, now: float) -> None:
         """Kill the clients whose time has come."""
         for client in self.fleet.clients:
             if client.is_alive and self._executions.get(client.pid, now + 1) <= now:
-                self._count("client killed")
+                self._count("client killed", client.name)
                 client.kill()
 
     def _harm(self) -> None:
         living = self.fleet.living()
         if len(living) < self.plan.runners:
-            self._count("runner started")
-            self.fleet.start_runner()
-        elif living:
+            self._count("runner started", self.fleet.start_runner().name)
+        else:
             self.random.choice(_HARM)(self, self.random.choice(living))
 
-    def _count(self, act: str) -> None:
+    def _count(self, act: str, name: str) -> None:
+        """Count what was done, and write down when."""
         self._acts[act] = self._acts.get(act, 0) + 1
+        with (self._folder / "storm.log").open("a") as log:
+            log.write(f"{time.time():.3f} {act}: {name}\n")
 
     def _kill_runner(self, runner: Managed) -> None:
-        self._count("runner killed")
+        self._count("runner killed", runner.name)
         self.fleet.kill_runner(runner)
 
     def _kill_child(self, runner: Managed) -> None:
-        self._count("child killed")
+        self._count("child killed", runner.name)
         self.fleet.kill_child(runner)
 
     def _stop(self, runner: Managed) -> None:
-        self._count("stopped")
-        self.fleet.stop(runner, LEASE * (0.5 + 2.5 * self.random.random()))
+        if sum(bool(other.stopped) for other in self.fleet.living()) > 1:
+            return
+        seconds = LEASE * (0.5 + 2.5 * self.random.random())
+        self._count("stopped", f"{runner.name} for {seconds:.1f} s")
+        self.fleet.stop(runner, seconds)
 
     # -- the calm ----------------------------------------------------------------------------------------------------------
     def _calm(self) -> None:
@@ -181,7 +186,7 @@ class Storm:
         found = []
         for managed in (*self.fleet.runners, *self.fleet.clients):
             code = managed.process.poll()
-            if code not in (None, 0) and not managed.is_expected_to_die:
+            if code not in managed.good_codes and not managed.is_expected_to_die:
                 found.append(Violation(Kind.UNSOUND, f"{managed.name} ended with {code}:\n{managed.tail()}"))
         return found
 

@@ -33,13 +33,15 @@ def judge(report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit]) ->
     report.violations += [Violation(Kind.UNSOUND, problem) for problem in store.check()]
     report.violations += [*_half_batches(seen, rows), *_unexplained(rows)]
     tenures = [t for each in checker.entries_by_id(evidence.history).values() for t in checker.tenures_of(each)]
+    recoveries = list(_recoveries(hits, seen, tenures))
     report.figures |= {
         "invocations": len(rows),
         "acknowledged": len(seen.acknowledged),
         "bodies": len(seen.bodies),
-        "repeated": checker.repeated(evidence),
+        "duplicates executed": checker.repeated(evidence),
         "killed": len(hits),
-        **quantiles(list(_recoveries(hits, seen, tenures))),
+        **quantiles("taken back", [back for back, _ in recoveries]),
+        **quantiles("recovery", [again for _, again in recoveries]),
     }
 
 
@@ -91,8 +93,8 @@ def _unexplained(rows: Sequence[Invocation]) -> Iterator[Violation]:
 
 
 # -- figures ---------------------------------------------------------------------------------------------------------------
-def _recoveries(hits: Sequence[Hit], seen: Witnessed, tenures: Sequence[Tenure]) -> Iterator[float]:
-    """Seconds from each kill to the next attempt of each invocation that the victim owned."""
+def _recoveries(hits: Sequence[Hit], seen: Witnessed, tenures: Sequence[Tenure]) -> Iterator[tuple[float, float]]:
+    """For each kill and each invocation that the victim owned: seconds until it was taken back, and until its next attempt."""
     by_runner: dict[str, list[Tenure]] = defaultdict(list)
     by_id: dict[str, list[Tenure]] = defaultdict(list)
     for tenure in tenures:
@@ -103,7 +105,7 @@ def _recoveries(hits: Sequence[Hit], seen: Witnessed, tenures: Sequence[Tenure])
             for tenure in by_runner[runner]:
                 if tenure.begin <= hit.at < tenure.end:
                     after = [other.begin for other in by_id[tenure.id] if other.begin >= tenure.end]
-                    yield (min(after, default=tenure.end) - hit.at) / SECOND
+                    yield (tenure.end - hit.at) / SECOND, (min(after, default=tenure.end) - hit.at) / SECOND
 
 
 def _runners_of(hit: Hit, seen: Witnessed, known: dict[str, list[Tenure]]) -> list[str]:
