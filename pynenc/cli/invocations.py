@@ -81,7 +81,7 @@ def _value(text: str) -> Any:
         return text
 
 
-@click.group()
+@click.group(epilog="Example: pynenc invocations list --status failed")
 def invocations() -> None:
     """List, show, explain, cancel, retry and watch invocations."""
 

@@ -51,7 +51,7 @@ def status(spec: str | None, /, *, as_json: bool) -> None:
     print_table(("queue", "state", "ready", "later", "parked", "claimed", "oldest ready"), rows, "no queues")
 
 
-@click.group()
+@click.group(epilog="Example: pynenc queues pause mail")
 def queues() -> None:
     """Pause, resume and drain queues."""
 
@@ -113,7 +113,7 @@ def runners(spec: str | None, /, *, as_json: bool) -> None:
     print_table(("runner", "kind", "alive", "busy", "finished", "last beat"), rows, "no runners")
 
 
-@click.group()
+@click.group(epilog="Example: pynenc config show")
 def config() -> None:
     """Show the configuration."""
 
@@ -138,7 +138,7 @@ def show_config(spec: str | None, /, *, with_defaults: bool, as_json: bool) -> N
     )
 
 
-@click.group()
+@click.group(epilog="Example: pynenc store check")
 def store() -> None:
     """Check, migrate and purge the store."""
 

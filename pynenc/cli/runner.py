@@ -11,7 +11,7 @@ from pynenc.cli.apps import load_app
 from pynenc.cli.output import EXIT_FORCED, guarded
 
 
-@click.group()
+@click.group(epilog="Example: pynenc runner start")
 def runner() -> None:
     """Run tasks."""
 

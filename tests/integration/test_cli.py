@@ -1,0 +1,421 @@
+"""The command line: what each command prints, its errors and exit codes. Every test has a project folder of its own."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pynenc import __version__
+from pynenc.cli.main import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOP = """
+from pynenc import ConcurrencyControlType, Pynenc
+
+app = Pynenc(app_id="shop")
+
+
+@app.task
+def add(x: int, y: int = 10) -> int:
+    return x + y
+
+
+@app.task
+def join(*parts: object, **named: object) -> str:
+    return f"{parts!r} {named!r}"
+
+
+@app.task
+def fail(token: str) -> None:
+    raise ValueError(f"no stock for {token}")
+
+
+@app.task(running_concurrency=ConcurrencyControlType.TASK)
+def one_at_a_time() -> None: ...
+"""
+
+
+class Shop:
+    """A project folder with an app, and its command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "pynenc.toml").touch()
+        (folder / "shop.py").write_text(SHOP)
+
+    def run(self, *arguments: str, code: int = 0, text: str | None = None) -> str:
+        """Output of a command that ends with ``code``."""
+        done = CliRunner().invoke(cli, arguments, input=text, prog_name="pynenc")
+        assert done.exit_code == code, done.output + repr(done.exception)
+        return done.output
+
+    def json(self, *arguments: str, code: int = 0):
+        """The document that a command prints."""
+        return json.loads(self.run(*arguments, "--json", code=code))
+
+    def call(self, *arguments: str) -> str:
+        """The id of a new invocation."""
+        return self.json("call", *arguments)["invocation_id"]
+
+    @property
+    def app(self):
+        """The app, in this process."""
+        return sys.modules["shop"].app
+
+    @contextlib.contextmanager
+    def runner(self):
+        """A runner at work."""
+        self.app.conf.runner_cls = "ThreadRunner"
+        thread = threading.Thread(target=self.app.runner.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.app.runner.stop_runner_loop()
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def burst(self) -> None:
+        """Run everything that is there."""
+        self.run("runner", "start", "--burst", "--runner-cls", "ThreadRunner", "--log-level", "CRITICAL")
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A project in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delenv("PYNENC__APP", raising=False)
+    sys.modules.pop("shop", None)
+    yield Shop(tmp_path)
+    if "shop" in sys.modules:
+        sys.modules.pop("shop").app.close()
+
+
+def process(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pynenc", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        timeout=100,
+        check=False,
+    )
+
+
+# -- help ----------------------------------------------------------------------------------------------------------------------
+def commands(command: click.Command, *path: str):
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands(inner, *path, name)
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands(cli)), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_help_has_an_example_and_tells_every_option(path, command):
+    text = CliRunner().invoke(cli, [*path, "--help"], prog_name="pynenc").output
+    assert f"pynenc {' '.join(path)}".strip() in text.partition("Example")[2]
+    silent = [each.name for each in command.params if isinstance(each, click.Option) and not each.help]
+    assert silent == []
+    assert command.help
+
+
+def test_version_and_module(tmp_path):
+    assert process("--version", cwd=tmp_path).stdout == f"pynenc, version {__version__}\n"
+
+
+# -- which app -----------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("spec", ["shop", "shop.app", "shop:app", "shop.py"])
+def test_the_app_is_named_in_several_ways(shop, spec):
+    assert shop.json("--app", spec, "status")["runners"] == 0
+
+
+def test_without_a_name_the_environment_the_project_and_the_folder_are_asked(shop, monkeypatch):
+    (shop.folder / "other.py").write_text(SHOP.replace('"shop"', '"other"'))
+    assert "several apps (other.py, shop.py)" in shop.run("status", code=2)
+    (shop.folder / "pynenc.toml").write_text('app = "shop"')
+    assert shop.json("status")["store"].endswith("shop.db")
+    monkeypatch.setenv("PYNENC__APP", "other:app")
+    assert shop.json("status")["store"].endswith("other.db")
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("no.such", "there is no module 'no'"),
+        ("shop:missing", "'shop:missing' is nothing, not an app"),
+        ("missing.py", "there is no file"),
+        ("broken", "importing 'broken' failed: ZeroDivisionError"),
+    ],
+)
+def test_a_wrong_name_is_one_clear_line(shop, spec, text):
+    (shop.folder / "broken.py").write_text("1 / 0")
+    output = shop.run("--app", spec, "status", code=2)
+    assert output.startswith("error: ")
+    assert text in output
+    assert output.count("\n") == 1
+
+
+def test_files_in_packages_are_imported_under_their_dotted_name(shop):
+    package = shop.folder / "store_package" / "inner"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package / "tasks.py").write_text(SHOP)
+    shop.run("--app", str(package / "tasks.py"), "call", "store_package.inner.tasks.add", "1")
+
+
+def test_verbose_shows_the_traceback(tmp_path):
+    quiet, loud = process("-A", "no", "status", cwd=tmp_path), process("-v", "-A", "no", "status", cwd=tmp_path)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr.count("\n")) == (2, "", 1)
+    assert "Traceback" in loud.stderr
+
+
+# -- calls ---------------------------------------------------------------------------------------------------------------------
+def test_call_takes_json_text_and_keywords(shop):
+    identity = shop.run("call", "shop.join", "1", "two", "[3]", "null", 'x={"a": 1}', "y=a=b").strip()
+    arguments = shop.app.get_invocation(identity).arguments.kwargs
+    assert arguments == {"parts": (1, "two", [3], None), "named": {"x": {"a": 1}, "y": "a=b"}}
+
+
+def test_call_options(shop):
+    identity = shop.call("add", "1", "--queue", "mail", "--priority", "5", "--delay", "60", "--key", "k")
+    (row,) = shop.json("invocations", "list")
+    assert (row["id"], row["queue"], row["priority"], row["place"]) == (identity, "mail", 5.0, "later")
+    assert shop.call("add", "1", "--key", "k") == identity
+    assert "idempotency key 'k'" in shop.run("call", "add", "2", "--key", "k", code=1)
+
+
+def test_call_can_wait_for_the_result(shop):
+    shop.call("add", "0")
+    with shop.runner():
+        assert shop.run("call", "add", "1", "y=2", "--wait") == "3\n"
+        assert shop.json("call", "add", "1", "--wait", "--timeout", "60")["result"] == 11
+        assert "error: no stock for box" in shop.run("call", "fail", "box", "--wait", code=1)
+
+
+def test_waiting_too_long_says_what_to_do(shop):
+    assert "pynenc invocations why" in shop.run("call", "add", "1", "--timeout", "0.01", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("nothing",), "no task is called 'nothing'; known tasks: shop.add, shop.fail"),
+        (("shop.nothing",), "no task shop.nothing"),
+        (("add",), "missing 1 required positional argument: 'x'"),
+        (("add", "1", "--priority", "1000"), "priority is between -100 and 100"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_one_clear_line(shop, arguments, text):
+    output = shop.run("call", *arguments, code=1)
+    assert output.startswith("error: ")
+    assert text in output
+
+
+# -- invocations -----------------------------------------------------------------------------------------------------------------
+def test_list_filters(shop):
+    assert shop.run("invocations", "list") == "no invocations\n"
+    first, second = shop.call("add", "1"), shop.call("fail", "box")
+    assert [row["id"] for row in shop.json("invocations", "list")] == [second, first]
+    assert [row["id"] for row in shop.json("invocations", "list", "--task", "shop.add")] == [first]
+    assert shop.json("invocations", "list", "--status", "failed") == []
+    shop.burst()
+    assert [row["id"] for row in shop.json("invocations", "list", "--status", "failed")] == [second]
+    assert len(shop.json("invocations", "list", "--limit", "1")) == 1
+    assert first in shop.run("invocations", "list")
+
+
+def test_show_tells_arguments_result_and_history(shop):
+    good, bad = shop.call("add", "1"), shop.call("fail", "hunter22")
+    shop.burst()
+    shown = shop.json("invocations", "show", good)
+    assert (shown["status"], shown["arguments"], shown["result"]) == ("success", {"x": "1", "y": "10"}, "11")
+    assert [change["status"] for change in shown["history"]][0::3] == ["registered", "success"]
+    text = shop.run("invocations", "show", bad)
+    assert "ValueError: no stock for ***" in text
+    assert "token=***" in text
+    assert "hunter22" not in text
+    assert "history" in text
+
+
+def test_unknown_invocations_are_a_clear_error(shop):
+    for command in ("show", "why"):
+        assert "error: no invocation nope in sqlite:" in shop.run("invocations", command, "nope", code=1)
+
+
+def test_why_names_the_reason(shop):
+    waiting, later = shop.call("add", "1"), shop.call("add", "2", "--delay", "3600")
+    first, parked = shop.call("one_at_a_time"), shop.call("one_at_a_time")
+    assert shop.run("invocations", "why", waiting) == "no live runner serves queue default: pynenc runner start\n"
+    assert shop.json("invocations", "why", later)["reasons"][0].startswith("it is not due: in ")
+    assert f"is held by {first}" in shop.run("invocations", "why", parked)
+    shop.run("queues", "pause", "default")
+    assert "queue default is paused: pynenc queues resume default" in shop.run("invocations", "why", waiting)
+    shop.run("queues", "resume", "default")
+    shop.burst()
+    assert "it ended success" in shop.run("invocations", "why", waiting)
+
+
+def test_cancel_and_retry_by_id(shop):
+    identity = shop.call("add", "1")
+    assert shop.run("invocations", "cancel", identity) == "1 of 1 accepted\n"
+    assert shop.run("invocations", "cancel", identity, code=1) == "0 of 1 accepted\n"
+    assert shop.json("invocations", "show", identity)["status"] == "cancelled"
+    assert shop.run("invocations", "retry", identity) == "1 of 1 accepted\n"
+    shop.burst()
+    assert shop.json("invocations", "show", identity)["result"] == "11"
+
+
+def test_cancel_and_retry_by_filter_ask_first(shop):
+    for number in range(3):
+        shop.call("add", str(number))
+    assert "choose them with --status" in shop.run("invocations", "cancel", code=1)
+    assert "cancel 3 invocation(s)?" in shop.run("invocations", "cancel", "--task", "shop.add", text="n\n", code=1)
+    assert len(shop.json("invocations", "list", "--status", "registered")) == 3
+    assert "3 of 3 accepted" in shop.run("invocations", "cancel", "--task", "shop.add", "--yes")
+    assert "3 of 3 accepted" in shop.run("invocations", "retry", "--status", "cancelled", text="y\n")
+
+
+def test_watch_ends_with_the_invocation(shop):
+    identity = shop.call("add", "1")
+    shop.burst()
+    assert f"{identity} shop.add success" in shop.run("invocations", "watch", identity)
+    assert "success 1" in shop.run("invocations", "watch", "--seconds", "0.01")
+
+
+# -- the whole ---------------------------------------------------------------------------------------------------------------------
+def test_status_and_queues(shop):
+    shop.call("add", "1")
+    shop.call("add", "1", "--queue", "mail", "--delay", "60")
+    found = shop.json("status")
+    assert found["invocations"] == {"registered": 2}
+    assert [(queue["name"], queue["ready"], queue["later"]) for queue in found["queues"]] == [
+        ("default", 1, 0),
+        ("mail", 0, 1),
+    ]
+    assert "registered" in shop.run("status")
+    for command, state in (("pause", "paused"), ("drain", "draining"), ("resume", "active")):
+        assert shop.run("queues", command, "mail") == f"queue mail is {state}\n"
+        assert {queue["name"]: queue["state"] for queue in shop.json("queues", "list")}["mail"] == state
+    assert "mail" in shop.run("queues", "list")
+
+
+def test_a_draining_queue_refuses_calls(shop):
+    shop.run("queues", "drain", "default")
+    assert "draining" in shop.run("call", "add", "1", code=1)
+
+
+def test_runners(shop):
+    assert shop.run("runners") == "no runners\n"
+    shop.json("status")
+    with shop.runner():
+        shop.run("call", "add", "1", "--wait")
+        (found,) = shop.json("runners")
+        assert (found["alive"], found["beat"]["kind"]) == (True, "ThreadRunner")
+        assert "ThreadRunner" in shop.run("runners")
+
+
+def test_config_show_tells_where_values_come_from(shop, monkeypatch):
+    monkeypatch.setenv("PYNENC__RUNNER__THREADS", "4")
+    monkeypatch.setenv("PYNENC__SIGNING_KEYS", "very-secret")
+    text = shop.run("config", "show")
+    rows = {(row["section"], row["field"]): row for row in shop.json("config", "show")}
+    assert rows["runner", "threads"]["value"] == "4"
+    assert "PYNENC__RUNNER__THREADS" in rows["runner", "threads"]["origin"]
+    assert rows["pynenc", "app_id"]["origin"] == "constructor"
+    assert rows["pynenc", "max_result"]["origin"] == "default"
+    assert "very-secret" not in text + json.dumps([*rows.values()])
+    assert "max_result" not in text
+    assert "max_result" in shop.run("config", "show", "--all")
+
+
+def test_a_wrong_setting_is_one_clear_line(shop, monkeypatch):
+    monkeypatch.setenv("PYNENC__RUNNER__THREDS", "4")
+    output = shop.run("status", code=2)
+    assert "PYNENC__RUNNER__THREDS" in output
+    assert "did you mean 'threads'" in output
+
+
+def test_store_check_migrate_and_purge(shop):
+    shop.call("add", "1")
+    shop.call("add", "2", "--delay", "3600")
+    shop.burst()
+    assert shop.run("store", "check") == "sound\n"
+    assert shop.json("store", "check") == {"problems": []}
+    assert __version__ in shop.run("store", "migrate")
+    assert "removed 0 invocation(s)" in shop.run("store", "purge")
+    assert "removed 1 invocation(s)" in shop.run("store", "purge", "--older-than", "0", "--yes")
+    assert "remove everything from sqlite:" in shop.run("store", "purge", "--everything", text="n\n", code=1)
+    assert "removed 1 invocation(s)" in shop.run("store", "purge", "--everything", "--yes")
+    assert shop.json("invocations", "list") == []
+
+
+def test_a_broken_store_has_an_exit_code_of_its_own(shop, monkeypatch):
+    shop.call("add", "1")
+    monkeypatch.setattr(type(shop.app.store), "check", lambda self: ["invocation x has no place"])
+    assert shop.run("store", "check", code=4) == "invocation x has no place\n"
+    assert "FAIL invariants: invocation x has no place" in shop.run("doctor", code=4)
+
+
+def test_doctor(shop):
+    found = {row["check"]: row for row in shop.json("doctor")}
+    assert all(row["ok"] for row in found.values())
+    assert found["tasks"]["detail"] == "4 known"
+    shop.call("add", "1")
+    shop.run("queues", "pause", "mail")
+    text = shop.run("doctor", code=4)
+    assert "FAIL runners: 0 alive; nobody serves default" in text
+    assert "FAIL queues: not active: mail" in text
+
+
+# -- in processes of their own ------------------------------------------------------------------------------------------------------
+def test_runner_start_burst_runs_everything_and_ends(shop):
+    identities = [shop.call("add", str(number)) for number in range(5)]
+    done = process("runner", "start", "--burst", "--processes", "2", "--threads", "2", cwd=shop.folder)
+    assert done.returncode == 0, done.stderr
+    assert "MultiThreadRunner serves all queues: 4 tasks from sqlite:" in done.stderr
+    assert [shop.app.get_invocation(each).get_result(0) for each in identities] == [10, 11, 12, 13, 14]
+
+
+def test_runner_start_serves_the_named_queues_only(shop):
+    here, there = shop.call("add", "1", "--queue", "mail"), shop.call("add", "1")
+    shop.run("runner", "start", "--burst", "--queues", "mail,other", "--runner-cls", "ThreadRunner")
+    assert shop.app.get_invocation(here).status == "success"
+    assert shop.app.get_invocation(there).status == "registered"
+
+
+def test_process_runners_refuse_the_memory_store(shop):
+    done = process("runner", "start", cwd=shop.folder, PYNENC__STORE="memory://")
+    assert done.returncode in (1, 2)
+    assert "use sqlite:///" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_demo(tmp_path):
+    done = process("demo", "--files", "24", "--processes", "1", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["files"] == 24
+    assert found["invocations"] == 2 + 26 + 2
+    assert Path(found["index"]).read_text().count("\n") == 26
+
+
+def test_bench(tmp_path):
+    done = process("bench", "--calls", "50", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["calls"] == 50
+    assert len(found["figures"]) == 5
+    assert all(value > 0 for value in found["figures"].values())
