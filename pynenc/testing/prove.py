@@ -2,9 +2,9 @@
 
     python -m pynenc.testing.prove [--seeds N] [--seed S] [--chaos-invocations N] [--kill-rounds N] [--only PART] [--json]
 
-Four parts: the simulation (runners, clients and a nemesis in one thread, on virtual time), chaos (real processes that are killed and stopped), kill rounds
-(``kill -9`` during commits) and scarce space. The exit code is 1 when any promise was broken. A simulation's seed repeats exactly with ``--seed``; the seeds of chaos
-and kill rounds repeat the plan, not the moment.
+Four parts: the simulation (runners, clients and a nemesis in one thread, on virtual time), chaos (real processes that are
+killed and stopped), kill rounds (``kill -9`` during commits) and scarce space. The exit code is 1 when any promise was broken. A simulation's seed repeats exactly with ``--seed``;
+the seeds of chaos and kill rounds repeat the plan, not the moment.
 """
 
 from __future__ import annotations
@@ -50,11 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = _parser().parse_args(arguments)
     parts = wanted.only or PARTS
     started = time.monotonic()
-    reports = []
     with _progress(is_shown=sys.stderr.isatty() and not wanted.json) as progress:
-        for part in PARTS:
-            if part in parts:
-                reports.append(_RUN[part](wanted, progress))
+        reports = [_RUN[part](wanted, progress) for part in PARTS if part in parts]
     seconds = time.monotonic() - started
     if wanted.json:
         print(json.dumps(_summary(reports, seconds), indent=2))
@@ -127,14 +124,14 @@ def _progress(*, is_shown: bool) -> Iterator[Progress]:
         return
     from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
-    bars: dict[str, int] = {}
+    bars: dict[str, TaskID] = {}
     with Bars(console=Console(stderr=True)) as shown:
 
         def progress(part: str, done: int, total: int) -> None:
-            bar = bars.setdefault(part, -1)
-            if bar < 0:
-                bar = bars[part] = shown.add_task(part, total=total)
+            if part not in bars:
+                bars[part] = shown.add_task(part, total=total)
             shown.update(bars[part], completed=done, total=total)
 
         yield progress

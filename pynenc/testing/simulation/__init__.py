@@ -45,7 +45,7 @@ def simulate(seeds: Sequence[int], progress: Progress, processes: int = 2) -> Re
             for ran in future.result():
                 done += 1
                 totals.update(ran.counts)
-                _note(report, ran)
+                _note(report, ran, is_alone=len(seeds) == 1)
             progress("simulation", done, len(seeds))
     report.figures.update({"seeds": done, **totals})
     report.seconds = monotonic() - started
@@ -56,10 +56,13 @@ def _run_chunk(seeds: Sequence[int]) -> list[Ran]:
     return [run_seed(seed) for seed in seeds]
 
 
-def _note(report: Report, ran: Ran) -> None:
-    """Keep the violations of a seed, and the trace of the first that has some."""
+def _note(report: Report, ran: Ran, *, is_alone: bool) -> None:
+    """Keep the violations of a seed, and how to see what led to the first."""
     if ran.violations and not report.trace:
-        report.trace = [f"-- the last calls of seed {ran.seed}", *ran.trace]
+        again = f"python -m pynenc.testing.prove --only simulation --seed {ran.seed}"
+        report.trace = (
+            [f"-- the last calls of seed {ran.seed}", *ran.trace] if is_alone else [f"-- see it again: {again}"]
+        )
     report.violations += [Violation(Kind(kind), f"seed {ran.seed}: {text}") for kind, text in ran.violations]
 
 

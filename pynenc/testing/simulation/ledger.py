@@ -245,6 +245,7 @@ class Ledger:
                     account.last = S.CANCELLED
                 account.is_cancelled = account.owner is not None
             elif change.kind is ChangeKind.REQUEUE:
+                account.was_claimed = account.was_claimed or account.last is not None  # its registration is over
                 account.last = account.outcome = None
                 account.is_cancelled = False
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-from pynenc.core.records import Filter, Invocation, New, Page
+from pynenc.core.records import Beat, Filter, Invocation, New, Page
 from pynenc.core.status import FINAL, InvocationStatus
 from pynenc.store.base import Store
 from pynenc.store.memory import MemoryStore
@@ -222,8 +223,22 @@ class World:
 
 
 def _told(at: int, process: str, call: Any, answer: Any) -> str:
-    arguments = ", ".join(map(repr, call.arguments))
-    return f"{at / SECOND:10.3f} {process}: {call.operation}({arguments}) → {answer!r}"
+    arguments = ", ".join(map(_short, call.arguments))
+    return f"{at / SECOND:10.3f} {process}: {call.operation}({arguments}) → {_short(answer)}"
+
+
+def _short(value: Any) -> str:
+    """A record without the fields that say nothing."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_short, value))}]"
+    if isinstance(value, Beat):
+        return value.id
+    if not isinstance(value, msgspec.Struct):
+        return f"{value}" if isinstance(value, StrEnum) else repr(value)
+    fields = msgspec.structs.fields(value)
+    said = ((field.name, getattr(value, field.name), field.default) for field in fields)
+    told = ", ".join(f"{name}={_short(given)}" for name, given, default in said if given not in (default, b"", (), 0))
+    return f"{type(value).__name__}({told})"
 
 
 def run_seed(seed: int, make_store: MakeStore = make_memory_store, *, has_ledger: bool = True) -> Ran:
