@@ -26,6 +26,8 @@ T = TypeVar("T")
 BUSY_SECONDS = 10.0
 #: Bytes of WAL after which a commit copies it back into the database.
 CHECKPOINT_PAGES = 4000
+#: KiB of pages that a connection keeps in memory.
+WRITER_CACHE, READER_CACHE = 8192, 2048
 #: Tries before a writer waits in the queue of the kernel: (sleep in seconds, times).
 GATE_TRIES = ((0.00002, 5), (0.0002, 10), (0.001, 10))
 
@@ -122,7 +124,8 @@ class Database:
         self._waiting: deque[Pending] = deque()
         self._gate = -1
         self._is_durable = True
-        self._is_open = False
+        self.is_open = False
+        self._must_reopen = False
 
     # -- life ----------------------------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -132,13 +135,13 @@ class Database:
         :raises StoreError: it cannot be opened.
         """
         with self._lock:
-            if self._is_open:
+            if self.is_open:
                 return
             try:
                 self._gate = os.open(self._folder / "gate", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 self._enter_gate()
                 try:
-                    self._writer = self._connect()
+                    self._writer = self._connect(WRITER_CACHE)
                     self._texts = Texts(_prepare(self._writer, self._app_id))
                 finally:
                     self._leave_gate()
@@ -148,12 +151,12 @@ class Database:
             except SchemaError:
                 self._release()
                 raise
-            self._is_open = True
+            self.is_open = True
 
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            self._is_open = False
+            self.is_open = self._must_reopen = False
             self._release()
 
     def _release(self) -> None:
@@ -167,7 +170,7 @@ class Database:
             self._gate = -1
 
     def abandon(self) -> None:
-        """In a forked child: the connections are the parent's. They are kept, unused, and others opened."""
+        """In a forked child: the connections are the parent's. They are kept, unused; others are opened when they are needed."""
         _abandoned.append((self._writer, self._readers))
         self._writer, self._readers = None, []
         self._lock = Lock()
@@ -175,15 +178,24 @@ class Database:
         if self._gate >= 0:
             os.close(self._gate)
             self._gate = -1
-        was_open, self._is_open = self._is_open, False
-        if was_open:
-            self.open()
+        self._must_reopen = self._must_reopen or self.is_open
+        self.is_open = False
 
-    def _connect(self) -> sqlite3.Connection:
+    def reopen(self) -> None:
+        """Open again after a fork.
+
+        :raises StoreError: the store was closed.
+        """
+        if not self._must_reopen:
+            raise StoreError("the store is closed: open it again, or use another app object")
+        self.open()
+        self._must_reopen = False
+
+    def _connect(self, cache: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        for pragma in (*_PRAGMAS, f"synchronous={self._synchronous}", "cache_size=-32768"):
+        for pragma in (*_PRAGMAS, f"synchronous={self._synchronous}", f"cache_size=-{cache}"):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -209,6 +221,8 @@ class Database:
 
         :param durable: whether a power cut must not undo it; only asked when ``synchronous`` is full.
         """
+        if self._must_reopen:
+            self.reopen()
         with self._lock:
             result, tx = self._transact(work, durable=durable)
         self._after(tx)
@@ -219,6 +233,8 @@ class Database:
 
         Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock does the work of everybody.
         """
+        if self._must_reopen:
+            self.reopen()
         mine = Pending(work)
         self._waiting.append(mine)
         with self._lock:
@@ -282,13 +298,13 @@ class Database:
         except sqlite3.Error as error:
             raise explained(error, self._path) from error
         finally:
-            self._readers.append(connection) if self._is_open else connection.close()
+            self._readers.append(connection) if self.is_open else connection.close()
 
     def _new_reader(self) -> sqlite3.Connection:
-        if not self._is_open:
-            raise StoreError("the store is closed: open it again, or use another app object")
+        if not self.is_open:
+            self.reopen()
         try:
-            connection = self._connect()
+            connection = self._connect(READER_CACHE)
             connection.execute("PRAGMA query_only=ON")
         except sqlite3.Error as error:
             raise explained(error, self._path) from error

@@ -49,11 +49,15 @@ def purge(tx: Tx, what: Purge, clock: Clock) -> Purged:
 def _doomed(tx: Tx, what: Purge) -> list[tuple[int, str]]:
     """Number and id of the invocations of this batch."""
     if what.everything:
-        return [(seq, name) for seq, name in tx.all(ANY, what.limit)]
-    doomed = {seq: name for seq, name in tx.all(OVER, tx.now, what.limit)}
+        return _pairs(tx, ANY, what.limit)
+    doomed = dict(_pairs(tx, OVER, tx.now, what.limit))
     if what.ended_before and len(doomed) < what.limit:
-        doomed |= {seq: name for seq, name in tx.all(ENDED, what.ended_before, what.limit)}
+        doomed |= dict(_pairs(tx, ENDED, what.ended_before, what.limit))
     return list(doomed.items())[: what.limit]
+
+
+def _pairs(tx: Tx, query: str, *values: int) -> list[tuple[int, str]]:
+    return [(row[0], row[1]) for row in tx.all(query, *values)]
 
 
 def _remove(tx: Tx, doomed: list[tuple[int, str]], *, is_everything: bool) -> None:

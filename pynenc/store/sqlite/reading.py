@@ -50,10 +50,8 @@ def finals(tx: Tx, ids: Sequence[str]) -> list[Final]:
 
     :raises InvocationNotFoundError: one is unknown.
     """
-    if len(ids) == 1:
-        found = {row[0]: row for row in tx.all(FINAL, ids[0])}
-    else:
-        found = {row[0]: row for row in tx.all(FINALS, json_list(ids))}
+    rows = tx.all(FINAL, ids[0]) if len(ids) == 1 else tx.all(FINALS, json_list(ids))
+    found = {row[0]: row for row in rows}
     answers = []
     for name in ids:
         row = found.get(name)
@@ -180,22 +178,53 @@ def get_blobs(tx: Tx, keys: Sequence[str]) -> dict[str, bytes]:
 # -- invariants ---------------------------------------------------------------------------------------------------------------
 #: What must not be found: a sentence for each query, with the columns of its rows filled in.
 PROBLEMS = {
-    "SELECT id FROM $inv WHERE place = 3 AND runner IS NULL": "{0} is claimed by nobody",
-    "SELECT id FROM $inv WHERE place NOT IN (3, 5) AND runner IS NOT NULL": "{0} is not claimed but has an owner",
-    "SELECT id FROM $inv WHERE (place = 2) != (why IN (1, 2, 3)) OR (why > 0) != (behind IS NOT NULL) OR (why = 4) != (alone = 1 AND place = 0)": "{0} is parked behind nothing, or is not parked but behind something",
-    "SELECT id FROM $inv WHERE place = 1 AND timer IS NULL OR timer IS NOT NULL AND place NOT IN (1, 4)": "{0} has a timer it should not have, or lacks one",
-    "SELECT id FROM $inv WHERE place IN (0, 3) AND running_key IS NOT NULL AND drop_blocked = 0 AND held IS NOT running_key": "{0} can run without holding its running key",
-    "SELECT id FROM $inv WHERE held IS NOT NULL AND (place IN (4, 5) OR why IN (1, 3))": "{0} holds a running key that it has no use for",
-    "SELECT held, count(*) AS n FROM $inv WHERE held IS NOT NULL GROUP BY held HAVING n > max(running_limit)": "running key {0} is held by {1}, more than its limit",
-    "SELECT i.id, i.behind FROM $inv i WHERE i.why = 1 AND (SELECT count(*) FROM $inv h WHERE h.held = i.behind) < i.running_limit": "{0} is parked while running key {1} has room",
-    "SELECT rated, count(*) AS n FROM $inv WHERE rated IS NOT NULL GROUP BY rated HAVING n > 1": "rate {0} has {1} heads",
-    "SELECT i.id, i.behind FROM $inv i WHERE i.why = 2 AND NOT EXISTS (SELECT 1 FROM $inv h WHERE h.rated = i.behind)": "{0} waits in line for rate {1}, which has no head",
-    "SELECT e.waiter, e.awaited FROM $edge e LEFT JOIN $inv i ON i.id = e.waiter WHERE i.place IS NOT 3": "{0} waits for {1} but is not claimed",
-    "SELECT e.waiter, e.awaited FROM $edge e LEFT JOIN $inv i ON i.id = e.awaited WHERE i.place IS NULL OR i.place = 5": "{0} waits for {1}, which is final or purged",
-    "SELECT r.key FROM $registration r LEFT JOIN $inv i ON i.seq = r.seq WHERE i.attempt IS NOT 0 OR i.place = 5": "registration key {0} is held by an invocation that has been claimed or is gone",
-    "SELECT DISTINCT h.seq FROM $hist h LEFT JOIN $inv i ON i.seq = h.seq WHERE i.seq IS NULL": "row {0} has a history but is gone",
-    "SELECT i.id FROM $inv i WHERE i.entries != (SELECT count(*) FROM $hist h WHERE h.seq = i.seq)": "the history of {0} has gaps",
-    "SELECT i.id FROM $inv i WHERE i.place = 3 AND NOT EXISTS (SELECT 1 FROM $runner r WHERE r.id = i.runner AND r.death IS NOT 'gone')": "{0} is owned by a runner that is gone",
+    "{0} is claimed by nobody": "SELECT id FROM $inv WHERE place = 3 AND runner IS NULL",
+    "{0} is not claimed but has an owner": "SELECT id FROM $inv WHERE place NOT IN (3, 5) AND runner IS NOT NULL",
+    "{0} is parked behind nothing, or stands behind something without being parked": (
+        "SELECT id FROM $inv WHERE (place = 2) != (why IN (1, 2, 3)) OR (why > 0) != (behind IS NOT NULL) "
+        "OR (why = 4) != (alone = 1 AND place = 0)"
+    ),
+    "{0} has a timer that it should not have, or lacks one": (
+        "SELECT id FROM $inv WHERE place = 1 AND timer IS NULL OR timer IS NOT NULL AND place NOT IN (1, 4)"
+    ),
+    "{0} can run without holding its running key": (
+        "SELECT id FROM $inv WHERE place IN (0, 3) AND running_key IS NOT NULL AND drop_blocked = 0 AND held IS NOT running_key"
+    ),
+    "{0} holds a running key that it has no use for": (
+        "SELECT id FROM $inv WHERE held IS NOT NULL AND (place IN (4, 5) OR why IN (1, 3))"
+    ),
+    "running key {0} is held by {1}, more than its limit": (
+        "SELECT held, count(*) AS n FROM $inv WHERE held IS NOT NULL GROUP BY held HAVING n > max(running_limit)"
+    ),
+    "{0} is parked while running key {1} has room": (
+        "SELECT i.id, i.behind FROM $inv i WHERE i.why = 1 "
+        "AND (SELECT count(*) FROM $inv h WHERE h.held = i.behind) < i.running_limit"
+    ),
+    "rate {0} has {1} heads": (
+        "SELECT rated, count(*) AS n FROM $inv WHERE rated IS NOT NULL GROUP BY rated HAVING n > 1"
+    ),
+    "{0} waits in line for rate {1}, which has no head": (
+        "SELECT i.id, i.behind FROM $inv i WHERE i.why = 2 AND NOT EXISTS (SELECT 1 FROM $inv h WHERE h.rated = i.behind)"
+    ),
+    "{0} waits for {1} but is not claimed": (
+        "SELECT e.waiter, e.awaited FROM $edge e LEFT JOIN $inv i ON i.id = e.waiter WHERE i.place IS NOT 3"
+    ),
+    "{0} waits for {1}, which is final or purged": (
+        "SELECT e.waiter, e.awaited FROM $edge e LEFT JOIN $inv i ON i.id = e.awaited WHERE i.place IS NULL OR i.place = 5"
+    ),
+    "registration key {0} is held by an invocation that has been claimed or is gone": (
+        "SELECT r.key FROM $registration r LEFT JOIN $inv i ON i.seq = r.seq WHERE i.attempt IS NOT 0 OR i.place = 5"
+    ),
+    "row {0} has a history but is gone": (
+        "SELECT DISTINCT h.seq FROM $hist h LEFT JOIN $inv i ON i.seq = h.seq WHERE i.seq IS NULL"
+    ),
+    "the history of {0} has gaps": (
+        "SELECT i.id FROM $inv i WHERE i.entries != (SELECT count(*) FROM $hist h WHERE h.seq = i.seq)"
+    ),
+    "{0} is owned by a runner that is gone": (
+        "SELECT i.id FROM $inv i WHERE i.place = 3 "
+        "AND NOT EXISTS (SELECT 1 FROM $runner r WHERE r.id = i.runner AND r.death IS NOT 'gone')"
+    ),
 }
 
 
@@ -208,6 +237,6 @@ def check(tx: Tx) -> list[str]:
             f"SELECT id, status FROM $inv WHERE place = {int(place)} AND status NOT IN ({allowed})"
         ):
             problems.append(f"{name} is {STATUSES[status]} in place {PLACES[place].name}")
-    for query, text in PROBLEMS.items():
+    for text, query in PROBLEMS.items():
         problems += [text.format(*row) for row in tx.all(f"{query} LIMIT 20")]
     return problems

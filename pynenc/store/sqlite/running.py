@@ -102,12 +102,10 @@ def victims(tx: Tx, by: str, clock: Clock, is_dead: Callable[[str], bool]) -> li
     its_boot, since, until, lease = sweeper
     may_judge = its_boot == boot and until > now and now - since >= lease
     found = []
-    for name, raw, death, boot_of, until_of in tx.all(OTHERS, by):
+    for name, raw, known, boot_of, until_of in tx.all(OTHERS, by):
         beat = _decode(raw)
-        if death is None and is_dead(beat.group):
-            death = KILLED
-        elif death is None and may_judge and (boot_of != boot or until_of <= now):
-            death = OVER
+        is_over = may_judge and (boot_of != boot or until_of <= now)
+        death = known or (KILLED if is_dead(beat.group) else OVER if is_over else None)
         if death is not None:
             found.append(Victim(name, beat.group, death, death == KILLED and not beat.supervised))
     return found
@@ -118,8 +116,10 @@ def recover(tx: Tx, found: Sequence[Victim], limit: int, error: bytes) -> list[R
     recovered: list[Recovered] = []
     for victim in found:
         tx.run(MARK, victim.death, victim.id)
-        for row in rows(tx, OWNED, victim.id, limit - len(recovered)):
-            recovered.append(Recovered(row.id, victim.id, STATUSES[_take_back(tx, row, victim, error)]))
+        recovered += [
+            Recovered(row.id, victim.id, STATUSES[_take_back(tx, row, victim, error)])
+            for row in rows(tx, OWNED, victim.id, limit - len(recovered))
+        ]
         if not tx.one(STILL_OWNS, victim.id):
             tx.run(MARK, SETTLED, victim.id)
     return recovered

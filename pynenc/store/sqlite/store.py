@@ -38,7 +38,7 @@ from pynenc.core.records import (
     RunnerInfo,
     Submitted,
 )
-from pynenc.exceptions import ConfigError, StoreError
+from pynenc.exceptions import ConfigError
 from pynenc.store.base import Clock, IdleListener, Subscription, SystemClock, Wake
 from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting
 from pynenc.store.sqlite.database import Database, Tx, explained
@@ -49,6 +49,9 @@ from pynenc.store.sqlite.wake import Bell
 REMEMBER_ONCE = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO NOTHING"
 SET_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state"
 ANY_EDGE_OF = "SELECT 1 FROM $edge WHERE waiter = ? AND awaited IN (SELECT value FROM json_each(?)) LIMIT 1"
+
+
+FIRST_PAGE = Page()
 
 
 class SqliteStore:
@@ -98,17 +101,28 @@ class SqliteStore:
         self._signs.release(group)
 
     def _after_fork(self) -> None:
-        """In a forked child: nothing of the parent may be used or closed."""
-        if self._bell is None:
-            return
+        """In a forked child: nothing of the parent may be used or closed. What is needed is opened again when it is needed."""
         _inherited.append((self._bell, self._signs))
+        self._bell = None
         self._signs = Signs(self._folder, self._app_id)
         self._database.abandon()
-        self._bell = Bell(self._folder, self._finals_among)
+
+    @property
+    def _ringer(self) -> Bell:
+        """The bell of this process.
+
+        :raises StoreError: the store is closed.
+        """
+        bell = self._bell
+        if bell is None:
+            if not self._database.is_open:
+                self._database.reopen()
+            self._bell = bell = Bell(self._folder, self._finals_among)
+        return bell
 
     def _ring(self, tx: Tx) -> None:
-        if (tx.ready or tx.finals or tx.orders) and (bell := self._bell) is not None:
-            bell.ring(tx.ready, tx.finals, orders=tx.orders)
+        if (tx.ready or tx.finals or tx.orders) and self._database.is_open:
+            self._ringer.ring(tx.ready, tx.finals, orders=tx.orders)
 
     def _finals_among(self, ids: Sequence[str]) -> list[str]:
         return [name for (name,) in self._database.read(lambda tx: tx.all(reading.ALL_FINAL, json_list(ids)))]
@@ -182,8 +196,7 @@ class SqliteStore:
         return self._database.read(lambda tx: reading.finals(tx, ids)) if ids else []
 
     def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
-        if (bell := self._bell) is None:
-            raise StoreError("the store is closed: open it again, or use another app object")
+        bell = self._ringer
         close = None if waiter is None else lambda: self._stop_waiting(waiter, ids)
         watch = bell.watch(ids, wake, close)
         try:
@@ -205,9 +218,7 @@ class SqliteStore:
             self._database.write(lambda tx: tx.many(amending.DROP_EDGE, edges), durable=False)
 
     def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:
-        if self._bell is None:
-            raise StoreError("the store is closed: open it again, or use another app object")
-        return self._bell.listen(wake, is_picky=bool(queues))
+        return self._ringer.listen(wake, is_picky=bool(queues))
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
@@ -247,7 +258,7 @@ class SqliteStore:
     def get(self, ids: Sequence[str]) -> list[Invocation]:
         return self._database.read(lambda tx: reading.get(tx, ids))
 
-    def find(self, where: Filter, page: Page = Page()) -> Found:
+    def find(self, where: Filter, page: Page = FIRST_PAGE) -> Found:
         return self._database.read(lambda tx: reading.find(tx, where, page))
 
     def count(self, where: Filter, by: str = "status") -> dict[str, int]:

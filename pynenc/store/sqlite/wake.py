@@ -2,10 +2,11 @@
 
 Theory of operation
 -------------------
-All store objects on one file map the same *board*, a small file with a slot for each of them: whether the slot is used, whether somebody behind
-it is idle, whether somebody behind it waits for results. A commit that made work looks at the board, which costs no system call, and sends a
-datagram to as many idle slots as there is work for; a commit that ended something sends one to each slot that waits. Datagrams carry one letter: ``w`` work, ``f``
-finals, ``o`` orders. So a full socket loses nothing, since one that has not been read yet says the same.
+All store objects on one file map the same *board*, a small file with a slot for each of them: whether the slot is used, whether
+somebody behind it is idle, whether somebody behind it waits for results. A commit that made work looks at the board, which costs no
+system call, and sends a datagram to as many idle slots as there is work for; a commit that ended something sends one to each slot
+that waits. Datagrams carry one letter: ``w`` work, ``f`` finals, ``o`` orders. So a full socket loses nothing, since one that has
+not been read yet says the same.
 
 No wake-up is lost: a waiter marks its slot, then looks into the database, then sleeps; a writer commits, then looks at the board.
 
@@ -23,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 SLOTS = 512
 _USED, _IDLE, _WAITS = 0, SLOTS, 2 * SLOTS
@@ -125,7 +126,7 @@ class Listener:
         self.is_picky = is_picky
         self.is_idle = False
 
-    def idle(self, is_idle: bool, /) -> None:
+    def idle(self, is_idle: bool, /) -> None:  # noqa: FBT001  # as the contract has it
         """Say whether a wake-up is wanted."""
         if self.is_idle is not is_idle:
             self.is_idle = is_idle
@@ -169,7 +170,7 @@ class Bell:
         self._watches: dict[str, list[Watch]] = {}
         self._slot = -1
         self._receiver: socket.socket | None = None
-        self._is_closed = False
+        self._closed = Event()
 
     # -- who wants to be woken -------------------------------------------------------------------------------------------
     def listen(self, wake: Wake, *, is_picky: bool) -> Listener:
@@ -189,7 +190,7 @@ class Bell:
 
     def publish(self) -> None:
         """Write to the board whether anybody here is idle."""
-        if self._slot < 0 or self._is_closed:
+        if self._slot < 0 or self._closed.is_set():
             return
         idle = [listener.is_picky for listener in self._listeners if listener.is_idle]
         mark = (_PICKY if any(idle) else _YES) if idle else _NO
@@ -217,13 +218,13 @@ class Bell:
                     self._watches[name] = left
                 else:
                     self._watches.pop(name, None)
-            if self._slot >= 0 and not self._watches and not self._is_closed:
+            if self._slot >= 0 and not self._watches and not self._closed.is_set():
                 self._board.marks[_WAITS + self._slot] = _NO
 
     # -- ringing -----------------------------------------------------------------------------------------------------------
     def ring(self, ready: int, finals: Sequence[str], *, orders: bool) -> None:
         """Tell what a commit has changed."""
-        if self._is_closed:
+        if self._closed.is_set():
             return
         if finals:
             self._wake_watches(finals)
@@ -275,16 +276,19 @@ class Bell:
     # -- receiving -----------------------------------------------------------------------------------------------------------
     def _start(self) -> None:
         """Take a slot and receive, once somebody wants to be woken."""
-        if self._receiver is not None or self._is_closed:
+        if self._receiver is not None or self._closed.is_set():
             return
         with self._lock:
-            if self._receiver is None and (taken := self._board.take_slot()):
-                self._slot, self._receiver = taken
-                Thread(target=self._receive, args=(self._receiver,), name="pynenc-wake", daemon=True).start()
+            self._take_slot()
+
+    def _take_slot(self) -> None:
+        if self._receiver is None and (taken := self._board.take_slot()):
+            self._slot, self._receiver = taken
+            Thread(target=self._receive, args=(self._receiver,), name="pynenc-wake", daemon=True).start()
 
     def _receive(self, receiver: socket.socket) -> None:
         """Turn letters into wake-ups, all that have come in the meantime at once."""
-        while not self._is_closed:
+        while not self._closed.is_set():
             try:
                 letters = receiver.recv(1)
                 receiver.setblocking(False)
@@ -294,7 +298,7 @@ class Bell:
                 pass
             except OSError:
                 return
-            if self._is_closed:
+            if self._closed.is_set():
                 return
             receiver.setblocking(True)
             if b"w" in letters:
@@ -321,13 +325,12 @@ class Bell:
 
     def close(self) -> None:
         """Wake nobody any more, and let the thread end."""
-        if self._is_closed:
+        if self._closed.is_set():
             return
+        with self._lock:
+            self._closed.set()
         if self._receiver is not None:
-            with self._lock:
-                self._is_closed = True
             self._board.send(self._slot, b"q")
             self._board.free(self._slot)
             self._receiver.close()
-        self._is_closed = True
         self._board.close()
