@@ -30,7 +30,7 @@ from pynenc.serializer.base import (
     referred_keys,
     split_fragments,
 )
-from pynenc.serializer.errors import decode_error, encode_error, read_error
+from pynenc.serializer.errors import ErrorInfo, decode_error, encode_error, read_error
 from pynenc.serializer.gate import TypeGate, class_name
 from pynenc.serializer.json_serializer import JsonSerializer
 from pynenc.serializer.payload import COMPRESS_FROM, MAX_DECOMPRESSED, Sealer
@@ -229,6 +229,10 @@ class Codec:
         if self._signs and final.payload[:1] == b"{" and read_error(final.payload).type == _UNSIGNED:
             return final.payload
         return self._sealer.unseal(final.payload, _outcome_of(final))
+
+    def read_error(self, claimed: Claimed, payload: bytes) -> ErrorInfo:
+        """The texts of an error that was encoded here."""
+        return read_error(self._sealer.unseal(payload, _outcome_of(claimed)))
 
     # -- values of workflows ---------------------------------------------------------------------------------------------
     def encode_value(self, value: Any, scope: str, key: str) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -21,6 +20,7 @@ from pynenc.core.records import UNKNOWN_TASK, Claimed, Outcome
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import InvocationCancelledError, RetryError, TaskTimeoutError
+from pynenc.serializer.errors import ErrorInfo
 from pynenc.store.base import Clock
 
 logger = logging.getLogger("pynenc.runner")
@@ -185,7 +185,7 @@ class Executor:
             ended = outcome.to_retry(claimed, payload, spec.retry, started, now, random.random(), delay)
         else:
             ended = outcome.failed(claimed, payload, started, now)
-        _log_end(claimed, error, ended, now)
+        _log_end(claimed, self._codec.read_error(claimed, payload), ended, now)
         return ended
 
     def timed_out(self, claimed: Claimed, started: int) -> Outcome:
@@ -209,19 +209,16 @@ def timeout_error(claimed: Claimed) -> TaskTimeoutError:
     )
 
 
-def _log_end(claimed: Claimed, error: BaseException, ended: Outcome, now: int) -> None:
-    """One line for a retry, the traceback for a failure; an exception that cannot be printed does no harm."""
-    try:
-        text = str(error)
-    except Exception:
-        text = "<the exception cannot be printed>"
-    name = type(error).__name__
+def _log_end(claimed: Claimed, error: ErrorInfo, ended: Outcome, now: int) -> None:
+    """One line for a retry, the traceback for a failure, both as they are stored: without secrets."""
+    name = error.type.rpartition(".")[2]
     if ended.status == "retry":
         wait = max(0, ended.due - now) / outcome.SECOND
-        logger.warning("%s %s: retry %d in %.3f s: %s: %s", claimed.task, claimed.id, ended.retries, wait, name, text)
+        logger.warning(
+            "%s %s: retry %d in %.3f s: %s: %s", claimed.task, claimed.id, ended.retries, wait, name, error.message
+        )
         return
-    where = "".join(traceback.format_tb(error.__traceback__)[-3:])
-    logger.error("%s %s failed: %s: %s\n%s", claimed.task, claimed.id, name, text, where)
+    logger.error("%s %s failed: %s: %s\n%s", claimed.task, claimed.id, name, error.message, error.traceback.rstrip())
 
 
 def _from_any_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:

@@ -157,7 +157,7 @@ class BaseInvocation(Generic[Params, Result]):
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it has ended, at most ``timeout`` seconds; whether it has."""
         if self._final is None:
-            finals = self._engine.results.wait([self.invocation_id], timeout, inline=self.task.spec.conf.inline)
+            finals = self._engine.results.wait([self.invocation_id], timeout, inline=self.task.conf.inline)
             self._final = finals[0] if finals else None
         return self._final is not None
 
@@ -277,7 +277,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
                 finals = [
                     *finals,
                     *self._engine.results.wait(
-                        awaited if not finals else ids[:1], left, inline=self.task.spec.conf.inline
+                        awaited if not finals else ids[:1], left, inline=self.task.conf.inline
                     ),
                 ]
             if not finals:
@@ -339,7 +339,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
                 yield pending.pop(invocation.invocation_id)
         while pending:
             left = None if deadline is None else deadline - monotonic()
-            finals = self._engine.results.wait(list(pending), left, inline=self.task.spec.conf.inline)
+            finals = self._engine.results.wait(list(pending), left, inline=self.task.conf.inline)
             if not finals:
                 raise timed_out(list(pending), timeout)
             for final in finals:

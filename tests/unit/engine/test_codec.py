@@ -313,6 +313,8 @@ def test_errors_come_back_in_their_class():
 def test_values_of_secret_arguments_are_not_in_errors():
     codec, spec = make_codec(redact=["pin"]), make_spec(redact=["x"])
     text = "hunter22 and abcd1234 and s3cret! and visible; pin=4711"
+    work = claimed(codec.encode(spec, bound(spec, token="hunter22")), spec)
+    assert codec.read_error(work, codec.encode_error(spec, work, ValueError("hunter22"))).message == "***"
     stored = failed(codec, spec, ValueError(text), x="abcd1234", token="hunter22", y=[Secret("s3cret!"), "visible"])
     assert codec.decode_error(spec, stored).args == ("*** and *** and *** and visible; pin=***",)
     assert all(secret not in stored.payload for secret in (b"hunter22", b"abcd1234", b"s3cret!", b"4711"))
