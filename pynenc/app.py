@@ -168,8 +168,7 @@ class Pynenc:
         return Engine(
             store,
             codec,
-            app_id=self.app_id,
-            max_queue_length=self.conf.max_queue_length,
+            conf=self.conf,
             resolve=self._resolve,
             handle=self._handle,
             hooks=self.hooks,

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, Protocol
 
 from pynenc import context
+from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec, Encoded
@@ -45,8 +46,7 @@ class Engine:
         store: Store,
         codec: Codec,
         *,
-        app_id: str,
-        max_queue_length: int,
+        conf: ConfigPynenc,
         resolve: Callable[[str], TaskSpec | None],
         handle: Callable[[Claimed], Any],
         hooks: Hooks,
@@ -54,7 +54,7 @@ class Engine:
         self.store = store
         self.codec = codec
         self.hooks = hooks
-        self.submitter = Submitter(store, codec, app_id, max_queue_length)
+        self.submitter = Submitter(store, codec, conf)
         self.results = Results(store, codec, self._hint, self._run_inline)
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self)
 

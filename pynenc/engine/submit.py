@@ -6,6 +6,8 @@ question and reads the answer.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,11 +15,12 @@ from typing import Any
 import msgspec
 
 from pynenc import context
+from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.concurrency import control_key
 from pynenc.core.ids import derived_id
 from pynenc.core.options import ConcurrencyControlType
 from pynenc.core.outcome import SECOND
-from pynenc.core.records import New, Rate, Submitted, WorkflowRef
+from pynenc.core.records import Blob, New, Rate, Submitted, WorkflowRef
 from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.newid import new_id
 from pynenc.engine.spec import TaskSpec
@@ -26,6 +29,7 @@ from pynenc.exceptions import (
     InvocationConcurrencyWithDifferentArgumentsError,
     InvocationNotFoundError,
     MissingBlobsError,
+    QueueFullError,
 )
 from pynenc.store.base import Store
 
@@ -57,16 +61,17 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_OPTIONS = CallOptions()
+#: Seconds between two attempts to submit to a full queue; each is twice as long as the one before.
+FIRST_PAUSE, LAST_PAUSE = 0.001, 0.05
 
 
 class Submitter:
     """Words submissions for the store of one app."""
 
-    def __init__(self, store: Store, codec: Codec, app_id: str, max_queue_length: int) -> None:
+    def __init__(self, store: Store, codec: Codec, conf: ConfigPynenc) -> None:
         self._store = store
         self._codec = codec
-        self._app_id = app_id
-        self._max_queue_length = max_queue_length
+        self._conf = conf
 
     def submit(self, spec: TaskSpec, bound: dict[str, Any], options: CallOptions = NO_OPTIONS) -> Submitted:
         """Submit one call; durable when it returns.
@@ -77,7 +82,11 @@ class Submitter:
         call = self._codec.encode(spec, bound)
         if call.blobs or spec.needs_digest or options is not NO_OPTIONS:
             return self.submit_encoded(spec, [call], options)[0]
-        return self._store.submit((self._new(spec, call, options),), max_queue_length=self._max_queue_length)[0]
+        rows = (self._new(spec, call, options),)
+        try:
+            return self._store.submit(rows, max_queue_length=self._conf.max_queue_length)[0]
+        except QueueFullError as full:
+            return self._wait_for_room(rows, (), full)[0]
 
     def submit_encoded(
         self, spec: TaskSpec, calls: Iterable[Encoded], options: CallOptions = NO_OPTIONS
@@ -94,13 +103,44 @@ class Submitter:
         keys = [key for row in rows for key in row.blobs] if any(row.blobs for row in rows) else []
         blobs = self._codec.blobs.pending(keys) if keys else ()
         try:
-            answers = self._store.submit(rows, blobs, max_queue_length=self._max_queue_length)
+            answers = self._submit(rows, blobs)
         except MissingBlobsError as missing:
             self._codec.blobs.forget(missing.keys)
-            answers = self._store.submit(rows, self._codec.blobs.pending(keys), max_queue_length=self._max_queue_length)
+            answers = self._submit(rows, self._codec.blobs.pending(keys))
         if keys:
             self._codec.blobs.mark_stored(keys)
         return answers
+
+    def _submit(self, rows: Sequence[New], blobs: Sequence[Blob]) -> list[Submitted]:
+        try:
+            return self._store.submit(rows, blobs, max_queue_length=self._conf.max_queue_length)
+        except QueueFullError as full:
+            return self._wait_for_room(rows, blobs, full)
+
+    def _wait_for_room(self, rows: Sequence[New], blobs: Sequence[Blob], full: QueueFullError) -> list[Submitted]:
+        """Raise ``full``, or try again until there is room if the settings say so. The slot of a waiting body is lent out.
+
+        :raises QueueFullError: the settings do not say so, it would block an event loop, or there can never be room.
+        """
+        conf = self._conf
+        if conf.queue_full != "block" or asyncio._get_running_loop() is not None:
+            raise full
+        running = context.current()
+        slot = running.slot if running else None
+        pause = FIRST_PAUSE
+        if slot:
+            slot.park()
+        try:
+            while len(rows) <= conf.max_queue_length or not conf.max_queue_length:
+                try:
+                    return self._store.submit(rows, blobs, max_queue_length=conf.max_queue_length)
+                except QueueFullError:
+                    time.sleep(pause)  # no store tells when there is room
+                    pause = min(2 * pause, LAST_PAUSE)
+            raise full
+        finally:
+            if slot:
+                slot.unpark()
 
     def _new(self, spec: TaskSpec, call: Encoded, options: CallOptions) -> New:
         """The record of one call."""
@@ -111,7 +151,7 @@ class Submitter:
         if spec.controlled:
             registration = self._key(conf.registration_concurrency, spec, call, digest)
             running_key = self._key(conf.running_concurrency, spec, call, digest)
-        invocation_id = new_id() if options.key is None else derived_id(self._app_id, spec.key, options.key)
+        invocation_id = new_id() if options.key is None else derived_id(self._conf.app_id, spec.key, options.key)
         due = 0 if options is NO_OPTIONS else self._due(options)
         return New(
             id=invocation_id,

@@ -1,5 +1,8 @@
 """Many calls at once, and concurrency control at registration, as the founding page of ``pynenc.task`` describes them."""
 
+import asyncio
+import threading
+
 import pytest
 
 from pynenc import ConcurrencyControlType, Pynenc
@@ -157,6 +160,39 @@ def test_one_by_one_the_error_says_what_was_accepted_too(app):
     with pytest.raises(QueueFullError) as caught:
         task.parallelize([(x,) for x in range(4)])
     assert len(caught.value.accepted) == 2
+
+
+def test_a_full_queue_can_block_until_there_is_room(app, monkeypatch):
+    refused = threading.Event()
+    submit = type(app.store).submit
+
+    def noted(*args, **kwargs):
+        try:
+            return submit(*args, **kwargs)
+        except QueueFullError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(type(app.store), "submit", noted)
+    app.conf.max_queue_length, app.conf.queue_full = 2, "block"
+    task = app.task(functions.plus)
+    waiting = task.parallelize([(1,), (2,)])
+    caller = threading.Thread(target=lambda: later.append(task(3)))
+    later = []
+    caller.start()
+    assert refused.wait(60)
+    waiting[0].cancel()
+    caller.join(60)
+    assert [invocation.arguments.kwargs["x"] for invocation in later] == [3]
+    assert app.orchestrator.count_invocations(statuses=["registered"]) == 2
+    with pytest.raises(QueueFullError):
+        task.parallelize([(1,), (2,), (3,)])
+
+    async def on_a_loop():
+        return task(4)
+
+    with pytest.raises(QueueFullError):
+        asyncio.run(on_a_loop())
 
 
 def test_whether_calls_can_be_batched(app, dev):
