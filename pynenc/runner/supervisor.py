@@ -182,6 +182,7 @@ class Supervisor:
 
     def _start(self, settings: WorkerSettings) -> None:
         beat = self._make_beat(f"{self._group.id}/{secrets.token_hex(3)}")
+        beat = msgspec.structs.replace(beat, group=self._group.id)
         self._store.heartbeat([msgspec.structs.replace(self._group, tasks=()), beat])
         child = WorkerProcess(beat, settings, self._payload)
         self._children[child.process.pid] = child
@@ -195,8 +196,18 @@ class Supervisor:
         for child, orders in zip(children, answers[1:], strict=False):
             self._obey(child, orders)
         if answers and not answers[0].alive:
-            self._keeper.hurry()
+            self._renew_group()
         self._keeper.keep_up(self._group.id)
+
+    def _renew_group(self) -> None:
+        """The own lease was taken away: nobody listens to the old id any more, and it could never take work back."""
+        old = self._group.id
+        name = f"{old.split('~')[0]}~{secrets.token_hex(3)}"
+        self._group = msgspec.structs.replace(self._group, id=name, group=name)
+        for child in self._children.values():
+            child.beat = msgspec.structs.replace(child.beat, group=name)
+        logger.warning("runner %s lost its lease; going on as %s", old, name)
+        self._keeper.hurry()
 
     @staticmethod
     def _beat_of(child: WorkerProcess) -> Beat:

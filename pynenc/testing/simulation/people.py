@@ -126,9 +126,11 @@ def _quietly(operation: str, *arguments: Any) -> Generator[Request, Any, None]:
         pass
 
 
-def janitor(done: Callable[[], None]) -> Steps:
-    """After the storm: open the queues, let the suspended go on, and see when everything has ended."""
+def janitor(stage: Stage, done: Callable[[], None]) -> Steps:
+    """After the storm: keep one runner alive, open the queues, let the suspended go on, and see when everything has ended."""
     while True:
+        if not any(runner.is_staying for runner in stage.runners):
+            stage.add_runner()
         for queue in QUEUES:  # again and again, since a late call may come after this one
             yield from call("set_queue", queue, QueueState.ACTIVE)
         counts = yield from call("count", Filter())

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
+import msgspec
+
 from pynenc.core import outcome
 from pynenc.core.records import Alone, Beat, Claimed, Orders, Outcome
 from pynenc.exceptions import StoreError
@@ -35,6 +37,11 @@ class Runner(Protocol):
 
     process: Process
 
+    @property
+    def is_staying(self) -> bool:
+        """Whether it lives and was not told to stop."""
+        ...
+
     def processes(self) -> list[Process]: ...
 
     def kill(self, process: Process, *, is_certain: bool) -> None: ...
@@ -60,6 +67,10 @@ class Solo:
         self._beat = Beat(id=name, group=name, lease=LEASE, slots=place.random.randint(1, 3), tasks=TASKS)
         self._is_over = False
         place.scheduler.start(self.process, self._keep())
+
+    @property
+    def is_staying(self) -> bool:
+        return not (self.process.is_dead or (self.worker is not None and self.worker.is_stopping))
 
     def processes(self) -> list[Process]:
         return [] if self.process.is_dead else [self.process]
@@ -127,6 +138,10 @@ class Supervisor:
         self._is_stopping = False
         place.scheduler.start(self.process, self._keep())
 
+    @property
+    def is_staying(self) -> bool:
+        return not (self.process.is_dead or self._is_stopping)
+
     def processes(self) -> list[Process]:
         children = [child.process for child in self.children.values() if not child.process.is_dead]
         return [] if self.process.is_dead else [self.process, *children]
@@ -188,12 +203,18 @@ class Supervisor:
         children = list(self.children.values())
         try:
             answers = yield from call("heartbeat", [self._group, *(child.beat for child in children)])
-            if not answers[0].alive:
-                yield from call("heartbeat", [self._group])
         except StoreError:
             return
+        if not answers[0].alive:
+            self._renew_group()
         for child, orders in zip(children, answers[1:], strict=True):
             self._obey(child, orders)
+
+    def _renew_group(self) -> None:
+        name = f"{self._group.id.split('~')[0]}~{self.place.random.getrandbits(24):x}"
+        self._group = msgspec.structs.replace(self._group, id=name, group=name)
+        for child in self.children.values():
+            child.beat = msgspec.structs.replace(child.beat, group=name)
 
     def _obey(self, child: Child, orders: Orders) -> None:
         self._suspects = self._suspects or orders.suspects

@@ -149,13 +149,11 @@ class World:
         self.scheduler.start(Process(name), steps)
 
     def _heal(self) -> None:
-        """Calm weather, no more harm, the right time, and somebody of each kind to do the work."""
+        """Calm weather, no more harm, the right time; the survivors must do the work."""
         self.is_healed = True
         self.network.weather = CALM
         self.clock.jump(-self.jumped)
-        self.add_runner(Solo)
-        self.add_runner(Supervisor)
-        self._start("janitor", people.janitor(self._end))
+        self._start("janitor", people.janitor(self, self._end))
 
     def _end(self) -> None:
         self._is_done = True
