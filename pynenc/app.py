@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from importlib import import_module
@@ -88,6 +89,7 @@ class Pynenc:
         self.conf = conf
         self.tasks: dict[TaskId, Task[Any, Any]] = {}
         self.hooks = Hooks()
+        self._shows_log = False
         self._by_key: dict[str, Task[Any, Any]] = {}
         self._unknown: set[str] = set()
         self._lock = RLock()
@@ -144,6 +146,7 @@ class Pynenc:
     def configure_logging(self) -> None:
         """Make log lines visible as the settings say; for programs that run tasks. A root logger with handlers of others keeps them."""
         conf = self.conf
+        self._shows_log = True
         configure(
             conf.logging_level,
             format=conf.log_format,
@@ -370,10 +373,8 @@ class Pynenc:
 
     # -- travelling ----------------------------------------------------------------------------------------------------
     def launch_payload(self) -> bytes:
-        """What a child process needs to build the same app."""
-        import pickle
-
-        return pickle.dumps(self)
+        """What a child process needs to build the same app, with the same log."""
+        return pickle.dumps(_Launched(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         modules = sorted({task.func.__module__ for task in self.tasks.values()})
@@ -382,6 +383,22 @@ class Pynenc:
 
     def __repr__(self) -> str:
         return f"Pynenc(app_id={self.app_id!r}, {len(self.tasks)} tasks)"
+
+
+class _Launched:
+    """An app on its way to a child process: unpickled, it is the app."""
+
+    def __init__(self, app: Pynenc) -> None:
+        self._app = app
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _launched, (self._app, self._app._shows_log)
+
+
+def _launched(app: Pynenc, shows_log: bool) -> Pynenc:  # noqa: FBT001  # pickle calls it
+    if shows_log:
+        app.configure_logging()
+    return app
 
 
 def _restore(

@@ -148,7 +148,7 @@ def test_older_settings_cannot_be_assigned(tmp_path):
         ("redis://:pa/ss@host/0", "redis://:***@host/0"),
         ("postgresql://host/db?user=me&password=hunter2&x=1", "postgresql://host/db?user=me&password=***&x=1"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
-        ("sqlite:////home/me/a:b@c.db", "sqlite:////home/me/a:b@c.db"),
+        ("sqlite:////srv/me/a:b@c.db", "sqlite:////srv/me/a:b@c.db"),
         ("memory://", "memory://"),
         ("not a url", "not a url"),
     ],
