@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,11 @@ class Turns:
         self._is_idle = False
         self._was_full = False
         self._suspects_since = 0.0
+        #: The attempts that were claimed here and whose outcomes are not written yet.
+        self._held: set[tuple[str, int]] = set()
+        #: When to ask the store what it thinks is claimed here: at once after a claim whose answer never came, and again
+        #: a lease later, in case it was carried out late.
+        self._doubts: list[float] = []
 
     # -- what threads call -------------------------------------------------------------------------------------------------
     def put(self, ended: Outcome, seconds: float, now: float) -> None:
@@ -99,6 +104,10 @@ class Turns:
         if not self.outbox:
             self.oldest = now
         self.outbox.append(ended)
+
+    def note_wake(self) -> None:
+        """The store has woken this worker; it may not do so again before it hears that the worker is idle."""
+        self._is_idle = False
 
     def is_overdue(self, now: float) -> bool:
         """Whether an outcome has waited long enough for company."""
@@ -174,18 +183,44 @@ class Turns:
         elif not outbox:
             return None
         try:
+            if self._doubts and request is not None and time.monotonic() >= self._doubts[0]:
+                self._reconcile()
             claim = self._exchange(outbox, request)
         except RunnerLostError:
             del self.outbox[: len(outbox)]
             self.buffer.clear()
+            self._held.clear()
+            self._doubts.clear()
             self._on_lost()
             return None
         except StoreError as error:
             self._hold(error)
+            if request is not None:
+                now = time.monotonic()
+                self._doubts = [now, now + self.beat.lease / outcome.SECOND]
             return None
         del self.outbox[: len(outbox)]
+        self._held.difference_update([(ended.id, ended.attempt) for ended in outbox])
         self._failures = 0
         return claim
+
+    def _reconcile(self) -> None:
+        """Take over what was claimed without an answer: nobody else will run it while this worker lives."""
+        owned = self._store.owned(self.beat.id)
+        del self._doubts[0]
+        unknown = [claimed for claimed in owned if (claimed.id, claimed.attempt) not in self._held]
+        if unknown:
+            logger.warning("%d invocation(s) had been claimed without an answer and are taken over", len(unknown))
+            self._keep(unknown)
+
+    def _keep(self, batch: Sequence[Claimed]) -> None:
+        """Put what was claimed into the buffer."""
+        self._held.update([(claimed.id, claimed.attempt) for claimed in batch])
+        self.claimed += len(batch)
+        self.buffer.extend(batch)
+        self.buffered_at = time.monotonic()
+        if self._coroutines:
+            self._coroutines.learn(batch)
 
     def _exchange(self, outbox: list[Outcome], request: ClaimRequest | None) -> Claim:
         if not outbox:
@@ -219,11 +254,7 @@ class Turns:
             if self.is_drained or self.next_due:
                 self._on_change()
             return
-        self.claimed += count
-        self.buffer.extend(claim.batch)
-        self.buffered_at = time.monotonic()
-        if self._coroutines:
-            self._coroutines.learn(claim.batch)
+        self._keep(claim.batch)
         waiting = len(self.buffer) - tokens
         if helpers := min(self._slots.free, waiting, int(count * self.mean / SHARE)):
             self._slots.call(helpers)
