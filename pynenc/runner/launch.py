@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pynenc.core.records import Beat
+from pynenc.core.records import Beat, Claimed, Outcome, Progress
 from pynenc.runner.settings import WorkerSettings
 
 _LENGTH = struct.Struct("<Q")
@@ -30,6 +30,22 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     beat: Beat
     supervisor: int
     paths: tuple[str, ...]
+
+
+class Up(msgspec.Struct, frozen=True):
+    """A frame from a forked process to its runner."""
+
+    kind: str
+    pid: int = 0
+    progress: Progress | None = None
+    outcome: Outcome | None = None
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What a zygote is asked to fork for."""
+
+    claimed: Claimed
+    runner: str
 
 
 def start_process(module: str, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:

@@ -20,11 +20,10 @@ from pynenc.engine import Engine
 from pynenc.engine.execute import HandBack
 from pynenc.exceptions import RunnerError, WorkerLostError
 from pynenc.runner.body import BodySlot
-from pynenc.runner.launch import Launch, receive_frame, send_frame, send_launch, start_process
+from pynenc.runner.launch import Job, Launch, Up, receive_frame, send_frame, send_launch, start_process
 from pynenc.runner.process import describe_exit
 from pynenc.runner.thread_runner import ThreadRunner
 from pynenc.runner.worker import Execute, Worker
-from pynenc.runner.zygote import Job, Up
 from pynenc.serializer.errors import encode_error
 
 logger = logging.getLogger("pynenc.runner")

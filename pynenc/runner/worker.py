@@ -314,6 +314,7 @@ class Worker:
     # -- what wakes ---------------------------------------------------------------------------------------------------
     def _on_wake(self) -> None:
         """The store has work, or an order for a body that runs here."""
+        self.turns.note_wake()
         self.slots.call()
         if self.is_active and not self.beat.supervised:
             self.was_woken = True

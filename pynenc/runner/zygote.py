@@ -10,6 +10,7 @@ upwards, ``go``, ``cancel`` and ``timeout`` downwards.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import select
@@ -23,26 +24,9 @@ from typing import Any
 import msgspec
 
 from pynenc.context import Running
-from pynenc.core.records import Claimed, Outcome, Progress
 from pynenc.engine.execute import TimeUp
 from pynenc.runner.body import interrupt
-from pynenc.runner.launch import die_with_parent, receive_frame, receive_launch, send_frame
-
-
-class Up(msgspec.Struct, frozen=True):
-    """A frame from the fork."""
-
-    kind: str
-    pid: int = 0
-    progress: Progress | None = None
-    outcome: Outcome | None = None
-
-
-class Job(msgspec.Struct, frozen=True):
-    """What the zygote is asked to fork for."""
-
-    claimed: Claimed
-    runner: str
+from pynenc.runner.launch import Job, Up, die_with_parent, receive_frame, receive_launch, send_frame
 
 
 class ForkedSlot:
@@ -107,6 +91,9 @@ def main(socket_fd: int) -> None:
     die_with_parent(launch.supervisor)
     app = pickle.loads(launch.app)
     app.import_tasks()
+    _ = app.engine
+    app.close()  # all modules are imported now; each fork opens a store of its own
+    gc.freeze()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
