@@ -123,7 +123,7 @@ class Pynenc:
         if self._engine is None:
             with self._lock:
                 if self._engine is None:
-                    self._engine = self._make_engine(self._open(self.conf.store))
+                    self._engine = self._make_engine(self._open(self.conf.store_url))
         return self._engine
 
     orchestrator = engine

@@ -216,6 +216,14 @@ class ConfigPynenc(Section, section="pynenc"):
         """All sections, this one first."""
         return (self, self.task, self.runner, self.client_data_store, self.sqlite)
 
+    @property
+    def store_url(self) -> str:
+        """The URL of the store, with what ``[sqlite]`` says about it unless the URL says so itself."""
+        chosen = self.sqlite.synchronous
+        if not self.store.startswith("sqlite:") or chosen == "normal" or "synchronous=" in self.store:
+            return self.store
+        return f"{self.store}{'&' if '?' in self.store else '?'}synchronous={chosen}"
+
     def runner_for(self, class_name: str) -> ConfigRunner:
         """The settings for a runner of this class: ``[runner]``, then the table of its own name, then what was assigned."""
         fresh = self._sources.section(ConfigRunner, class_name) if self._sources else ConfigRunner()

@@ -99,18 +99,19 @@ _CHANGES = {
 
 
 # -- waiting ----------------------------------------------------------------------------------------------------------------
-def wait(tx: Tx, waiter: Ref, ids: Sequence[str]) -> None:
-    """Record that a claimed invocation waits for others, and raise these.
+def wait(tx: Tx, waiter: Ref, ids: Sequence[str]) -> bool:
+    """Record that a claimed invocation waits for others, and raise these; whether it need not wait at all.
 
     :raises CycleDetectedError: the wait would never end.
     """
     rank = tx.value(OWNS, waiter.id, waiter.attempt)
     if rank is None:
-        return
+        return True
     awaited = [name for (name,) in tx.all(UNFINISHED, json_list(ids))]
     _refuse_cycles(tx, waiter.id, ids, set(awaited))
     tx.many(ADD_EDGE, [(waiter.id, name) for name in awaited])
     raise_awaited(tx, [waiter.id], rank, tx.now, only=awaited)
+    return len(awaited) < len(set(ids))
 
 
 def _refuse_cycles(tx: Tx, waiter: str, ids: Sequence[str], awaited: set[str]) -> None:

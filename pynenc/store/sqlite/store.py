@@ -197,21 +197,23 @@ class SqliteStore:
 
     def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
         bell = self._ringer
-        close = None if waiter is None else lambda: self._stop_waiting(waiter, ids)
+        close = None if waiter is None else lambda left: self._stop_waiting(waiter, left)
         watch = bell.watch(ids, wake, close)
         try:
             if waiter is not None:
-                self._database.write(lambda tx: amending.wait(tx, waiter, ids), durable=False)
-            if self._database.read(lambda tx: tx.one(reading.ANY_FINAL, json_list(ids))):
-                wake()
+                is_over = self._database.write(lambda tx: amending.wait(tx, waiter, ids), durable=False)
+            else:
+                is_over = bool(self._database.read(lambda tx: tx.one(reading.ANY_FINAL, json_list(ids))))
         except BaseException:
             bell.unwatch(watch)
             raise
+        if is_over:
+            wake()
         return watch
 
     def _stop_waiting(self, waiter: Ref, ids: Sequence[str]) -> None:
-        """Forget the edges of a wait, if there are any left."""
-        if self._bell is None:
+        """Forget the edges of a wait to what is not known to be final, if there are any."""
+        if not self._database.is_open:
             return
         if self._database.read(lambda tx: tx.one(ANY_EDGE_OF, waiter.id, json_list(ids))):
             edges = [(waiter.id, name, waiter.attempt) for name in ids]

@@ -35,6 +35,8 @@ _LONG_LOOK, _PAUSE, _MOST_PAUSE = 0.001, 4, 0.05
 _PATH_LIMIT = 100
 
 Wake = Callable[[], None]
+#: Told of the ids that are not known to be final when a watch ends.
+CloseWatch = Callable[[Sequence[str]], None]
 
 
 class Board:
@@ -140,20 +142,22 @@ class Listener:
 class Watch:
     """Somebody who waits for finals."""
 
-    __slots__ = ("_bell", "_close", "ids", "wake")
+    __slots__ = ("_bell", "_close", "ids", "left", "wake")
 
-    def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, close: Callable[[], None] | None) -> None:
+    def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> None:
         self._bell = bell
         self._close = close
         self.ids = ids
+        #: Those that are not known to be final.
+        self.left = set(ids)
         self.wake = wake
 
     def close(self) -> None:
         """Stop waiting."""
         self._bell.unwatch(self)
         close, self._close = self._close, None
-        if close:
-            close()
+        if close and self.left:
+            close(list(self.left))
 
 
 class Bell:
@@ -198,7 +202,7 @@ class Bell:
         if self._board.marks[at] != mark:
             self._board.marks[at] = mark
 
-    def watch(self, ids: Sequence[str], wake: Wake, close: Callable[[], None] | None) -> Watch:
+    def watch(self, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> Watch:
         """Someone new who waits for finals; the database must be looked at after this."""
         watch = Watch(self, ids, wake, close)
         self._start()
@@ -251,7 +255,11 @@ class Bell:
         if not self._watches:
             return
         with self._lock:
-            woken = {id(watch): watch for name in finals for watch in self._watches.get(name, ())}
+            woken = {}
+            for name in finals:
+                for watch in self._watches.get(name, ()):
+                    watch.left.discard(name)
+                    woken[id(watch)] = watch
         for watch in woken.values():
             watch.wake()
 
