@@ -363,7 +363,10 @@ class Worker:
         self.turns.make(tokens=0)
         buffer = self.turns.buffer
         for _ in range(len(buffer)):
-            claimed = buffer.popleft()
+            try:
+                claimed = buffer.popleft()
+            except IndexError:  # a thread that became free was faster
+                return
             if not self.coroutines.takes(claimed):
                 buffer.append(claimed)
 
