@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from pynenc.core.status import STATUSES_OF_PLACE, InvocationStatus, Place, can_transition
-from pynenc.store._memory_lines import Line
+from pynenc.store._memory_lines import Line, Ready
 from pynenc.store._memory_places import Places
 from pynenc.store._memory_rows import Behind, Row, to_history
 
@@ -72,7 +72,7 @@ def _lines(places: Places) -> Problems:
     yield from _line(places.mortal, (row for row in _in(places, Place.FINAL) if row.new.result_ttl), "finals")
 
 
-def _line(line: Line, rows: Iterable[Row], name: str) -> Problems:
+def _line(line: Line | Ready, rows: Iterable[Row], name: str) -> Problems:
     """A line holds exactly these rows, in the order that they have now."""
     listed = Counter(entry[3] for entry in line.entries())
     expected = Counter(row.id for row in rows)
@@ -108,7 +108,7 @@ def _key(places: Places, key: str, rows: list[Row]) -> Problems:
         return
     if (lane.holders.keys(), lane.claimed) != (held, claimed):
         yield f"key {key}: holders {sorted(lane.holders)} and {lane.claimed} claimed, found {sorted(held)} and {claimed}"
-    yield from _line(lane.parked, parked, f"parked behind key {key}")
+    yield from _line(lane.line(), parked, f"parked behind key {key}")
     limits = {row.new.running_limit for row in rows}
     if len(held) > max(limits, default=0):
         yield f"key {key}: {len(held)} hold it, at most {max(limits, default=0)} may"
@@ -158,12 +158,11 @@ def _successes(places: Places) -> Problems:
 
 
 def _edges(places: Places) -> Problems:
-    """Whoever waits is CLAIMED, what is awaited is not final."""
-    try:
-        edges = places.waits.edges()
-    except ValueError as error:
-        yield str(error)
-        return
+    """Whoever waits is CLAIMED, what is awaited is not final, and both ends of an edge know of it."""
+    nodes = places.waits.nodes
+    edges = {(waiter, awaited) for waiter, node in nodes.items() for awaited in node.awaits}
+    back = {(waiter, awaited) for awaited, node in nodes.items() for waiter in node.waiters}
+    yield from (f"only one of {waiter} and {awaited} knows that the first waits" for waiter, awaited in edges ^ back)
     for waiter, awaited in edges:
         rows = places.rows.get(waiter), places.rows.get(awaited)
         if rows[0] is None or rows[0].place is not Place.CLAIMED or rows[1] is None or rows[1].place is Place.FINAL:

@@ -8,7 +8,7 @@ from pynenc.core.records import Alone, Claim, Claimed, ClaimRequest, Microsecond
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.store._memory_lines import Chosen, Merged, Queue, Ready
 from pynenc.store._memory_places import Places
-from pynenc.store._memory_rows import Row, to_claimed
+from pynenc.store._memory_rows import Row, Step, to_claimed
 
 
 class Source(Protocol):
@@ -30,6 +30,8 @@ def claim(places: Places, request: ClaimRequest, now: Microseconds) -> Claim:
             _take(places, request, _source(places, request, [queue]), min(most, room - len(batch)), now, batch)
     elif room > 0:
         _take(places, request, _source(places, request, [queue for queue, _ in asked]), room, now, batch)
+    for queue, _ in asked:
+        queue.ready.tidy()
     return Claim(tuple(batch), _next_due(asked), any(queue.suspects.live for queue, _ in asked))
 
 
@@ -48,7 +50,7 @@ def _source(places: Places, request: ClaimRequest, queues: list[Queue]) -> Sourc
         is_alone = request.alone is Alone.ONLY
         named = (places.rows.get(invocation_id) for invocation_id in dict.fromkeys(request.ids))
         rows = [row for row in named if row is not None and row.alone == is_alone and row.new.queue in names]
-        return Chosen(rows, lambda row: places.queue(row.new.queue).line_of(row), aged=request.aged).pop
+        return Chosen(rows, lambda row: places.queues[row.new.queue].line_of(row), aged=request.aged).pop
     lines = _lines(queues, request.alone)
     if len(lines) != 1:
         return Merged(lines, aged=request.aged).pop
@@ -66,7 +68,7 @@ def _take(
     """Claim at most ``most`` rows of a source. The loop of a claim: what all rows share is made once."""
     runner = request.runner
     owned = places.owned[runner]
-    first_step = (InvocationStatus.PENDING, now, runner, 1, 0, "", b"")
+    first_step = (Step(InvocationStatus.PENDING, now, runner, 1, 0),)
     until = len(batch) + most
     while len(batch) < until and (row := source()) is not None:
         if not row.is_plain and not places.may_start(row, now):
@@ -77,9 +79,9 @@ def _take(
         row.claimed = now
         row.attempt += 1
         if row.attempt == 1 and row.round == 0:
-            row.trail = (*row.trail, first_step)
+            row.trail += first_step
         else:
-            row.trail = (*row.trail, (InvocationStatus.PENDING, now, runner, row.attempt, row.round, "", b""))
+            row.trail += (Step(InvocationStatus.PENDING, now, runner, row.attempt, row.round),)
             row.started, row.reason = 0, ""
         claimed = owned[row.id] = to_claimed(row)
         batch.append(claimed)

@@ -35,7 +35,7 @@ class Line:
         self._heap: list[Entry] = []
         self.live = 0
 
-    def push(self, row: Row, major: float, minor: float = 0) -> None:
+    def push(self, row: Row, major: float, minor: float = 0) -> Entry:
         """Let a row join; one that is in line already goes through :meth:`remove` first."""
         entry = row.turn = (major, minor, row.seq, row.id)
         run = self._run
@@ -44,6 +44,7 @@ class Line:
         else:
             heappush(self._heap, entry)
         self.live += 1
+        return entry
 
     def remove(self, row: Row) -> None:
         """Let a row leave."""
@@ -84,29 +85,75 @@ class Line:
         return row is not None and row.turn is entry
 
     def _tidy(self) -> None:
-        self._run = deque(sorted(self.entries()))
-        self._heap = []
+        self._run = deque(filter(self._is_live, self._run))
+        self._heap = list(filter(self._is_live, self._heap))
+        heapify(self._heap)
 
 
-class Ready(Line):
-    """READY rows by rank, boost and submission, and the same by submission alone."""
+class Ready:
+    """READY rows by rank, boost and submission, and the same by submission alone. ``live`` counts them.
 
-    __slots__ = ("_ages", "_late")
+    Ranks are few, so the first order is a line for each pair of rank and boost, and a heap of these pairs. Every line has its pair in the
+    heap; a pair may be left over from a line that is gone.
+    """
+
+    __slots__ = ("_ages", "_keys", "_late", "_lines", "_rows", "live")
 
     def __init__(self, rows: dict[str, Row]) -> None:
-        super().__init__(rows)
+        self._rows = rows
+        self._lines: dict[tuple[float, float], Line] = {}
+        self._keys: list[tuple[float, float]] = []
         self._ages: deque[Entry] = deque()
         self._late: list[tuple[int, Entry]] = []
+        self.live = 0
 
     def join(self, row: Row) -> None:
         """Let a row join by its rank and boost."""
-        self.push(row, -row.rank, -row.boost)
-        entry, ages = row.turn, self._ages
-        assert entry is not None
+        key = (-row.rank, -row.boost)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = Line(self._rows)
+            heappush(self._keys, key)
+        entry, ages = line.push(row, *key), self._ages
         if not ages or entry[2] > ages[-1][2]:
             ages.append(entry)
         else:
             heappush(self._late, (entry[2], entry))
+        self.live += 1
+
+    def remove(self, row: Row) -> None:
+        """Let a row leave."""
+        assert row.turn is not None
+        key = row.turn[:2]
+        line = self._lines[key]
+        line.remove(row)
+        self.live -= 1
+        if not line.live:
+            del self._lines[key]
+            if len(self._keys) > 2 * len(self._lines) + SLACK:
+                self._keys = sorted(self._lines)
+
+    def first(self) -> Entry | None:
+        """The entry at the front."""
+        keys, lines = self._keys, self._lines
+        while keys:
+            line = lines.get(keys[0])
+            if line is not None and line.live:
+                return line.first()
+            lines.pop(heappop(keys), None)
+        return None
+
+    def pop(self) -> Row | None:
+        """Call the row at the front; it has left then."""
+        keys, lines = self._keys, self._lines
+        while keys:
+            line = lines.get(keys[0])
+            row = line.pop() if line is not None else None
+            if row is not None:
+                self.live -= 1
+                return row
+            lines.pop(heappop(keys), None)
+        return None
 
     def oldest(self) -> Entry | None:
         """The entry that was submitted first."""
@@ -115,7 +162,7 @@ class Ready(Line):
         while late and not self._is_live(late[0][1]):
             heappop(late)
         if ages and late:
-            return min(ages[0], late[0][1], key=lambda entry: entry[2])
+            return min(ages[0], late[0][1], key=by_age)
         return ages[0] if ages else late[0][1] if late else None
 
     def pop_oldest(self) -> Row | None:
@@ -133,15 +180,34 @@ class Ready(Line):
         while ages and not self._is_live(ages[0]):
             ages.popleft()
         if len(ages) + len(self._late) > 2 * self.live + SLACK:
-            self._ages = deque(sorted(self.entries(), key=lambda entry: entry[2]))
-            self._late = []
+            self._ages = deque(filter(self._is_live, ages))
+            self._late = [item for item in self._late if self._is_live(item[1])]
+            heapify(self._late)
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries of all that are in line, in no order."""
+        return (entry for line in self._lines.values() for entry in line.entries())
+
+    def _is_live(self, entry: Entry) -> bool:
+        row = self._rows.get(entry[3])
+        return row is not None and row.turn is entry
+
+
+def by_rank(entry: Entry) -> Entry:
+    """The order by rank, boost and submission."""
+    return entry
+
+
+def by_age(entry: Entry) -> int:
+    """The order by submission alone."""
+    return entry[2]
 
 
 class Merged:
     """Several lines as one: calls the row that comes first in any of them."""
 
     def __init__(self, lines: Iterable[Ready], *, aged: bool) -> None:
-        self._key: Callable[[Entry], object] = (lambda entry: entry[2]) if aged else (lambda entry: entry)
+        self._key: Callable[[Entry], object] = by_age if aged else by_rank
         self._lines = [(line.oldest, line.pop_oldest) if aged else (line.first, line.pop) for line in lines]
         fronts = ((first(), index) for index, (first, _) in enumerate(self._lines))
         self._fronts = [(self._key(front), index) for front, index in fronts if front is not None]
@@ -188,19 +254,36 @@ class Queue:
 
 
 class KeyLane:
-    """One running key: who holds it, how many of those that name it are claimed, and who waits for it by rank and age."""
+    """One running key: who holds it, how many of those that name it are claimed, and who waits for it by rank and age.
 
-    __slots__ = ("claimed", "holders", "parked")
+    Most keys are never full, and get no line.
+    """
+
+    __slots__ = ("_rows", "claimed", "holders", "parked")
 
     def __init__(self, rows: dict[str, Row]) -> None:
+        self._rows = rows
         self.holders: dict[str, None] = {}
         self.claimed = 0
-        self.parked = Line(rows)
+        self.parked: Line | None = None
+
+    def line(self) -> Line:
+        """Where rows wait for the key."""
+        if self.parked is None:
+            self.parked = Line(self._rows)
+        return self.parked
+
+    def pop(self) -> Row | None:
+        """Call the next row, if there is room for it."""
+        first = self.parked.first() if self.parked is not None else None
+        if first is None or len(self.holders) >= self._rows[first[3]].new.running_limit:
+            return None
+        return self.parked.pop() if self.parked is not None else None
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to remember."""
-        return not (self.holders or self.claimed or self.parked.live)
+        return not (self.holders or self.claimed or (self.parked is not None and self.parked.live))
 
 
 class RateLane:

@@ -17,10 +17,10 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable
 
-from pynenc.core.records import Claimed, Microseconds, New, Rate
+from pynenc.core.records import Claimed, Microseconds, New, Outcome, Rate
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.store._memory_lines import KeyLane, Line, Queue, RateLane
-from pynenc.store._memory_rows import Behind, BlobRow, Row
+from pynenc.store._memory_rows import Behind, BlobRow, Row, Step, with_payload
 from pynenc.store._memory_waits import Waits
 
 S = InvocationStatus
@@ -56,6 +56,7 @@ class Places:
         """Accept an invocation and admit it."""
         is_plain = new.running_key is None and new.rate is None and new.registration_key is None and not new.expires
         self._seq += 1
+        self.queue(new.queue)
         row = Row(new.id, new, self._seq, now, new.priority, new.priority, new.due, is_plain)
         self.rows[new.id] = row
         if new.registration_key is not None:
@@ -96,7 +97,7 @@ class Places:
                 lane.holders[row.id] = None
                 self._pass_rate(row, now)
             else:
-                self._park_in(lane.parked, row, Behind.KEY, now)
+                self._park_in(lane.line(), row, Behind.KEY, now)
 
     def admit_due(self, queue: Queue, now: Microseconds) -> None:
         """Admit what has waited for its time."""
@@ -130,11 +131,12 @@ class Places:
             self._make_ready(row, now)
 
     def _make_ready(self, row: Row, now: Microseconds) -> None:
-        row.place = Place.READY
+        if row.place is not Place.READY:
+            row.place = Place.READY
         if row.status is not row.back:
             self.enter(row, row.back, now)
         name = row.new.queue
-        self.queue(name).line_of(row).join(row)
+        self.queues[name].line_of(row).join(row)
         self.waits.unit.stirred.add(name)
 
     def _put_later(self, row: Row, due: Microseconds, now: Microseconds) -> None:
@@ -145,7 +147,7 @@ class Places:
 
     def _join_later(self, row: Row) -> None:
         """Wait for ``due``; runners that sleep until something else is due must hear of what comes before it."""
-        queue = self.queue(row.new.queue)
+        queue = self.queues[row.new.queue]
         queue.later.push(row, row.due)
         if queue.later.first() is row.turn:
             self.waits.unit.stirred.add(queue.name)
@@ -154,7 +156,7 @@ class Places:
         """Keep ``row`` PAUSED, until ``due`` if that is set."""
         row.place = Place.WAITING
         if row.due:
-            self.queue(row.new.queue).suspended += 1
+            self.queues[row.new.queue].suspended += 1
             self._join_later(row)
 
     def park(self, row: Row, now: Microseconds) -> None:
@@ -181,7 +183,7 @@ class Places:
     def _set_aside(self, row: Row, behind: Behind, now: Microseconds) -> None:
         row.place = Place.PARKED
         row.behind = behind
-        self.queue(row.new.queue).parked += 1
+        self.queues[row.new.queue].parked += 1
         self.enter(row, S.CONCURRENCY_CONTROLLED, now)
 
     # -- leaving ------------------------------------------------------------------------------------------------------------
@@ -194,7 +196,7 @@ class Places:
         elif row.place is Place.PARKED:
             self._unpark(row)
         elif row.turn is not None:
-            queue = self.queue(row.new.queue)
+            queue = self.queues[row.new.queue]
             if row.place is Place.READY:
                 queue.line_of(row).remove(row)
             elif row.place is Place.FINAL:
@@ -211,7 +213,7 @@ class Places:
                 del self.unknown[row.new.task]
         elif row.turn is not None:
             self._parked_line(row).remove(row)
-        self.queue(row.new.queue).parked -= 1
+        self.queues[row.new.queue].parked -= 1
         row.behind = Behind.NOTHING
 
     def let_go(self, row: Row, now: Microseconds) -> None:
@@ -227,11 +229,8 @@ class Places:
     def _next_of_key(self, key: str, leaver: str, now: Microseconds) -> None:
         lane = self.keys[key]
         lane.holders.pop(leaver, None)
-        while (first := lane.parked.first()) is not None:
-            row = self.rows[first[3]]
-            if len(lane.holders) >= row.new.running_limit:
-                break
-            self.leave(row)
+        while lane.parked is not None and (row := lane.pop()) is not None:
+            self._unpark(row)
             lane.holders[row.id] = None
             self._pass_rate(row, now)
         if lane.is_over:
@@ -240,10 +239,9 @@ class Places:
     def _next_of_rate(self, key: str, now: Microseconds) -> None:
         lane = self.rates[key]
         lane.head = None
-        first = lane.parked.first()
-        if first is not None:
-            row = self.rows[first[3]]
-            self.leave(row)
+        row = lane.parked.pop()
+        if row is not None:
+            self._unpark(row)
             self._pass_rate(row, now)
 
     def spend_rate(self, rate: Rate, now: Microseconds) -> None:
@@ -258,67 +256,54 @@ class Places:
         """Change the status, if it differs, and write it into the history."""
         if row.status is not status:
             row.status = status
-            row.trail = (*row.trail, (status, at, row.runner, row.attempt, row.round, reason, payload))
+            row.trail += (Step(status, at, row.runner, row.attempt, row.round, reason, payload),)
 
     def end(
-        self,
-        row: Row,
-        status: InvocationStatus,
-        now: Microseconds,
-        *,
-        at: Microseconds = 0,
-        reason: str = "",
-        payload: bytes = b"",
+        self, row: Row, status: InvocationStatus, now: Microseconds, ended: Microseconds, reason: str, payload: bytes
     ) -> None:
-        """Make ``row`` final."""
+        """Make ``row`` final. Its payload stays in the row, for the history as well."""
         self.leave(row)
-        ended = at or now
-        row.place, row.status, row.ended, row.reason, row.payload = Place.FINAL, status, ended, reason, payload
-        row.trail = (*row.trail, (status, ended, row.runner, row.attempt, row.round, reason, b""))
+        row.place = Place.FINAL
+        row.status = status
+        row.ended = ended
+        row.reason = reason
+        row.payload = payload
+        row.trail += (Step(status, ended, row.runner, row.attempt, row.round, reason),)
         if not row.is_plain:
             self._unregister(row)
             self.let_go(row, now)
-        self.waits.end(row.id)
+        if row.id in self.waits.nodes:
+            self.waits.end(row.id)
         new = row.new
         if new.result_ttl:
             self.mortal.push(row, ended + new.result_ttl)
         if new.cache_key is not None and status is S.SUCCESS:
             insort(self.successes.setdefault(new.cache_key, []), (row.seq, row.id))
 
-    def give_back(
-        self,
-        row: Row,
-        status: InvocationStatus,
-        now: Microseconds,
-        *,
-        due: Microseconds = 0,
-        at: Microseconds = 0,
-        reason: str = "",
-        payload: bytes = b"",
-        is_unknown: bool = False,
-    ) -> None:
-        """A claimed row goes back, or is suspended (PAUSED), or ends because that was asked for."""
+    def give_back(self, row: Row, outcome: Outcome, now: Microseconds) -> None:
+        """A claimed row goes back, or is suspended (PAUSED), or ends because somebody asked for that."""
+        ended = outcome.ended or now
         if row.cancel is not None:
-            self.end(row, S.CANCELLED, now, at=at, reason=row.cancel)
+            self.end(row, S.CANCELLED, now, ended, row.cancel, b"")
             return
         self.leave(row)
-        self.enter(row, status, at or now, reason, payload)
-        row.reason, row.due, row.runner, row.progress = reason, due, None, None
+        self.enter(row, outcome.status, ended, outcome.reason, outcome.payload)
+        row.reason, row.due, row.runner, row.progress = outcome.reason, outcome.due, None, None
         row.place = Place.WAITING
         self.waits.stop(row.id)
         self.let_go(row, now)
-        if is_unknown:
+        if outcome.unknown_task:
             self.park(row, now)
-        elif status is S.PAUSED:
+        elif outcome.status is S.PAUSED:
             self.suspend(row)
         else:
-            self.admit(row, status, now)
+            self.admit(row, outcome.status, now)
 
     def reopen(self, row: Row, now: Microseconds, reason: str) -> None:
         """A final row begins a new round."""
         self._forget_success(row)
         self.leave(row)
-        row.trail = (*row.trail[:-1], (*row.trail[-1][:-1], row.payload))
+        row.trail = (*row.trail[:-1], with_payload(row.trail[-1], row.payload))
         row.round += 1
         row.retries = row.crashes = row.due = row.started = row.ended = 0
         row.payload, row.cancel, row.alone, row.runner, row.progress = b"", None, False, None, None
@@ -344,12 +329,12 @@ class Places:
         """Whether a READY row that was called is claimed now; if not, it has ended."""
         new = row.new
         if 0 < new.expires <= now and row.attempt == 0 and row.round == 0:
-            self.end(row, S.CANCELLED, now, reason="expired")
+            self.end(row, S.CANCELLED, now, now, "expired", b"")
             return False
         if new.running_key is not None:
             lane = self._key_lane(row)
             if new.drop_blocked and lane.claimed >= new.running_limit:
-                self.end(row, S.CONCURRENCY_CONTROLLED_FINAL, now)
+                self.end(row, S.CONCURRENCY_CONTROLLED_FINAL, now, now, "", b"")
                 return False
             lane.claimed += 1
         self._unregister(row)
@@ -385,7 +370,7 @@ class Places:
         if row.turn is None:
             return
         if row.place is Place.READY:
-            line = self.queue(row.new.queue).line_of(row)
+            line = self.queues[row.new.queue].line_of(row)
             line.remove(row)
             line.join(row)
         elif row.place is Place.PARKED:
@@ -406,7 +391,7 @@ class Places:
 
     def _parked_line(self, row: Row) -> Line:
         if row.behind is Behind.KEY:
-            return self._key_lane(row).parked
+            return self._key_lane(row).line()
         assert row.new.rate is not None
         return self._rate_lane(row.new.rate).parked
 

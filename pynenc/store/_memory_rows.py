@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 import msgspec
+from msgspec.structs import astuple, replace
 
 from pynenc.core.records import (
     Beat,
@@ -30,8 +31,18 @@ S = InvocationStatus
 #: The place of a row in an ordered line: two keys, its number of submission and its id. The row is in line with the entry that is its
 #: ``turn``; every other entry that names it is left over from before.
 Entry = tuple[float, float, int, str]
-#: A change of status: status, time, runner, attempt, round, reason, payload.
-Step = tuple[InvocationStatus, Microseconds, str | None, int, int, str, bytes]
+
+
+class Step(msgspec.Struct, gc=False, frozen=True):
+    """One change of status: a history entry without what its row knows."""
+
+    status: InvocationStatus
+    at: Microseconds
+    runner: str | None
+    attempt: int
+    round: int
+    reason: str = ""
+    payload: bytes = b""
 
 
 class Behind(IntEnum):
@@ -188,10 +199,15 @@ def to_invocation(row: Row, waiting_for: tuple[str, ...]) -> Invocation:
 
 def to_history(row: Row) -> list[HistoryEntry]:
     """All changes of status; the payload of the current final is kept in the row alone."""
-    steps: list[Step] = [(S.REGISTERED, row.created, None, 0, 0, "", b""), *row.trail]
+    steps = [Step(S.REGISTERED, row.created, None, 0, 0), *row.trail]
     if row.place is Place.FINAL:
-        steps[-1] = (*steps[-1][:-1], row.payload)
-    return [HistoryEntry(row.id, seq, *step) for seq, step in enumerate(steps)]
+        steps[-1] = with_payload(steps[-1], row.payload)
+    return [HistoryEntry(row.id, seq, *astuple(step)) for seq, step in enumerate(steps)]
+
+
+def with_payload(step: Step, payload: bytes) -> Step:
+    """A step that keeps the payload of its own."""
+    return replace(step, payload=payload) if payload else step
 
 
 def to_runner(runner: RunnerRow, *, alive: bool) -> RunnerInfo:

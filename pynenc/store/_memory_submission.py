@@ -96,4 +96,6 @@ def _refuse_draining(places: Places, new: New) -> None:
         return
     parent = places.rows.get(new.parent or "")
     if parent is None or parent.place is not Place.CLAIMED:
-        raise TaskRoutingError(f"queue {new.queue!r} is draining: it accepts only what its running work calls", new.task)
+        raise TaskRoutingError(
+            f"queue {new.queue!r} is draining: it accepts only what its running work calls", new.task
+        )

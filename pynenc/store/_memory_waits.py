@@ -84,84 +84,101 @@ class Watch:
             self._waits.forget(self)
 
 
+class Node:
+    """What is known of one invocation: who watches it, what it awaits with which watches, and who awaits it."""
+
+    __slots__ = ("awaits", "waiters", "watches")
+
+    def __init__(self) -> None:
+        self.watches: dict[Watch, None] = {}
+        self.awaits: dict[str, dict[Watch, None]] = {}
+        self.waiters: dict[str, None] = {}
+
+
 class Waits:
-    """Watches by id, and the wait edges in both directions.
+    """Watches and wait edges, by invocation: most have neither and no node.
 
     An edge is kept with the watches that made it: an invocation may wait for another one several times at once.
     """
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
-        self._watches: dict[str, dict[Watch, None]] = {}
-        self._awaited: dict[str, dict[str, dict[Watch, None]]] = {}
-        self._waiters: dict[str, dict[str, None]] = {}
+        self.nodes: dict[str, Node] = {}
 
     def awaited_by(self, waiter: str) -> tuple[str, ...]:
         """What an invocation waits for."""
-        return tuple(self._awaited.get(waiter, ()))
+        node = self.nodes.get(waiter)
+        return tuple(node.awaits) if node else ()
 
     def waiters_of(self, awaited: str) -> tuple[str, ...]:
         """Who waits for an invocation."""
-        return tuple(self._waiters.get(awaited, ()))
-
-    def edges(self) -> set[tuple[str, str]]:
-        """All edges, from the waiter to the awaited; raises ``ValueError`` when the two directions differ."""
-        forth = {(waiter, awaited) for waiter, edges in self._awaited.items() for awaited in edges}
-        if forth != {(waiter, awaited) for awaited, waiters in self._waiters.items() for waiter in waiters}:
-            raise ValueError("the wait edges differ by direction")
-        return forth
+        node = self.nodes.get(awaited)
+        return tuple(node.waiters) if node else ()
 
     def add(self, watch: Watch, pending: Iterable[str]) -> None:
         """Record a watch, and edges to those of its ids that are pending."""
         for awaited in watch.ids:
-            self._watches.setdefault(awaited, {})[watch] = None
+            self._node(awaited).watches[watch] = None
         if watch.waiter is not None:
+            waiter = watch.waiter.id
             for awaited in pending:
-                self._awaited.setdefault(watch.waiter.id, {}).setdefault(awaited, {})[watch] = None
-                self._waiters.setdefault(awaited, {})[watch.waiter.id] = None
+                self._node(waiter).awaits.setdefault(awaited, {})[watch] = None
+                self._node(awaited).waiters[waiter] = None
 
     def forget(self, watch: Watch) -> None:
         """Remove a watch and the edges that only it has made."""
         for awaited in watch.ids:
-            _discard(self._watches, awaited, watch)
-            if watch.waiter is not None and watch in self._awaited.get(watch.waiter.id, {}).get(awaited, ()):
-                self._forget_edge(watch, watch.waiter.id, awaited)
+            if awaited in self.nodes:
+                self.nodes[awaited].watches.pop(watch, None)
+                if watch.waiter is not None:
+                    self._forget_edge(watch, watch.waiter.id, awaited)
+                self._tidy(awaited)
 
     def _forget_edge(self, watch: Watch, waiter: str, awaited: str) -> None:
-        edges = self._awaited[waiter]
-        _discard(edges, awaited, watch)
-        if awaited not in edges:
-            _discard(self._waiters, awaited, waiter)
-        if not edges:
-            del self._awaited[waiter]
+        node = self.nodes.get(waiter)
+        watches = node.awaits.get(awaited) if node else None
+        if node is not None and watches is not None:
+            watches.pop(watch, None)
+            if not watches:
+                del node.awaits[awaited]
+                del self.nodes[awaited].waiters[waiter]
+                self._tidy(waiter)
 
     def end(self, invocation_id: str) -> None:
-        """An invocation has become final, or is not there any more: wake who watches it, drop its edges."""
-        if invocation_id in self._watches:
-            self.unit.wakes.update(self._watches[invocation_id])
-        if invocation_id in self._awaited:
-            self.stop(invocation_id)
-        for waiter in self._waiters.pop(invocation_id, ()):
-            edges = self._awaited[waiter]
-            del edges[invocation_id]
-            if not edges:
-                del self._awaited[waiter]
+        """An invocation has become final: wake who watches it, drop its edges."""
+        self.stop(invocation_id)
+        node = self.nodes.get(invocation_id)
+        if node is not None:
+            self.unit.wakes.update(node.watches)
+            for waiter in node.waiters:
+                del self.nodes[waiter].awaits[invocation_id]
+                self._tidy(waiter)
+            node.waiters.clear()
+            self._tidy(invocation_id)
 
     def stop(self, waiter: str) -> None:
         """The attempt of a waiter is over: it waits for nothing."""
-        for awaited in self._awaited.pop(waiter, ()):
-            _discard(self._waiters, awaited, waiter)
+        node = self.nodes.get(waiter)
+        if node is not None:
+            for awaited in node.awaits:
+                del self.nodes[awaited].waiters[waiter]
+                self._tidy(awaited)
+            node.awaits.clear()
+            self._tidy(waiter)
 
     def remove(self, invocation_id: str) -> None:
-        """An invocation is removed: who watches it is woken a last time."""
+        """An invocation is not there any more: who watches it is woken a last time."""
         self.end(invocation_id)
-        self._watches.pop(invocation_id, None)
+        self.nodes.pop(invocation_id, None)
 
+    def _node(self, invocation_id: str) -> Node:
+        node = self.nodes.get(invocation_id)
+        if node is None:
+            node = self.nodes[invocation_id] = Node()
+        return node
 
-def _discard(index: dict[K, dict[V, None]], key: K, value: V) -> None:
-    """Remove a value from an index, and its key with the last one."""
-    values = index.get(key)
-    if values is not None:
-        values.pop(value, None)
-        if not values:
-            del index[key]
+    def _tidy(self, invocation_id: str) -> None:
+        """Drop a node that says nothing any more."""
+        node = self.nodes[invocation_id]
+        if not (node.watches or node.awaits or node.waiters):
+            del self.nodes[invocation_id]

@@ -115,7 +115,8 @@ class MemoryStore:
             if request is not None:
                 self._require(request.runner)
             now = self.clock.now()
-            lost = tuple([outcome.id for outcome in outcomes if not self._finish(runner, outcome, now)])
+            owned = self._places.owned.get(runner, {})
+            lost = tuple([outcome.id for outcome in outcomes if not self._finish(runner, owned, outcome, now)])
             if request is None:
                 return Finished(lost)
             return Finished(lost, _memory_claim.claim(self._places, request, now))
@@ -152,30 +153,20 @@ class MemoryStore:
             row.progress = progress
         return row is not None
 
-    def _finish(self, runner: str, outcome: Outcome, now: Microseconds) -> bool:
-        row = self._owned(runner, outcome.id, outcome.attempt)
-        if row is None:
+    def _finish(self, runner: str, owned: dict[str, Claimed], outcome: Outcome, now: Microseconds) -> bool:
+        claimed = owned.get(outcome.id)
+        if claimed is None or claimed.attempt != outcome.attempt:
             return self._was_recorded(runner, outcome)
-        status = outcome.status
+        row = self._places.rows[outcome.id]
+        status, ended = outcome.status, outcome.ended or now
         row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, outcome.alone
         if outcome.started and row.status is S.PENDING:
             row.started = outcome.started
             self._places.enter(row, S.RUNNING, outcome.started)
         if status is S.SUCCESS or status is S.FAILED or status is S.CANCELLED:
-            self._places.end(
-                row, status, now, at=outcome.ended, reason=outcome.reason, payload=outcome.payload
-            )
+            self._places.end(row, status, now, ended, outcome.reason, outcome.payload)
         else:
-            self._places.give_back(
-                row,
-                status,
-                now,
-                due=outcome.due,
-                at=outcome.ended,
-                reason=outcome.reason,
-                payload=outcome.payload,
-                is_unknown=outcome.unknown_task,
-            )
+            self._places.give_back(row, outcome, now)
         return True
 
     def _was_recorded(self, runner: str, outcome: Outcome) -> bool:
@@ -206,7 +197,7 @@ class MemoryStore:
             row.cancel = change.reason
             self._unit.has_orders = True
         else:
-            self._places.end(row, S.CANCELLED, now, reason=change.reason)
+            self._places.end(row, S.CANCELLED, now, now, change.reason, b"")
         return True
 
     def _requeue(self, row: Row, change: Change, now: Microseconds) -> bool:
@@ -274,12 +265,21 @@ class MemoryStore:
         """The process died under ``row``: whoever was alone in it is guilty, otherwise everybody is a suspect."""
         row.crashes += row.alone
         if row.alone and row.crashes >= row.new.max_crashes:
-            self._places.end(row, S.FAILED, now, reason=f"its process died {row.crashes} time(s)", payload=error)
+            self._places.end(row, S.FAILED, now, now, f"its process died {row.crashes} time(s)", error)
             row.runner = None
         row.alone = True
 
     def _take_back(self, row: Row, reason: str, now: Microseconds) -> None:
-        self._places.give_back(row, S.REGISTERED, now, reason=reason)
+        back = Outcome(
+            id=row.id,
+            attempt=row.attempt,
+            status=S.REGISTERED,
+            retries=row.retries,
+            crashes=row.crashes,
+            reason=reason,
+            alone=row.alone,
+        )
+        self._places.give_back(row, back, now)
         row.runner = None
 
     def _forget(self, runner: RunnerRow) -> None:
