@@ -370,7 +370,13 @@ def _in_batches(
     calls = iter(track(params))
     with _Accepted(accepted):
         while batch := [encode(item) for item in islice(calls, task.conf.parallel_batch_size)]:
-            accepted.extend(_handle(task, answer) for answer in engine.submitter.submit_encoded(spec, batch, options))
+            answers = engine.submitter.submit_encoded(spec, batch, options)
+            accepted.extend(
+                [
+                    (ReusedInvocation if answer.existing else DistributedInvocation)(task, answer.id, engine)
+                    for answer in answers
+                ]
+            )
     return DistributedInvocationGroup(task, accepted)
 
 
@@ -391,11 +397,6 @@ def _encoder(task: Task[Any, Any], common: dict[str, Any] | None) -> Callable[[C
         return codec.encode_with_common(spec, fragments, own)
 
     return encode
-
-
-def _handle(task: Task[Params, Result], answer: Submitted) -> BaseInvocation[Params, Result]:
-    kind = ReusedInvocation if answer.existing else DistributedInvocation
-    return kind(task, answer.id, task.app.engine)
 
 
 def _bind(task: Task[Any, Any], params: CallParams, common: dict[str, Any] | None) -> dict[str, Any]:

@@ -80,17 +80,17 @@ def digest(*parts: str | bytes) -> str:
     return state.hexdigest()
 
 
+#: Any hexadecimal digit → one that begins with the bits of the variant of RFC 9562.
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
 def uuid7_from(unix_ms: int, entropy: bytes) -> str:
-    """The text of a version 7 UUID from a time in milliseconds and ten bytes of entropy."""
-    value = int.from_bytes(entropy[:10], "big")
-    rand_a, rand_b = value & 0xFFF, value >> 18
-    head = f"{unix_ms & 0xFFFFFFFFFFFF:012x}"
-    tail = f"{0x8000000000000000 | (rand_b & 0x3FFFFFFFFFFFFFFF):016x}"
-    return f"{head[:8]}-{head[8:]}-7{rand_a:03x}-{tail[:4]}-{tail[4:]}"
+    """The text of a version 7 UUID from a time in milliseconds and ten bytes of entropy, of which 74 bits are used."""
+    hexa = unix_ms.to_bytes(6, "big").hex() + entropy.hex()
+    return f"{hexa[:8]}-{hexa[8:12]}-7{hexa[13:16]}-{_VARIANT[hexa[16]]}{hexa[17:20]}-{hexa[20:]}"
 
 
 def derived_id(*parts: str) -> str:
     """The text of a version 8 UUID (RFC 9562, application-defined) that depends on ``parts`` only."""
     hexa = digest(*parts)
-    variant = "89ab"[int(hexa[16], 16) & 3]
-    return f"{hexa[:8]}-{hexa[8:12]}-8{hexa[13:16]}-{variant}{hexa[17:20]}-{hexa[20:]}"
+    return f"{hexa[:8]}-{hexa[8:12]}-8{hexa[13:16]}-{_VARIANT[hexa[16]]}{hexa[17:20]}-{hexa[20:]}"

@@ -27,6 +27,7 @@ class TaskSpec:
         "func",
         "gate",
         "is_async",
+        "is_plain",
         "key",
         "max_crashes",
         "needs_digest",
@@ -68,4 +69,6 @@ class TaskSpec:
         self.controlled = conf.registration_concurrency is not off or conf.running_concurrency is not off
         self.needs_digest = self.controlled or conf.call_result_cache
         self.rate = conf.rate
+        #: Whether its calls need neither keys nor dates.
+        self.is_plain = not (self.needs_digest or self.rate or self.expires)
         self.no_cache = frozenset(self.binder.names if "*" in conf.disable_cache_args else conf.disable_cache_args)

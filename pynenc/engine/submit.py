@@ -144,6 +144,28 @@ class Submitter:
 
     def _new(self, spec: TaskSpec, call: Encoded, options: CallOptions) -> New:
         """The record of one call."""
+        if not spec.is_plain or options is not NO_OPTIONS:
+            return self._new_with_all(spec, call, options)
+        running = context.current()
+        conf = spec.conf
+        invocation_id = new_id()
+        return New(  # as little as possible: it takes the longer the more there is
+            id=invocation_id,
+            task=spec.key,
+            args=call.payload,
+            blobs=call.blobs,
+            queue=conf.queue,
+            priority=conf.priority,
+            max_crashes=spec.max_crashes,
+            result_ttl=spec.result_ttl,
+            timeout=spec.timeout,
+            parent=running.id if running else None,
+            workflow=_workflow(spec, invocation_id, running) if running else None,
+            tags=conf.tags,
+        )
+
+    def _new_with_all(self, spec: TaskSpec, call: Encoded, options: CallOptions) -> New:
+        """The record of a call with keys, dates or options."""
         running = context.current()
         conf = spec.conf
         digest = self._codec.digest(call) if spec.needs_digest or options.key is not None else ""
@@ -152,7 +174,7 @@ class Submitter:
             registration = self._key(conf.registration_concurrency, spec, call, digest)
             running_key = self._key(conf.running_concurrency, spec, call, digest)
         invocation_id = new_id() if options.key is None else derived_id(self._conf.app_id, spec.key, options.key)
-        due = 0 if options is NO_OPTIONS else self._due(options)
+        due = self._due(options)
         return New(
             id=invocation_id,
             task=spec.key,
