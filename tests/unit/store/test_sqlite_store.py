@@ -1,0 +1,214 @@
+"""What is special about the SQLite store: its file, its durability, its signs of life, forks, and callers that meet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from pynenc.core.records import Beat, ClaimRequest, Filter, New, Outcome
+from pynenc.core.status import InvocationStatus
+from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreError
+from pynenc.store.base import SystemClock
+from pynenc.store.sqlite import SqliteStore
+from pynenc.store.sqlite.signs import Signs
+
+LEASE = 15_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    store = SqliteStore(f"sqlite:///{tmp_path}/a.db", "app")
+    store.open()
+    yield store
+    store.close()
+
+
+def new(name: str, **fields: object) -> New:
+    return New(id=name, task="m.t", args=b"{}", **fields)  # type: ignore[arg-type]
+
+
+# -- the URL and the file ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///", "sqlite://host/a.db", "sqlite:///a.db?mode=ro", "sqlite:///a.db?synchronous=maybe"],
+)
+def test_a_url_that_names_no_file_or_unknown_options_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"sqlite"):
+        SqliteStore(url, "app")
+
+
+def test_a_relative_url_starts_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert SqliteStore("sqlite:///sub/with%20space.db", "app").path == tmp_path / "sub" / "with space.db"
+
+
+def test_only_the_owner_can_read_the_file_and_enter_its_folder(tmp_path: Path) -> None:
+    store = SqliteStore(f"sqlite:///{tmp_path}/new/a.db", "app")
+    store.open()
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "level"), [("", 1), ("?synchronous=full", 2), ("?synchronous=off", 0), ("?synchronous=FULL", 2)]
+)
+def test_durability_is_what_the_url_says(tmp_path: Path, option: str, level: int) -> None:
+    store = SqliteStore(f"sqlite:///{tmp_path}/a.db{option}", "app")
+    store.open()
+    found = store._database.write(lambda tx: tx.value("PRAGMA synchronous"))
+    assert found == level
+    store.close()
+
+
+def test_full_is_kept_for_what_was_accepted_and_not_for_claims(tmp_path: Path) -> None:
+    store = SqliteStore(f"sqlite:///{tmp_path}/a.db?synchronous=full", "app")
+    store.open()
+    seen = [
+        store._database.write(lambda tx: tx.value("PRAGMA synchronous"), durable=durable)
+        for durable in (True, False, False, True)
+    ]
+    assert seen == [2, 1, 1, 2]
+    store.close()
+
+
+def test_the_setting_reaches_the_store(tmp_path: Path) -> None:
+    from pynenc import Pynenc
+
+    app = Pynenc({"sqlite": {"synchronous": "full"}}, app_id="durable", store=f"sqlite:///{tmp_path}/a.db")
+    assert app.store.display_url.endswith("?synchronous=full")
+    app.close()
+
+
+def test_a_later_schema_is_refused(store: SqliteStore) -> None:
+    store.close()
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(SchemaError, match=r"version 99.*upgrade"):
+        store.open()
+
+
+def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE customers (name TEXT)")
+    with pytest.raises(SchemaError, match="another program"):
+        SqliteStore(f"sqlite:///{tmp_path}/other.db", "app").open()
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("a letter to a friend, long enough to be no empty file\n" * 100)
+    with pytest.raises(StoreError, match="no sound SQLite database"):
+        SqliteStore(f"sqlite:///{tmp_path}/text.db", "app").open()
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file"):
+        SqliteStore(f"sqlite:///{tmp_path}/file/a.db", "app").open()
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+HOLDER = """
+import sys
+from pynenc.core.records import Beat
+from pynenc.store.sqlite import SqliteStore
+store = SqliteStore(sys.argv[1], "app")
+store.open()
+store.heartbeat([Beat(id="victim", group="victim", lease=10**9, tasks=("m.t",))])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_death_of_a_process_is_certain_at_once(store: SqliteStore) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, store.display_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    store.submit([new("a")])
+    store.heartbeat([Beat(id="me", group="me", lease=LEASE, tasks=("m.t",))])
+    store.claim(ClaimRequest("victim", 1))
+    assert store.recover("me", 10, b"lost") == []
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [(found.id, found.runner) for found in store.recover("me", 10, b"lost")] == [("a", "victim")]
+    process.stdin.close()  # type: ignore[union-attr]
+    process.stdout.close()
+
+
+def test_a_sign_of_life_goes_with_its_group(tmp_path: Path) -> None:
+    mine, other = Signs(tmp_path, "app"), Signs(tmp_path, "app")
+    mine.hold("g")
+    assert not other.is_dead("g")
+    mine.release("g")
+    assert other.is_dead("g")
+    other.forget("g")
+    assert not other.is_dead("g")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forked_child_opens_the_store_for_itself(store: SqliteStore) -> None:
+    store.submit([new("parent")])
+    child = os.fork()
+    if child == 0:
+        try:
+            store.submit([new("child")])
+            found = {row.id for row in store.find(Filter()).invocations}
+            os._exit(0 if found == {"parent", "child"} else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store.submit([new("after")])
+    assert {row.id for row in store.find(Filter()).invocations} == {"parent", "child", "after"}
+    assert store.check() == []
+
+
+# -- callers that meet -------------------------------------------------------------------------------------------------
+def test_callers_that_meet_are_served_together_and_fail_alone(store: SqliteStore) -> None:
+    barrier = Barrier(16)
+
+    def call(index: int) -> str:
+        barrier.wait()
+        try:
+            return store.submit([new(f"n{index:02}")], max_queue_length=10)[0].id
+        except QueueFullError:
+            return "refused"
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(call, range(16)))
+    accepted = sorted(answer for answer in answers if answer != "refused")
+    assert len(accepted) == 10
+    assert sorted(row.id for row in store.find(Filter()).invocations) == accepted
+    assert store.check() == []
+
+
+# -- the rows ----------------------------------------------------------------------------------------------------------
+def test_the_usual_way_of_a_call_writes_no_history(store: SqliteStore) -> None:
+    store.heartbeat([Beat(id="me", group="me", lease=LEASE, tasks=("m.t",))])
+    store.submit([new("a")])
+    (claimed,) = store.claim(ClaimRequest("me", 1)).batch
+    started = SystemClock().now()
+    store.finish("me", [Outcome(id="a", attempt=1, status=InvocationStatus.SUCCESS, payload=b"1", started=started)])
+    assert claimed.attempt == 1
+    assert store._database.read(lambda tx: tx.value("SELECT count(*) FROM $hist")) == 0
+    assert [entry.status for entry in store.history(["a"])] == ["registered", "pending", "running", "success"]
+
+
+def test_large_arguments_are_not_written_again_with_every_change(store: SqliteStore) -> None:
+    args = b"x" * 100_000
+    store.submit([New(id="a", task="m.t", args=args)])
+    assert store._database.read(lambda tx: tx.value("SELECT args FROM $inv")) is None
+    store.heartbeat([Beat(id="me", group="me", lease=LEASE, tasks=("m.t",))])
+    assert [claimed.args for claimed in store.claim(ClaimRequest("me", 1)).batch] == [args]
+    assert [claimed.args for claimed in store.owned("me")] == [args]
+    assert store.get(["a"])[0].args == args
