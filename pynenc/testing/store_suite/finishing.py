@@ -60,6 +60,19 @@ class Finishing(Clause):
         self.end(self.take("a"), payload=b"42")
         assert self.trail("a") == [S.REGISTERED, S.PENDING, S.SUCCESS]
 
+    def test_body_that_began_is_in_the_history(self) -> None:
+        for way in (S.SUCCESS, S.FAILED, S.RETRY, S.PAUSED, S.REGISTERED, S.CANCELLED):
+            self.put(way.value)
+            self.beat()
+            claimed = self.take(way.value)
+            self.clock.advance(1)
+            started = self.clock.now()
+            self.clock.advance(1)
+            self.end(claimed, way, started=started)
+            entries = self.store.history([way.value])
+            assert [entry.status for entry in entries] == [S.REGISTERED, S.PENDING, S.RUNNING, way]
+            assert entries[2].at == started
+
     def test_finish_with_failure(self) -> None:
         self.put("a")
         self.beat()
