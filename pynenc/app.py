@@ -14,6 +14,7 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from pynenc import context
+from pynenc.conf.classes import load_class
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask, TaskOptions
 from pynenc.core.ids import TaskId
@@ -318,9 +319,7 @@ class Pynenc:
     def find_invocations(
         self, *, limit: int = 50, oldest_first: bool = False, **where: Any
     ) -> list[BaseInvocation[Any, Any]]:
-        """Handles of invocations that match: fields of :class:`~pynenc.core.records.Filter` by name, such as
-        ``tasks=("shop.add",)`` or ``statuses=("failed",)``.
-        """
+        """Handles of invocations that match: fields of :class:`~pynenc.core.records.Filter` by name, such as ``statuses=("failed",)``."""
         found = self.store.find(Filter(**where), Page(limit=limit, oldest_first=oldest_first))
         return [self._from_row(row) for row in found.invocations]
 
@@ -345,7 +344,8 @@ class Pynenc:
     def runner(self) -> BaseRunner:
         """The runner of this process, made by the setting ``runner_cls``; assignable."""
         if self._runner is None:
-            self._runner = RUNNERS[self.conf.runner_cls](self)
+            name = self.conf.runner_cls
+            self._runner = (RUNNERS.get(name) or load_class(name, BaseRunner, "runner_cls"))(self)
         return self._runner
 
     @runner.setter

@@ -9,6 +9,7 @@ import click
 from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
 from pynenc.cli.output import EXIT_FORCED, guarded
+from pynenc.exceptions import ConfigError
 
 
 @click.group(epilog="Example: pynenc runner start")
@@ -58,6 +59,10 @@ def start(
         app.conf.runner_cls = runner_cls
     if log_level:
         app.conf.logging_level = log_level
+    if not app.store.shared:
+        raise ConfigError(
+            f"{app.store.display_url} lives in one process, where nobody else could make calls: use sqlite:///... (see `pynenc config show`)"
+        )
     app.configure_logging()
     _announce(app)
     app.runner.run()

@@ -9,11 +9,11 @@ task; a result or an error to its task and invocation; a value to its scope and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 import msgspec
 
+from pynenc.conf.classes import load_class
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.ids import digest
 from pynenc.core.records import Claimed, Final, Invocation, New
@@ -21,7 +21,7 @@ from pynenc.core.status import InvocationStatus
 from pynenc.engine.blobs import BlobStore, ClientDataStore
 from pynenc.engine.display import Display
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import ConfigError, SerializationError, WorkerLostError
+from pynenc.exceptions import SerializationError, WorkerLostError
 from pynenc.serializer.base import (
     NO_BLOBS,
     BaseSerializer,
@@ -289,14 +289,7 @@ def make_serializer(conf: ConfigPynenc) -> BaseSerializer:
         return JsonSerializer(max_depth=conf.max_depth)
     if conf.serializer == "pickle":
         return PickleSerializer(conf.signing_keys)
-    module, _, name = conf.serializer.rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the serializer {conf.serializer!r} cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, BaseSerializer)):
-        raise ConfigError(f"{conf.serializer!r} is no serializer: derive it from pynenc.serializer.BaseSerializer")
-    made: BaseSerializer = found()
+    made: BaseSerializer = load_class(conf.serializer, BaseSerializer, "serializer")()
     return made
 
 

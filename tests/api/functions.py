@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pynenc import ConcurrencyControlType, Pynenc, RetryError
+from pynenc.runner import ThreadRunner
 
 app = Pynenc(app_id="functions", store="memory://")
 
@@ -48,6 +49,22 @@ def flaky(failures: int) -> int:
 
 def broken() -> None:
     raise KeyError("gone")
+
+
+def keep_text(text: str) -> str:
+    return text
+
+
+def hand_on(invocation: object) -> object:
+    return invocation
+
+
+def unsendable() -> object:
+    return unsendable
+
+
+class OwnRunner(ThreadRunner):
+    """A runner of a user."""
 
 
 class Box:

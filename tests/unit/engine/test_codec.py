@@ -420,7 +420,7 @@ def test_the_settings_choose_the_serializer(settings, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("no.such.Module", "cannot be imported"), ("pynenc.app.Pynenc", "is no serializer")]
+    ("name", "message"), [("no.such.Module", "cannot be imported"), ("pynenc.app.Pynenc", "is no BaseSerializer")]
 )
 def test_a_wrong_serializer_is_a_clear_error(name, message):
     conf = ConfigPynenc()
