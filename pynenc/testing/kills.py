@@ -220,8 +220,9 @@ def examine(url: str, told: Told) -> Iterator[tuple[str, str]]:
 
 def _check_rows(store: Store, told: Told) -> Iterator[tuple[str, str]]:
     cut = told.open[1] if told.open else frozenset()
-    rows = {row.id: row for row in store.get(sorted(told.ids("+") | cut))}
-    for name in sorted(told.ids("+") - rows.keys()):
+    known = told.ids("+", "=", "-")
+    rows = {row.id: row for row in store.get(sorted(known | cut))}
+    for name in sorted(known - rows.keys()):
         yield Kind.LOST, f"{name} was accepted and is gone"
     for name in sorted(told.ids("=") & rows.keys()):
         if (rows[name].status, rows[name].payload) != (S.SUCCESS, b"result of " + name.encode()):

@@ -84,7 +84,7 @@ class Storm:
         report = Report("chaos", str(self.plan.seed))
         for _ in range(self.plan.runners):
             self.fleet.start_runner()
-        self._harm_at = started + 2.0
+        self._harm_at = started + 1.0
         while self._submitted < self.plan.invocations or any(client.is_alive for client in self.fleet.clients):
             self._tick()
         storm = time.monotonic() - started
