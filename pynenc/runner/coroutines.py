@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pynenc.runner.worker import Worker
 
 
+#: Seconds between two looks for async tasks while all threads are busy and all that came lately was sync.
+PROBE_EVERY = 1.0
+
+
 class AsyncSlot:
     """The place of one coroutine."""
 
@@ -65,7 +69,8 @@ class Coroutines:
         self._loop = asyncio.new_event_loop()
         self._ready = Event()
         self._lock = Lock()
-        self._share = 0.5
+        self._share = 0.1
+        self._probe_at = time.monotonic() + PROBE_EVERY
         self._thread = Thread(target=self._main, name="pynenc-loop", daemon=True)
 
     @property
@@ -78,12 +83,18 @@ class Coroutines:
         """How many more coroutines could begin now."""
         return max(0, self._limit - (len(self._slots) - self.parked) - len(self._pending))
 
-    def room(self, *, has_token: bool) -> int:
-        """How many to claim for coroutines: what is free, by the share of async tasks seen lately; at least one for a
-        caller without a slot.
-        """
-        free = self.free()
-        return min(free, max(int(free * self._share), 0 if has_token else 1))
+    def room(self) -> int:
+        """How many to claim for coroutines beside what is claimed for threads: what is free, by the share of async tasks seen lately."""
+        return int(self.free() * self._share)
+
+    def wants_more(self, now: float) -> bool:
+        """Whether a claim for the loop alone is worth it: async tasks were seen lately, or nobody has looked for some time."""
+        if not self.free():
+            return False
+        if self.room() or now >= self._probe_at:
+            self._probe_at = now + PROBE_EVERY
+            return True
+        return False
 
     def learn(self, batch: Sequence[Claimed]) -> None:
         """Note how much of a claim was async."""

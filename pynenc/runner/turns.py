@@ -116,7 +116,7 @@ class Turns:
     def make(self, *, claims: bool = True, tokens: int = 1) -> bool:
         """Write the outbox and claim again; whether there is something to run now.
 
-        :param tokens: how many tokens the caller holds.
+        :param tokens: how many tokens the caller holds; none claims for the event loop alone.
         """
         with self._lock:
             now = time.monotonic()
@@ -133,16 +133,19 @@ class Turns:
 
     def give_back(self, reason: str) -> None:
         """Release what is claimed and not started, together with the outcomes that wait."""
-        buffer = self.buffer
-        taken: list[Claimed] = []
-        while buffer:
-            try:
-                taken.append(buffer.pop())
-            except IndexError:
-                break
-        self.release(taken, reason)
+        self.release(self.empty_buffer(), reason)
         if self.outbox:
             self.make(claims=False)
+
+    def empty_buffer(self) -> list[Claimed]:
+        """What is claimed and not started; it is the caller's now."""
+        taken: list[Claimed] = []
+        while self.buffer:
+            try:
+                taken.append(self.buffer.popleft())
+            except IndexError:
+                break
+        return taken
 
     def release(self, taken: list[Claimed], reason: str) -> None:
         """Put claimed invocations that will not run here into the outbox; they go back at the next turn."""
@@ -258,7 +261,7 @@ class Turns:
         waiting = len(self.buffer) - tokens
         if helpers := min(self._slots.free, waiting, int(count * self.mean / SHARE)):
             self._slots.call(helpers)
-        if waiting >= self._slots.free and self._is_idle and not (self._coroutines and self._coroutines.free()):
+        if waiting >= self._slots.free and self._is_idle and not (self._coroutines and self._coroutines.room()):
             self._say_idle(is_idle=False)
         self._on_change()
 
@@ -285,7 +288,7 @@ class Turns:
         if self._max_ahead and not self._slots.parked:
             limit += min(self._max_ahead, int(AHEAD / max(self.mean, 1e-6)) * settings.slots)
         if self._coroutines:
-            limit += self._coroutines.room(has_token=bool(tokens))
+            limit = limit + self._coroutines.room() if tokens else max(1, self._coroutines.room())
         if settings.max_tasks:
             limit = min(limit, settings.max_tasks - self.claimed)
         if limit <= 0:

@@ -354,21 +354,16 @@ class Worker:
             self.board.lend(me.index, is_parked=False)
 
     def mind_coroutines(self, now: float) -> None:
-        """All threads are busy: claim for the event loop, and let it have the async tasks among what is buffered."""
+        """All threads are busy: claim for the event loop alone. What turns out to be sync goes back at once."""
         if not self.coroutines:
             return
         self.turns.release(self.coroutines.stale(now - self.settings.stale), "no slot became free soon enough")
-        if self.slots.free or not self.slots.calls or self.is_stopping or not self.coroutines.free():
+        if self.slots.free or not self.slots.calls or self.is_stopping or not self.coroutines.wants_more(now):
             return
-        self.turns.make(tokens=0)
-        buffer = self.turns.buffer
-        for _ in range(len(buffer)):
-            try:
-                claimed = buffer.popleft()
-            except IndexError:  # a thread that became free was faster
-                return
-            if not self.coroutines.takes(claimed):
-                buffer.append(claimed)
+        if self.turns.buffer or not self.turns.make(tokens=0):
+            return
+        sync = [claimed for claimed in self.turns.empty_buffer() if not self.coroutines.takes(claimed)]
+        self.turns.release(sync, "no slot is free")
 
     # -- ending bodies -------------------------------------------------------------------------------------------------
     def give_up(self, body: BodySlot, claimed: Claimed) -> None:
