@@ -43,6 +43,8 @@ SHOWN = frozenset(
 )
 #: First words of commands that install or fetch something, or that work on a checkout rather than on the page's folder.
 SETUP = frozenset({"apt-get", "brew", "cd", "docker", "git", "kubectl", "make", "pip", "pipx", "source", "uv"})
+#: A reader has few plug-ins; each of ours costs every page that runs pytest its start.
+PYTEST_OPTIONS = "-p no:cacheprovider -p no:hypothesispytest -p no:xdist -p no:xdist.looponfail -p no:anyio"
 SECONDS_PER_COMMAND = 60
 SECONDS_TO_STOP = 15
 
@@ -294,6 +296,7 @@ def _environment(folder: Path, commands: Path) -> dict[str, str]:
     return kept | {
         "COLUMNS": "120",
         "NO_COLOR": "1",
+        "PYTEST_ADDOPTS": PYTEST_OPTIONS,
         "PATH": f"{commands}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
         "PYTHONWARNINGS": "error::DeprecationWarning:__main__",

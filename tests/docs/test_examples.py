@@ -36,9 +36,7 @@ def test_example(example: Path, tmp_path: Path) -> None:
 
 
 def test_the_testing_example(tmp_path: Path) -> None:
-    printed = run(
-        ROOT / "examples" / "testing", tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"
-    )
+    printed = run(ROOT / "examples" / "testing", tmp_path, sys.executable, "-m", "pytest", "-q")
     assert re.search(r"\b\d+ passed", printed)
 
 
