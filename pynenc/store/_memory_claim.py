@@ -30,8 +30,6 @@ def claim(places: Places, request: ClaimRequest, now: Microseconds) -> Claim:
             _take(places, request, _source(places, request, [queue]), min(most, room - len(batch)), now, batch)
     elif room > 0:
         _take(places, request, _source(places, request, [queue for queue, _ in asked]), room, now, batch)
-    for queue, _ in asked:
-        queue.ready.tidy()
     return Claim(tuple(batch), _next_due(asked), any(queue.suspects.live for queue, _ in asked))
 
 

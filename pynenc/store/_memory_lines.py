@@ -20,6 +20,8 @@ from pynenc.core.records import Microseconds, QueueState, Rate
 from pynenc.core.status import Place
 from pynenc.store._memory_rows import Entry, Row
 
+#: Rank and boost, both negated: the smallest comes first.
+Key = tuple[float, float]
 #: Left-overs that are always tolerated.
 SLACK = 64
 
@@ -35,16 +37,19 @@ class Line:
         self._heap: list[Entry] = []
         self.live = 0
 
-    def push(self, row: Row, major: float, minor: float = 0) -> Entry:
-        """Let a row join; one that is in line already goes through :meth:`remove` first."""
+    def push(self, row: Row, major: float, minor: float = 0) -> bool:
+        """Let a row join; whether it joined behind others. One that is in line already goes through :meth:`remove` first."""
         entry = row.turn = (major, minor, row.seq, row.id)
         run = self._run
-        if not run or entry > run[-1]:
-            run.append(entry)
-        else:
-            heappush(self._heap, entry)
         self.live += 1
-        return entry
+        if run and entry > run[-1]:
+            run.append(entry)
+            return True
+        if run:
+            heappush(self._heap, entry)
+        else:
+            run.append(entry)
+        return False
 
     def remove(self, row: Row) -> None:
         """Let a row leave."""
@@ -93,18 +98,18 @@ class Line:
 class Ready:
     """READY rows by rank, boost and submission, and the same by submission alone. ``live`` counts them.
 
-    Ranks are few, so the first order is a line for each pair of rank and boost, and a heap of these pairs. Every line has its pair in the
-    heap; a pair may be left over from a line that is gone.
+    Ranks are few, so there is a line for each pair of rank and boost, and two heaps of these pairs: by rank, and by the age of the front of their line. The age
+    in the heap may be too old, because the front was called since; it is put right when the pair comes to the top. Every line has its pair
+    in both heaps; a pair may also be left over from a line that is gone.
     """
 
-    __slots__ = ("_ages", "_keys", "_late", "_lines", "_rows", "live")
+    __slots__ = ("_ages", "_keys", "_lines", "_rows", "live")
 
     def __init__(self, rows: dict[str, Row]) -> None:
         self._rows = rows
-        self._lines: dict[tuple[float, float], Line] = {}
-        self._keys: list[tuple[float, float]] = []
-        self._ages: deque[Entry] = deque()
-        self._late: list[tuple[int, Entry]] = []
+        self._lines: dict[Key, Line] = {}
+        self._keys: list[Key] = []
+        self._ages: list[tuple[int, Key]] = []
         self.live = 0
 
     def join(self, row: Row) -> None:
@@ -114,12 +119,15 @@ class Ready:
         if line is None:
             line = self._lines[key] = Line(self._rows)
             heappush(self._keys, key)
-        entry, ages = line.push(row, *key), self._ages
-        if not ages or entry[2] > ages[-1][2]:
-            ages.append(entry)
-        else:
-            heappush(self._late, (entry[2], entry))
+        if not line.push(row, *key):
+            self._note_age(row.seq, key)
         self.live += 1
+
+    def _note_age(self, seq: int, key: Key) -> None:
+        heappush(self._ages, (seq, key))
+        if len(self._ages) > 2 * len(self._lines) + SLACK:
+            fronts = ((line.first(), key) for key, line in self._lines.items())
+            self._ages = sorted((front[2], key) for front, key in fronts if front is not None)
 
     def remove(self, row: Row) -> None:
         """Let a row leave."""
@@ -157,40 +165,31 @@ class Ready:
 
     def oldest(self) -> Entry | None:
         """The entry that was submitted first."""
-        self.tidy()
-        ages, late = self._ages, self._late
-        while late and not self._is_live(late[0][1]):
-            heappop(late)
-        if ages and late:
-            return min(ages[0], late[0][1], key=by_age)
-        return ages[0] if ages else late[0][1] if late else None
+        ages, lines = self._ages, self._lines
+        while ages:
+            seq, key = ages[0]
+            line = lines.get(key)
+            front = line.first() if line is not None else None
+            if front is None:
+                heappop(ages)
+                lines.pop(key, None)
+            elif front[2] == seq:
+                return front
+            else:
+                heapreplace(ages, (front[2], key))
+        return None
 
     def pop_oldest(self) -> Row | None:
         """Call the row that was submitted first."""
         entry = self.oldest()
         if entry is None:
             return None
-        row = self._rows[entry[3]]
-        self.remove(row)
-        return row
-
-    def tidy(self) -> None:
-        """Drop left-overs from the order by age; once for a batch of calls."""
-        ages = self._ages
-        while ages and not self._is_live(ages[0]):
-            ages.popleft()
-        if len(ages) + len(self._late) > 2 * self.live + SLACK:
-            self._ages = deque(filter(self._is_live, ages))
-            self._late = [item for item in self._late if self._is_live(item[1])]
-            heapify(self._late)
+        self.live -= 1
+        return self._lines[entry[:2]].pop()
 
     def entries(self) -> Iterator[Entry]:
         """The entries of all that are in line, in no order."""
         return (entry for line in self._lines.values() for entry in line.entries())
-
-    def _is_live(self, entry: Entry) -> bool:
-        row = self._rows.get(entry[3])
-        return row is not None and row.turn is entry
 
 
 def by_rank(entry: Entry) -> Entry:
