@@ -3,8 +3,8 @@
     python -m pynenc.testing.prove [--seeds N] [--seed S] [--chaos-invocations N] [--kill-rounds N] [--only PART] [--json]
 
 Four parts: the simulation (runners, clients and a nemesis in one thread, on virtual time), chaos (real processes that are
-killed and stopped), kill rounds (``kill -9`` during commits) and scarce space. The exit code is 1 when any promise was broken. A simulation's seed repeats exactly with
-``--seed``; the seeds of chaos and kill rounds repeat the plan, not the moment.
+killed and stopped), kill rounds (``kill -9`` during commits) and scarce space. The exit code is 1 when any promise was broken.
+A simulation's seed repeats exactly with ``--seed``; the seeds of chaos and kill rounds repeat the plan, not the moment.
 """
 
 from __future__ import annotations
