@@ -211,8 +211,9 @@ class Supervisor:
 
     @staticmethod
     def _beat_of(child: WorkerProcess) -> Beat:
+        """Always with its tasks: work that another runner gave back because it did not know the task goes on then."""
         running, finished = child.board.counts()
-        return msgspec.structs.replace(child.beat, running=running, finished=finished, tasks=())
+        return msgspec.structs.replace(child.beat, running=running, finished=finished)
 
     def _obey(self, child: WorkerProcess, orders: Orders) -> None:
         self._suspects = self._suspects or orders.suspects

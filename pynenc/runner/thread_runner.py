@@ -61,12 +61,8 @@ class ThreadRunner(BaseRunner):
         if worker.was_woken or is_new:
             worker.was_woken = False
             self._keeper.hurry()
-        now = msgspec.structs.replace(
-            beat,
-            running=worker.slots.busy,
-            finished=worker.turns.finished,
-            tasks=beat.tasks if is_new else (),
-        )
+        # Always with its tasks: work that another runner gave back because it did not know the task goes on then.
+        now = msgspec.structs.replace(beat, running=worker.slots.busy, finished=worker.turns.finished)
         for orders in self._keeper.beat([now]):
             self._registered = beat.id
             if not orders.alive:

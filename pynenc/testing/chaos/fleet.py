@@ -23,6 +23,8 @@ KINDS: tuple[tuple[str, ...], ...] = (
     ("--runner-cls", "PersistentProcessRunner", "--processes", "2"),
     ("--runner-cls", "ProcessRunner", "--processes", "3"),
 )
+#: Seconds within which a runner is ready for sure.
+READY = 15.0
 #: Seconds that a process gets to end by itself.
 PATIENCE = 20.0
 APP = "pynenc.testing.chaos.tasks"
@@ -122,6 +124,8 @@ class Fleet:
         if pids := list(descendants(runner.pid)):
             pid = self.random.choice(pids)
             self.hits.append(Hit(_now(), pid, is_runner=False))
+            # A runner whose first child dies before it is ready may say so and end.
+            runner.is_expected_to_die |= time.monotonic() - runner.started < READY
             send(pid, signal.SIGKILL)
 
     def stop(self, runner: Managed, seconds: float) -> None:

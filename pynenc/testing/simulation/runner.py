@@ -39,7 +39,7 @@ class Runner(Protocol):
 
     @property
     def is_staying(self) -> bool:
-        """Whether it lives and was not told to stop."""
+        """Whether it lives, was not told to stop, and can run everything."""
         ...
 
     def processes(self) -> list[Process]: ...
@@ -64,13 +64,15 @@ class Solo:
         self.place = place
         self.process = Process(name)
         self.worker: Worker | None = None
-        self._beat = Beat(id=name, group=name, lease=LEASE, slots=place.random.randint(1, 3), tasks=TASKS)
+        tasks = TASKS if place.random.random() < 0.85 else TASKS[1:]
+        self._beat = Beat(id=name, group=name, lease=LEASE, slots=place.random.randint(1, 3), tasks=tasks)
         self._is_over = False
         place.scheduler.start(self.process, self._keep())
 
     @property
     def is_staying(self) -> bool:
-        return not (self.process.is_dead or (self.worker is not None and self.worker.is_stopping))
+        is_stopping = self.worker is not None and self.worker.is_stopping
+        return not (self.process.is_dead or is_stopping) and self._beat.tasks == TASKS
 
     def processes(self) -> list[Process]:
         return [] if self.process.is_dead else [self.process]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pynenc.core import outcome
-from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, New, Outcome, Ref
+from pynenc.core.records import UNKNOWN_TASK, Alone, Beat, Claim, Claimed, ClaimRequest, New, Outcome, Ref
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.testing.checker import Body
 from pynenc.testing.simulation import script
@@ -185,6 +185,9 @@ class Worker:
     def _start_bodies(self) -> None:
         while self.buffer and len(self.running) - len(self.parked) < self.beat.slots:
             claimed = self.buffer.popleft()
+            if claimed.task not in self.beat.tasks:
+                self.outbox.append(outcome.released(claimed, UNKNOWN_TASK))
+                continue
             self.running[claimed.id, claimed.attempt] = claimed
             self.place.scheduler.start(self.process, self._body(claimed))
 

@@ -61,3 +61,10 @@ def test_a_supervisor_that_lost_its_lease_still_takes_work_back(store: MemorySto
         supervisor._beat()
     assert store.owned("other") == []
     assert store.queues()[0].ready == 1
+
+
+def test_every_beat_of_a_child_names_its_tasks() -> None:
+    """Else what another runner parked for an unknown task would wait for a new runner, although one that lives knows it."""
+    beat = Beat(id="c", group="boss", lease=LEASE, tasks=("t",))
+    child = SimpleNamespace(beat=beat, board=SimpleNamespace(counts=lambda: (1, 2)))
+    assert Supervisor._beat_of(child).tasks == ("t",)
