@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import sys
 from collections.abc import Callable, Coroutine, Iterable
 from importlib import import_module
 from threading import RLock
@@ -14,9 +13,10 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from pynenc import context
-from pynenc.conf.classes import load_class
+from pynenc.conf.classes import load_class, load_module
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask, TaskOptions
+from pynenc.conf.location import calling_module
 from pynenc.core.ids import TaskId
 from pynenc.core.records import Claimed, Filter, Invocation, Microseconds, Page, Purge
 from pynenc.direct import make_direct
@@ -79,7 +79,7 @@ class Pynenc:
         **settings: Any,
     ) -> None:
         self._token = uuid4().hex
-        module = _calling_module()
+        module = calling_module()
         self._module = module.get("__name__", "__main__")
         self._file = module.get("__file__")
         given = {**(config_values or {}), **settings}
@@ -261,10 +261,14 @@ class Pynenc:
         return self._by_key.get(key) or Task.from_id(self, TaskId.from_key(key))
 
     def import_tasks(self) -> tuple[str, ...]:
-        """Import the app's own module and those of the setting ``imports``; the keys of all tasks that are known then."""
-        for name in (self._module, *self.conf.imports):
-            if name != "__main__":
-                self._adopt(import_module(name))
+        """Import the app's own module and those of the setting ``imports``; the keys of all tasks that are known then.
+
+        :raises ConfigError: one of ``imports`` cannot be imported.
+        """
+        if self._module != "__main__":
+            self._adopt(import_module(self._module))
+        for name in self.conf.imports:
+            self._adopt(load_module(name, f"'imports' ({self.conf.origin('imports')})"))
         return tuple(self._by_key)
 
     def _adopt(self, module: ModuleType) -> None:
@@ -439,11 +443,3 @@ def _rebuild(token: str, module: str, file: str | None, conf: dict[str, Any], mo
     for name in modules:
         app._adopt(import_module(name))
     return app
-
-
-def _calling_module() -> dict[str, Any]:
-    """The globals of the module that builds the app."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "pynenc":
-        frame = frame.f_back
-    return frame.f_globals

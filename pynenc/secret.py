@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar, final
+from typing import ClassVar, Generic, TypeVar, final
 
 T = TypeVar("T")
 
@@ -15,6 +15,8 @@ class Secret(Generic[T]):
     """
 
     __slots__ = ("_value",)
+    #: How those who show values know it.
+    __pynenc_secret__: ClassVar = True
 
     def __init__(self, value: T) -> None:
         self._value = value

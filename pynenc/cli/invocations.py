@@ -14,6 +14,8 @@ from pynenc.cli.output import ago, confirm, duration, guarded, json_option, prin
 from pynenc.cli.why import explain
 from pynenc.core.records import ChangeKind, Filter, Invocation, Page
 from pynenc.core.status import InvocationStatus
+from pynenc.exceptions import PynencError, TaskFailedError
+from pynenc.invocation.base_invocation import BaseInvocation
 
 #: Seconds between two looks of ``watch``.
 WATCH_EVERY = 0.5
@@ -54,8 +56,18 @@ def call(
     if not (wait or timeout):
         print_json({"invocation_id": invocation.invocation_id}) if as_json else click.echo(invocation.invocation_id)
         return
-    result = invocation.get_result(timeout)
+    result = _result(invocation, timeout)
     print_json({"invocation_id": invocation.invocation_id, "result": result}) if as_json else click.echo(repr(result))
+
+
+def _result(invocation: BaseInvocation[Any, Any], timeout: float | None) -> Any:
+    """The value of an invocation; whatever its task raised is an error of the command."""
+    try:
+        return invocation.get_result(timeout)
+    except PynencError:
+        raise
+    except Exception as error:
+        raise TaskFailedError(f"{type(error).__name__}: {error}", invocation.task.task_id.key) from error
 
 
 def _task(app: Pynenc, name: str) -> Any:

@@ -1,8 +1,9 @@
-"""Classes that settings name."""
+"""Classes and modules that settings name."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from pynenc.exceptions import ConfigError
@@ -22,3 +23,14 @@ def load_class(name: str, base: type, setting: str) -> Any:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{setting} {name!r} is no {base.__name__}: derive it from {base.__module__}.{base.__name__}")
     return found
+
+
+def load_module(name: str, setting: str) -> ModuleType:
+    """The module of a dotted name, imported.
+
+    :raises ConfigError: it cannot be, for whatever reason.
+    """
+    try:
+        return import_module(name)
+    except Exception as error:
+        raise ConfigError(f"{name!r} of the setting {setting} cannot be imported: {error!r}") from error

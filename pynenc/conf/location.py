@@ -6,13 +6,17 @@ The default is a file of the *project*, found from the module that builds the ap
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from pynenc.conf.values import nearest
 
 SCHEMES = ("memory", "sqlite", "postgresql", "postgres", "redis", "rediss", "valkey", "valkeys")
+#: Modules that build apps on behalf of others.
+_BUILDERS = frozenset({"pynenc.app", "pynenc.builder"})
 MARKERS = ("pyproject.toml", "pynenc.toml")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
 #: Greedy, because people forget to escape their passwords; hiding too much is the better error.
@@ -89,3 +93,11 @@ def redact_url(url: str) -> str:
         return url
     rest = _CREDENTIALS.sub(r"\1***@", match[2])
     return _SECRET_QUERY.sub(r"\1***", f"{match[1]}://{rest}")
+
+
+def calling_module() -> dict[str, Any]:
+    """The globals of the module that builds the app."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in _BUILDERS:
+        frame = frame.f_back
+    return frame.f_globals

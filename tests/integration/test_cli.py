@@ -34,7 +34,7 @@ def join(*parts: object, **named: object) -> str:
 
 @app.task
 def fail(token: str) -> None:
-    raise ValueError(f"no stock for {token}")
+    raise LookupError(f"no stock for {token}")
 
 
 @app.task(running_concurrency=ConcurrencyControlType.TASK)
@@ -202,7 +202,7 @@ def test_call_can_wait_for_the_result(shop):
     with shop.runner():
         assert shop.run("call", "add", "1", "y=2", "--wait") == "3\n"
         assert shop.json("call", "add", "1", "--wait", "--timeout", "60")["result"] == 11
-        assert "error: no stock for box" in shop.run("call", "fail", "box", "--wait", code=1)
+        assert shop.run("call", "fail", "box", "--wait", code=1) == "error: LookupError: no stock for box\n"
 
 
 def test_waiting_too_long_says_what_to_do(shop):
@@ -244,7 +244,7 @@ def test_show_tells_arguments_result_and_history(shop):
     assert (shown["status"], shown["arguments"], shown["result"]) == ("success", {"x": "1", "y": "10"}, "11")
     assert [change["status"] for change in shown["history"]][0::3] == ["registered", "success"]
     text = shop.run("invocations", "show", bad)
-    assert "ValueError: no stock for ***" in text
+    assert "LookupError: no stock for ***" in text
     assert "token=***" in text
     assert "hunter22" not in text
     assert "history" in text
@@ -346,6 +346,15 @@ def test_a_wrong_setting_is_one_clear_line(shop, monkeypatch):
     output = shop.run("status", code=2)
     assert "PYNENC__RUNNER__THREDS" in output
     assert "did you mean 'threads'" in output
+
+
+def test_a_module_of_imports_that_cannot_be_imported_is_one_clear_line(shop, monkeypatch):
+    monkeypatch.setenv("PYNENC__IMPORTS", "json,nowhere")
+    output = shop.run("doctor", code=2)
+    assert output.startswith(
+        "error: 'nowhere' of the setting 'imports' (environment PYNENC__IMPORTS) cannot be imported"
+    )
+    assert output.count("\n") == 1
 
 
 def test_store_check_migrate_and_purge(shop):
