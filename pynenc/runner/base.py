@@ -80,6 +80,7 @@ class BaseRunner:
             self._run(engine, self.app.import_tasks())
         finally:
             self._restore_signals(previous)
+            self._signals = 0
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop; from any thread. ``run`` returns when it is done."""
@@ -103,14 +104,19 @@ class BaseRunner:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        """A handler must not take locks that its own thread may hold: a thread does the work."""
+        """A handler must not take locks that its own thread may hold: a thread does the work, and the talking."""
         self._signals += 1
-        if self._signals == 1:
-            logger.info("%s: stopping; once more to stop at once", signal.Signals(number).name)
-            Thread(target=self.stop_runner_loop, daemon=True).start()
-        else:
+        if self._signals > 1:
             self.was_forced = True
-            Thread(target=self._stop_now, daemon=True).start()
+        Thread(target=self._react, args=(signal.Signals(number).name, self._signals > 1), daemon=True).start()
+
+    def _react(self, name: str, is_forced: bool, /) -> None:  # noqa: FBT001
+        if is_forced:
+            logger.warning("%s again: stopping at once", name)
+            self._stop_now()
+        else:
+            logger.info("%s: stopping; once more to stop at once", name)
+            self.stop_runner_loop()
 
     # -- pieces -------------------------------------------------------------------------------------------------------
     def _beat(self, runner_id: str, tasks: tuple[str, ...], *, slots: int, supervised: bool) -> Beat:

@@ -398,6 +398,7 @@ class Worker:
         while self.is_recycling and not self.is_stopping and (turns.buffer or self.is_active):
             self.pump.step()
         self.is_stopping = True
+        logger.info("worker %s stops; %d task(s) run here", self.beat.id, self.slots.busy + self.slots.parked)
         self.slots.close()
         turns.give_back("runner stopped")
         began = time.monotonic()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pynenc.context
-from pynenc import ConcurrencyControlType, Pynenc, RetryError, Task
+from pynenc import ConcurrencyControlType, Pynenc, RetryError, Secret, Task
 
 app = Pynenc(app_id="basic", store="memory://")
 
@@ -330,3 +330,197 @@ def wait_for(path: str) -> None:
     """Block until a file exists."""
     while not Path(path).exists():
         time.sleep(0.005)
+
+
+# -- runners that stop, die and are replaced -------------------------------------------------------------------------------
+@app.task
+def runs_until(path: str, started: str) -> int:
+    """Say that it started, and by whom; end when a file appears."""
+    note_line(started, str(os.getpid()))
+    wait_for(path)
+    return os.getpid()
+
+
+@app.task
+async def async_runs_until(path: str, started: str) -> int:
+    note_line(started, str(os.getpid()))
+    while not exists(path):  # noqa: ASYNC110  # a file is all that another process can touch
+        await asyncio.sleep(0.005)
+    return os.getpid()
+
+
+@app.task
+def ignores_everything(started: str) -> None:
+    """Sleep in C, where no exception reaches it."""
+    note_line(started, str(os.getpid()))
+    time.sleep(3600)
+
+
+@app.task(timeout=0.1)
+def ignores_its_timeout(started: str) -> None:
+    note_line(started, str(os.getpid()))
+    time.sleep(3600)
+
+
+@app.task(timeout=0.2)
+def cleans_up_in_time(cleaned: str) -> None:
+    try:
+        while True:
+            try:
+                time.sleep(0.005)
+            except Exception:  # not what a timeout raises
+                pass
+    finally:
+        Path(cleaned).touch()
+
+
+@app.task
+def waits_for(path: str, started: str) -> str:
+    inner = wait_until(path)
+    note_line(started, inner.invocation_id)
+    return inner.result
+
+
+@app.task(timeout=0.2)
+def waits_too_long(path: str) -> str:
+    return wait_until(path).result
+
+
+@app.task
+def eats_memory(megabytes: int) -> int:
+    """Keep so much memory; the operating system may have something against it."""
+    KEPT.append(bytearray(megabytes * 2**20))
+    for at in range(0, len(KEPT[-1]), 4096):
+        KEPT[-1][at] = 1
+    return os.getpid()
+
+
+@app.task
+def runs_out_of_memory() -> None:
+    """Die as under a memory limit: the kernel sends SIGKILL to the process."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+    try:
+        bytearray(2**33)
+    except MemoryError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+KEPT: list[bytearray] = []
+
+
+exists = os.path.exists
+
+
+def note_line(path: str, line: str) -> None:
+    """Append a line to a witness file."""
+    with Path(path).open("a") as file:
+        file.write(f"{line}\n")
+
+
+# -- control -----------------------------------------------------------------------------------------------------------------
+@app.task(running_concurrency=ConcurrencyControlType.ARGUMENTS)
+def one_per_arguments(path: str, name: str) -> None:
+    serial.func(path, name)
+
+
+@app.task(rate_limit="3/s")
+def rated(path: str) -> float:
+    note(path)
+    return time.time()
+
+
+@app.task(rate_limit="1/h", key_arguments=("user",))
+def rated_per_user(user: str) -> str:
+    return user
+
+
+@app.task(retry_for=(ShopError,), max_retries=3, retry_delay=0.1, retry_backoff=2.0, retry_jitter="none")
+def backs_off(path: str) -> None:
+    note(path)
+    raise ShopError("always")
+
+
+@app.task(retry_for=(ShopError,), max_retries=4, retry_delay=0.1, retry_backoff=1.0)
+def jitters(path: str) -> None:
+    note(path)
+    raise ShopError("always")
+
+
+@app.task(retry_for=(TimeoutError,), max_retries=1, timeout=0.1)
+def retried_after_its_timeout(path: str) -> int:
+    if note(path) == 1:
+        while True:
+            time.sleep(0.005)
+    return 2
+
+
+@app.task
+def record(path: str, name: str) -> None:
+    note_line(path, name)
+
+
+@app.task(expires=0.05)
+def expires_soon() -> None: ...
+
+
+@app.task(aliases=("tests.integration.apps.basic.old_name",))
+def new_name(x: int) -> int:
+    return x + 1
+
+
+@app.task(queue="nobody")
+def served_by_nobody() -> None: ...
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------------
+@app.task(disable_cache_args=("text",))
+def measure_inline(text: str) -> int:
+    return len(text)
+
+
+@app.task(redact=("token",))
+def with_token(token: str, user: str) -> str:
+    raise ShopError(f"{user} failed")
+
+
+@app.task
+def with_secret(password: Secret[str]) -> str:
+    return password.reveal()
+
+
+@app.task
+def big_result(size: int) -> str:
+    return "x" * size
+
+
+@app.task(result_ttl=0.01)
+def soon_forgotten() -> int:
+    return 1
+
+
+@app.task
+def logs_a_line(path: str) -> dict[str, object]:
+    """The fields that the log lines of a body carry, also from a thread of its own."""
+    import logging
+
+    from pynenc.context import log_fields
+    from pynenc.logs import ContextFilter
+
+    seen: list[logging.LogRecord] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+
+    handler = Keep()
+    handler.addFilter(ContextFilter(log_fields))
+    logs_a_line.logger.addHandler(handler)
+    try:
+        thread = threading.Thread(target=pynenc.context.wrap(lambda: logs_a_line.logger.warning("hello")))
+        thread.start()
+        thread.join()
+    finally:
+        logs_a_line.logger.removeHandler(handler)
+    return {name: getattr(seen[0], name) for name in ("invocation_id", "task", "attempt", "workflow_id")}
