@@ -195,8 +195,12 @@ class Database:
         connection = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        for pragma in (*_PRAGMAS, f"synchronous={self._synchronous}", f"cache_size=-{cache}"):
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in (*_PRAGMAS, f"synchronous={self._synchronous}", f"cache_size=-{cache}"):
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     # -- the gate ------------------------------------------------------------------------------------------------------

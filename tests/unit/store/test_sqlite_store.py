@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 
@@ -91,14 +92,14 @@ def test_the_setting_reaches_the_store(tmp_path: Path) -> None:
 
 def test_a_later_schema_is_refused(store: SqliteStore) -> None:
     store.close()
-    with sqlite3.connect(store.path) as connection:
+    with closing(sqlite3.connect(store.path)) as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(SchemaError, match=r"version 99.*upgrade"):
         store.open()
 
 
 def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "other.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
         connection.execute("CREATE TABLE customers (name TEXT)")
     with pytest.raises(SchemaError, match="another program"):
         SqliteStore(f"sqlite:///{tmp_path}/other.db", "app").open()
