@@ -1,0 +1,1 @@
+"""Measurements beside the raw engine and other libraries: ``python benchmarks/run.py``."""

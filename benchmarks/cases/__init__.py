@@ -1,0 +1,34 @@
+"""The cases, by the name that ``--only`` takes. Each is a module with one function ``measure``; imported when it is its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from benchmarks.harness import Bench, Report
+
+CASES = {
+    "enqueue-normal": "enqueue:measure_normal",
+    "enqueue-full": "enqueue:measure_full",
+    "parallelize": "bulk:measure",
+    "drain": "drain:measure",
+    "drain-processes": "drain_processes:measure",
+    "round-trip": "round_trip:measure",
+    "memory-drain": "memory_drain:measure",
+    "process-slots": "process_slots:measure",
+    "cpu-bound": "cpu_bound:measure",
+    "common-argument": "common_argument:measure",
+    "fibonacci": "fibonacci:measure",
+    "idle": "idle:measure",
+    "import": "import_time:measure",
+    "memory-slope": "memory_slope:measure",
+    "claim-sqlite": "claim_cost:measure_sqlite",
+    "claim-memory": "claim_cost:measure_memory",
+}
+
+
+def load(name: str) -> Callable[[Bench], Report]:
+    """The function that measures a case."""
+    module, _, function = CASES[name].partition(":")
+    found: Callable[[Bench], Report] = getattr(import_module(f"benchmarks.cases.{module}"), function)
+    return found
