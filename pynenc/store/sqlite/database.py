@@ -26,6 +26,8 @@ T = TypeVar("T")
 BUSY_SECONDS = 10.0
 #: Bytes of WAL after which a commit copies it back into the database.
 CHECKPOINT_PAGES = 4000
+#: What "full" means on macOS, where fsync alone does not reach the disk; elsewhere without effect.
+FULLFSYNC = ("fullfsync=ON", "checkpoint_fullfsync=ON")
 #: KiB of pages that a connection keeps in memory.
 WRITER_CACHE, READER_CACHE = 8192, 2048
 #: Tries before a writer waits in the queue of the kernel: (sleep in seconds, times).
@@ -160,11 +162,13 @@ class Database:
             self._release()
 
     def _release(self) -> None:
-        for connection in (self._writer, *self._readers):
-            if connection is not None:
-                connection.close()
-        self._writer = None
-        self._readers = []
+        """Close all connections, behind the gate: the last one checkpoints, and some releases of SQLite must not do that beside a commit."""
+        connections = [each for each in (self._writer, *self._readers) if each is not None]
+        self._writer, self._readers = None, []
+        if connections and self._gate >= 0:
+            self._enter_gate()
+        for connection in connections:
+            connection.close()
         if self._gate >= 0:
             os.close(self._gate)
             self._gate = -1
@@ -196,7 +200,7 @@ class Database:
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         try:
-            for pragma in (*_PRAGMAS, f"synchronous={self._synchronous}", f"cache_size=-{cache}"):
+            for pragma in (*_PRAGMAS, f"synchronous={self._synchronous}", *FULLFSYNC, f"cache_size=-{cache}"):
                 connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error:
             connection.close()
@@ -302,7 +306,9 @@ class Database:
         except sqlite3.Error as error:
             raise explained(error, self._path) from error
         finally:
-            self._readers.append(connection) if self.is_open else connection.close()
+            self._readers.append(connection)
+            if not self.is_open:
+                self.close()
 
     def _new_reader(self) -> sqlite3.Connection:
         if not self.is_open:
