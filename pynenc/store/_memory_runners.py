@@ -64,8 +64,10 @@ class Runners:
 
     def forget(self, runner: str) -> None:
         """Refuse this id from now on."""
-        del self.rows[runner]
+        group = self.rows.pop(runner).beat.group
         self._refused[runner] = self._clock.now()
+        if all(row.beat.group != group for row in self.rows.values()):
+            self._dead_groups.discard(group)
 
     def purge(self, limit: int) -> list[str]:
         """The runners that are long gone and own nothing; at most ``limit``. Refused ids of that age are dropped."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 
 from pynenc.core.records import Ref
@@ -15,6 +16,9 @@ class Unit:
 
     ``stirred`` collects the queues in which something may have become claimable, ``wakes`` the watches whose ids have ended. An order wakes
     every listener: the runner that is meant is most likely busy with the very work that it is about.
+
+    An interest may be closed by the garbage collector, when it finds an abandoned coroutine in the middle of an operation of this very thread. So
+    closing never waits for the lock: whoever holds it does what was left to him.
     """
 
     def __init__(self) -> None:
@@ -24,9 +28,11 @@ class Unit:
         self.stirred: set[str] = set()
         self.wakes: dict[Watch, None] = {}
         self.has_orders = False
+        self._closings: deque[Callable[[], object]] = deque()
 
     def __enter__(self) -> None:
         self.lock.acquire()
+        self._do_closings()
         if not self.is_open:
             self.lock.release()
             raise StoreError("the store is closed, or was never opened: call open() first")
@@ -34,8 +40,25 @@ class Unit:
     def __exit__(self, *_: object) -> None:
         calls = self._calls() if self.stirred or self.wakes or self.has_orders else ()
         self.lock.release()
+        self._try_closings()
         for wake in calls:
             wake()
+
+    def close(self, closing: Callable[[], object]) -> None:
+        """Carry out a closing inside the unit: now, or before anybody else works there."""
+        self._closings.append(closing)
+        self._try_closings()
+
+    def _try_closings(self) -> None:
+        while self._closings and self.lock.acquire(blocking=False):
+            try:
+                self._do_closings()
+            finally:
+                self.lock.release()
+
+    def _do_closings(self) -> None:
+        while self._closings:
+            self._closings.popleft()()
 
     def _calls(self) -> list[Wake]:
         calls = [watch.wake for watch in self.wakes]
@@ -66,8 +89,7 @@ class Listener:
         return self._is_idle and bool(queues) and (not self._queues or not self._queues.isdisjoint(queues))
 
     def close(self) -> None:
-        with self._unit.lock:
-            self._unit.listeners.pop(self, None)
+        self._unit.close(lambda: self._unit.listeners.pop(self, None))
 
 
 class Watch:
@@ -80,8 +102,7 @@ class Watch:
         self.waiter = waiter
 
     def close(self) -> None:
-        with self._waits.unit.lock:
-            self._waits.forget(self)
+        self._waits.unit.close(lambda: self._waits.forget(self))
 
 
 class Node:

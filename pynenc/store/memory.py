@@ -20,6 +20,7 @@ This module words the operations of the contract (:mod:`pynenc.store.base`) with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from pynenc.core.records import (
     Amended,
@@ -160,9 +161,10 @@ class MemoryStore:
         row = self._places.rows[outcome.id]
         status, ended = outcome.status, outcome.ended or now
         row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, outcome.alone
-        if outcome.started and row.status is S.PENDING:
+        if outcome.started:
             row.started = outcome.started
-            self._places.enter(row, S.RUNNING, outcome.started)
+            if row.status is S.PENDING:
+                self._places.enter(row, S.RUNNING, outcome.started)
         if status is S.SUCCESS or status is S.FAILED or status is S.CANCELLED:
             self._places.end(row, status, now, ended, outcome.reason, outcome.payload)
         else:
@@ -181,40 +183,43 @@ class MemoryStore:
         row = self._places.rows.get(invocation_id)
         if row is None:
             return Amended(invocation_id, False, None)
-        change_row = {
-            ChangeKind.CANCEL: self._cancel,
-            ChangeKind.REQUEUE: self._requeue,
-            ChangeKind.REPRIORITISE: self._reprioritise,
-            ChangeKind.RESUME: self._resume,
-        }[change.kind]
-        accepted = change_row(row, change, now)
+        accepted = self._change(row, change, now)
         return Amended(invocation_id, accepted, row.status)
 
-    def _cancel(self, row: Row, change: Change, now: Microseconds) -> bool:
+    def _change(self, row: Row, change: Change, now: Microseconds) -> bool:
+        """Carry out a change; whether it makes sense."""
+        match change.kind:
+            case ChangeKind.CANCEL:
+                return self._cancel(row, change.reason, now)
+            case ChangeKind.REQUEUE:
+                return self._requeue(row, change.reason, now)
+            case ChangeKind.RESUME:
+                return self._resume(row, change, now)
+            case ChangeKind.REPRIORITISE:
+                if row.place is not Place.FINAL:
+                    self._places.rerank(row, change.priority)
+                return row.place is not Place.FINAL
+
+    def _cancel(self, row: Row, reason: str, now: Microseconds) -> bool:
         if row.place is Place.FINAL:
             return False
         if row.place is Place.CLAIMED:
-            row.cancel = change.reason
+            row.cancel = reason
             self._unit.has_orders = True
         else:
-            self._places.end(row, S.CANCELLED, now, now, change.reason, b"")
+            self._places.end(row, S.CANCELLED, now, now, reason, b"")
         return True
 
-    def _requeue(self, row: Row, change: Change, now: Microseconds) -> bool:
+    def _requeue(self, row: Row, reason: str, now: Microseconds) -> bool:
+        """What waits for its rate waits on: nobody may exceed that."""
         if row.place is Place.FINAL:
-            self._places.reopen(row, now, change.reason)
+            self._places.reopen(row, now, reason)
         elif row.place is Place.LATER and not self._places.is_head(row):
             self._places.leave(row)
             row.due = 0
             self._places.admit(row, row.back, now)
         else:
             return False
-        return True
-
-    def _reprioritise(self, row: Row, change: Change, _: Microseconds) -> bool:
-        if row.place is Place.FINAL:
-            return False
-        self._places.rerank(row, change.priority)
         return True
 
     def _resume(self, row: Row, change: Change, now: Microseconds) -> bool:
@@ -262,10 +267,10 @@ class MemoryStore:
             return recovered
 
     def _suspect(self, row: Row, error: bytes, now: Microseconds) -> None:
-        """The process died under ``row``: whoever was alone in it is guilty, otherwise everybody is a suspect."""
+        """The process died under ``row``: whoever was alone in it did that, otherwise everybody is a suspect."""
         row.crashes += row.alone
         if row.alone and row.crashes >= row.new.max_crashes:
-            self._places.end(row, S.FAILED, now, now, f"its process died {row.crashes} time(s)", error)
+            self._places.end(row, S.FAILED, now, now, f"its process died, {row.crashes} time(s) by its fault", error)
             row.runner = None
         row.alone = True
 
@@ -315,22 +320,32 @@ class MemoryStore:
     def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
         with self._unit:
             rows = self._places.rows
-            row = rows.get(waiter.id) if waiter is not None else None
-            is_waiting = row is not None and row.place is Place.CLAIMED and row.attempt == waiter.attempt  # type: ignore[union-attr]
-            watch = Watch(self._waits, ids, wake, waiter if is_waiting else None)
+            row = self._waiting(waiter)
+            watch = Watch(self._waits, ids, wake, waiter if row is not None else None)
             pending = [name for name in watch.ids if name in rows and rows[name].place is not Place.FINAL]
-            if is_waiting and row is not None:
+            if row is not None:
                 self._refuse_cycles(row, pending)
             self._waits.add(watch, pending)
+            if row is not None:
+                self._places.lift(pending, row.rank, self.clock.now())
             if len(pending) < len(watch.ids):
                 self._unit.wakes[watch] = None
-            if is_waiting and row is not None:
-                self._places.lift(pending, row.rank, self.clock.now())
             return watch
 
+    def _waiting(self, waiter: Ref | None) -> Row | None:
+        """The row of a waiter, if its attempt is still claimed."""
+        row = self._places.rows.get(waiter.id) if waiter is not None else None
+        if row is None or waiter is None or row.place is not Place.CLAIMED or row.attempt != waiter.attempt:
+            return None
+        return row
+
     def _refuse_cycles(self, waiter: Row, ids: Iterable[str]) -> None:
+        """Raise for a wait that would never end. What waits for nothing itself can always end; that is nearly everything."""
+        holders = self._places.holders_in_the_way
         for awaited in ids:
-            cycle = find_cycle(waiter.id, awaited, self._waits.awaited_by, self._places.holders_in_the_way)
+            if awaited != waiter.id and not self._waits.awaited_by(awaited) and not holders(awaited):
+                continue
+            cycle = find_cycle(waiter.id, awaited, self._waits.awaited_by, holders)
             if cycle:
                 names = " → ".join(f"{self._places.rows[name].new.task} ({name})" for name in (*cycle, cycle[0]))
                 raise CycleDetectedError(f"this wait would never end: {names}", waiter.id, cycle)
@@ -422,7 +437,7 @@ class MemoryStore:
     def _purge_everything(self, limit: int) -> Purged:
         """Rows in batches; with the last one all that is left. Runners that live stay: they will go on."""
         places, now = self._places, self.clock.now()
-        rows = list(places.rows.values())[:limit]
+        rows = list(islice(places.rows.values(), limit))
         for row in rows:
             places.remove(row, now)
         if places.rows:
