@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import marks
 from benchmarks.harness import Checked
 from benchmarks.processes import Program, program, wait_until
-from benchmarks.tasks import app, nothing
+from benchmarks.tasks import app, nothing, presence
 from pynenc.core.records import QueueState
 
 PATIENCE = 300.0
@@ -49,17 +49,15 @@ def on_store(url: str) -> Iterator[None]:
 
 @contextmanager
 def runner(runner_cls: str, **settings: Any) -> Iterator[Program]:
-    """A runner of the app's store in a process of its own, from when it has registered."""
-    slots = settings.get("threads", 1) * settings.get("processes", 1)
+    """A runner of the app's store in a process of its own, from when each of its processes has executed something."""
     options = {"runner_cls": runner_cls, **settings}
     with program("benchmarks.worker", options, signal.SIGTERM, PYNENC__STORE=app.conf.store) as started:
-        wait_until(
-            lambda: sum(info.beat.slots for info in app.store.runners() if info.alive) >= slots,
-            pause=0.01,
-            program=started,
-            what="the runner's registration",
-        )
-        time.sleep(0.2)
+        seen: set[int] = set()
+        while len(seen) < settings.get("processes", 1):
+            if started.process.poll() is not None:
+                raise RuntimeError("the runner ended before it did anything")
+            calls = presence.options(queue="warm-up").parallelize([()] * 4 * settings.get("threads", 1))
+            seen.update(calls.get_results(PATIENCE))
         yield started
 
 

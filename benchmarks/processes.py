@@ -52,14 +52,10 @@ def program(module: str, options: dict[str, Any], signal: int, **environment: st
         started.stop(signal)
 
 
-def wait_until(
-    condition: Callable[[], bool], *, pause: float = 0.001, program: Program | None = None, what: str = "something"
-) -> None:
-    """Wait for a condition, not for ever, and not longer than a program lives that must bring it about."""
+def wait_until(condition: Callable[[], bool], *, pause: float = 0.001, what: str = "something") -> None:
+    """Wait for a condition, not for ever."""
     give_up = time.monotonic() + PATIENCE
     while not condition():
-        if program is not None and program.process.poll() is not None:
-            raise RuntimeError(f"the process ended before {what}")
         if time.monotonic() > give_up:
             raise TimeoutError(f"{what} did not happen within {PATIENCE:g} s")
         time.sleep(pause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from benchmarks import marks
@@ -15,6 +16,13 @@ marks.attach()
 def nothing(index: int) -> int:
     marks.hit(index)
     return index
+
+
+@app.task
+def presence() -> int:
+    """Takes long enough for others to be there, too."""
+    time.sleep(0.02)
+    return os.getpid()
 
 
 @app.task
