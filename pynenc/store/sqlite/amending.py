@@ -15,10 +15,12 @@ from pynenc.store.sqlite.schema import CLAIMED, FINAL, LATER, STATUSES, WAITING,
 REMEMBER = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value"
 HIGHEST_WAITER = "SELECT max(i.rank) FROM $edge e JOIN $inv i ON i.id = e.waiter WHERE e.awaited = ?"
 OWNS = "SELECT rank FROM $inv WHERE id = ? AND attempt = ? AND place = 3"
-UNFINISHED = "SELECT id FROM $inv WHERE id IN (SELECT value FROM json_each(?)) AND place < 5"
+#: What can be waited for, and whether it waits for something itself: only that can close a circle.
+UNFINISHED = (
+    "SELECT id, why = 1 OR EXISTS (SELECT 1 FROM $edge WHERE waiter = i.id) FROM $inv i "
+    "WHERE id IN (SELECT value FROM json_each(?)) AND place < 5"
+)
 AWAITED = "SELECT awaited FROM $edge WHERE waiter IN (SELECT value FROM json_each(?))"
-#: Those that themselves wait for something: only they can close a circle.
-BLOCKED = "SELECT id FROM $inv i WHERE id IN (SELECT value FROM json_each(?)) AND (why = 1 OR EXISTS (SELECT 1 FROM $edge e WHERE e.waiter = i.id))"
 BEHIND = "SELECT behind FROM $inv WHERE id = ? AND why = 1"
 HOLDERS = "SELECT id FROM $inv WHERE held = ?"
 ADD_EDGE = "INSERT OR IGNORE INTO $edge (waiter, awaited) VALUES (?, ?)"
@@ -107,15 +109,20 @@ def wait(tx: Tx, waiter: Ref, ids: Sequence[str]) -> bool:
     rank = tx.value(OWNS, waiter.id, waiter.attempt)
     if rank is None:
         return True
-    awaited = [name for (name,) in tx.all(UNFINISHED, json_list(ids))]
-    _refuse_cycles(tx, waiter.id, ids, set(awaited))
-    tx.many(ADD_EDGE, [(waiter.id, name) for name in awaited])
-    raise_awaited(tx, [waiter.id], rank, tx.now, only=awaited)
-    return len(awaited) < len(set(ids))
+    found = dict(tx.all(UNFINISHED, json_list(ids)))
+    blocked = [name for name in ids if found.get(name) or name == waiter.id]
+    if blocked:
+        _refuse_cycles(tx, waiter.id, blocked)
+    tx.many(ADD_EDGE, [(waiter.id, name) for name in found])
+    if blocked:
+        raise_awaited(tx, [waiter.id], rank, tx.now, only=list(found))
+    elif found:
+        tx.run(RAISE, json_list(list(found)), rank, tx.now)
+    return len(found) < len(set(ids))
 
 
-def _refuse_cycles(tx: Tx, waiter: str, ids: Sequence[str], awaited: set[str]) -> None:
-    """Search only from those that are blocked themselves: a thousand fresh children cost one query."""
+def _refuse_cycles(tx: Tx, waiter: str, ids: Sequence[str]) -> None:
+    """Search from those that wait for something themselves: a thousand fresh children cost nothing."""
 
     def edges(node: str) -> list[str]:
         return [name for (name,) in tx.all(AWAITED, json_list([node]))]
@@ -124,9 +131,8 @@ def _refuse_cycles(tx: Tx, waiter: str, ids: Sequence[str], awaited: set[str]) -
         key = tx.value(BEHIND, node)
         return [name for (name,) in tx.all(HOLDERS, key)] if key is not None else []
 
-    blocked = {name for (name,) in tx.all(BLOCKED, json_list(ids))} | {waiter}
     for name in ids:
-        if name in awaited and name in blocked and (cycle := find_cycle(waiter, name, edges, holders)):
+        if cycle := find_cycle(waiter, name, edges, holders):
             circle = " -> ".join((*cycle, waiter))
             raise CycleDetectedError(
                 f"waiting would never end: {circle}; let one of these tasks not wait for the other", waiter, cycle

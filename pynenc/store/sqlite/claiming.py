@@ -6,6 +6,7 @@ be the head of a rate) are looked at one by one, in their turn.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -29,19 +30,36 @@ from pynenc.store.sqlite.schema import (
     json_list,
 )
 
+#: What a claim must know, in one look: the queues that are not paused with their next timer, whether the runner may claim, whether there are suspects.
+OVERVIEW = (
+    "SELECT name, (SELECT min(timer) FROM $inv WHERE queue = name AND timer > 0), "
+    "(SELECT death IS NULL FROM $runner WHERE id = ?), EXISTS (SELECT 1 FROM $inv WHERE why = 4 AND why > 0) "
+    "FROM $queue WHERE state != 'paused'"
+)
 RUNNER = "SELECT death IS NULL FROM $runner WHERE id = ?"
-ACTIVE = "SELECT name FROM $queue WHERE state != 'paused'"
 DUE_PLAIN = (
     "UPDATE $inv SET place = 0, timer = NULL WHERE seq IN (SELECT seq FROM $inv WHERE queue = ? AND timer <= ? AND place = 1 "
     "AND running_key IS NULL AND rate_key IS NULL ORDER BY timer LIMIT ?)"
 )
-_READY = f"SELECT {CLAIM_COLUMNS} FROM $inv INDEXED BY ${{index}} WHERE place = 0 AND {{which}} AND alone = 0 AND queue = ? ORDER BY {{order}} LIMIT ?"
 _RANKED, _PLAIN = "(rank != 0 OR boost != 0)", "rank = 0 AND boost = 0"
 _BY_RANK, _BY_AGE = "rank DESC, boost DESC, seq", "seq"
-ABOVE = _READY.format(index="ranked", which=f"{_RANKED} AND rank >= 0", order=_BY_RANK)
-PLAIN = _READY.format(index="plain", which=_PLAIN, order=_BY_AGE)
-BELOW = _READY.format(index="ranked", which=f"{_RANKED} AND rank < 0", order=_BY_RANK)
-AGED = _READY.format(index="aged", which=_RANKED, order=_BY_AGE)
+
+
+def _ready(index: str, which: str, order: str) -> str:
+    """READY rows of a queue from one of the indices."""
+    return (
+        f"SELECT {CLAIM_COLUMNS} FROM $inv INDEXED BY ${index} WHERE place = 0 AND {which} AND alone = 0 AND queue = ?1 "
+        f"ORDER BY {order} LIMIT ?2"
+    )
+
+
+PLAIN = _ready("plain", _PLAIN, _BY_AGE)
+AGED = _ready("aged", _RANKED, _BY_AGE)
+#: In the order of the claim: those above the plain ones, the plain ones, those below. SQLite runs the parts one after the other, and only as far as needed.
+READY = (
+    f"SELECT * FROM ({_ready('ranked', f'{_RANKED} AND rank >= 0', _BY_RANK)}) UNION ALL SELECT * FROM ({PLAIN}) "
+    f"UNION ALL SELECT * FROM ({_ready('ranked', f'{_RANKED} AND rank < 0', _BY_RANK)}) LIMIT ?2"
+)
 SUSPECT = f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE why = 4 AND why > 0 AND behind = ? ORDER BY rank DESC, boost DESC, seq LIMIT ?"
 CHOSEN = (
     f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE id IN (SELECT value FROM json_each(?)) AND place = 0 AND alone = ? "
@@ -56,8 +74,6 @@ HOLD_TO_DROP = "UPDATE $inv SET held = ? WHERE seq = ?"
 BIG_OF = "SELECT seq, args FROM $big WHERE seq IN (SELECT value FROM json_each(?))"
 LOG_RATE = "INSERT INTO $rate (key, at) VALUES (?, ?)"
 PRUNE_RATE = "DELETE FROM $rate WHERE key = ? AND at <= ?"
-NEXT_TIMER = "SELECT min(timer) FROM $inv WHERE queue = ? AND timer > 0"
-ANY_SUSPECT = "SELECT 1 FROM $inv WHERE why = 4 AND why > 0 LIMIT 1"
 CLEAR = "UPDATE $inv SET why = 0, behind = NULL, rated = NULL WHERE seq = ?"
 
 #: Rows that become due in one transaction.
@@ -70,27 +86,31 @@ def claim(tx: Tx, request: ClaimRequest) -> Claim:
 
     :raises RunnerLostError: the runner is not known, or its lease was taken away.
     """
-    if not tx.value(RUNNER, request.runner):
+    overview = tx.all(OVERVIEW, request.runner)
+    if not (overview[0][2] if overview else tx.value(RUNNER, request.runner)):
         raise RunnerLostError(f"runner {request.runner} has no lease: it must register again under a new id")
-    active = [name for (name,) in tx.all(ACTIVE)]
-    admit_due(tx, active)
+    timers = {row[0]: row[1] for row in overview}
+    if any(timer is not None and timer <= tx.now for timer in timers.values()):
+        admit_due(tx, timers)
+        overview = tx.all(OVERVIEW, request.runner)
+        timers = {row[0]: row[1] for row in overview}
     room = min(request.limit, 1) if request.alone is Alone.ONLY else request.limit
     taker = Taker(tx, request)
     for queue, most in request.shares or ((None, room),):
-        names = active if queue is None else [queue] if queue in active else []
+        names = list(timers) if queue is None else [queue] if queue in timers else []
         if names:
             room -= taker.take(names, min(most, room))
-    asked = {queue for queue, _ in request.shares} if request.shares else None
-    timers = [tx.value(NEXT_TIMER, name) for name in active if asked is None or name in asked]
-    return Claim(
-        tuple(taker.batch), min((timer for timer in timers if timer), default=0), tx.one(ANY_SUSPECT) is not None
-    )
+    if taker.was_careful:
+        overview = tx.all(OVERVIEW, request.runner)
+        timers = {row[0]: row[1] for row in overview}
+    asked = [queue for queue, _ in request.shares] if request.shares else timers
+    next_due = min((timers[queue] for queue in asked if timers.get(queue)), default=0)
+    return Claim(tuple(taker.batch), next_due, bool(overview and overview[0][3]))
 
 
-def admit_due(tx: Tx, queues: list[str]) -> None:
+def admit_due(tx: Tx, timers: Mapping[str, int | None]) -> None:
     """What has waited for its time settles; a bounded number in one transaction."""
-    for queue in queues:
-        first = tx.value(NEXT_TIMER, queue)
+    for queue, first in timers.items():
         if first is None or first > tx.now:
             continue
         tx.ready += tx.run(DUE_PLAIN, queue, tx.now, DUE_BATCH).rowcount
@@ -109,6 +129,8 @@ class Taker:
         self._tx = tx
         self._request = request
         self.batch: list[Claimed] = []
+        #: Whether a row was looked at that may have changed timers or suspects.
+        self.was_careful = False
 
     def take(self, queues: list[str], most: int) -> int:
         """Take at most ``most`` rows from some queues; how many it were."""
@@ -140,11 +162,7 @@ class Taker:
         if request.aged:
             found = [*tx.all(PLAIN, queue, limit), *tx.all(AGED, queue, limit)]
             return sorted(found, key=_age)[:limit]
-        found = tx.all(ABOVE, queue, limit)
-        for query in (PLAIN, BELOW):
-            if len(found) < limit:
-                found += tx.all(query, queue, limit - len(found))
-        return found
+        return tx.all(READY, queue, limit)
 
     def _take_all(self, found: list[tuple[Any, ...]]) -> None:
         """Take rows: runs of plain ones together, each special one for itself."""
@@ -175,6 +193,7 @@ class Taker:
     def _take_carefully(self, found: tuple[Any, ...]) -> None:
         """Take a row, or end it instead."""
         tx = self._tx
+        self.was_careful = True
         (values,) = tx.all(BY_SEQ, found[SEQ])
         row = Row.of(values)
         if row.attempt == 0 and row.round == 0 and 0 < row.expires <= tx.now:

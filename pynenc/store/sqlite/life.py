@@ -38,8 +38,7 @@ ADD_ENTRY = (
 )
 DROP_REGISTRATION = "DELETE FROM $registration WHERE key = ? AND seq = ?"
 ANY_EDGE = "SELECT 1 FROM $edge LIMIT 1"
-DROP_EDGES_TO = "DELETE FROM $edge WHERE awaited IN (SELECT value FROM json_each(?))"
-DROP_EDGES_FROM = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?))"
+DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?2))"
 
 
 # -- history ---------------------------------------------------------------------------------------------------------------
@@ -192,9 +191,7 @@ def drop_edges(tx: Tx, waiters: Sequence[str], awaited: Sequence[str]) -> None:
     """Forget who waited, and what was waited for."""
     if tx.one(ANY_EDGE) is None:
         return
-    tx.run(DROP_EDGES_FROM, json_list(waiters))
-    if awaited:
-        tx.run(DROP_EDGES_TO, json_list(awaited))
+    tx.run(DROP_EDGES, json_list(waiters), json_list(awaited))
 
 
 def lose_owner(tx: Tx, row: Row, reason: str) -> int:

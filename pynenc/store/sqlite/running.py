@@ -10,7 +10,6 @@ import msgspec
 from pynenc.core.records import Beat, Microseconds, Orders, Recovered, RunnerInfo
 from pynenc.store.base import Clock
 from pynenc.store.sqlite import life, schema
-from pynenc.store.sqlite.claiming import ANY_SUSPECT
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import ALL_BEHIND, OWNED, Row, rows
 from pynenc.store.sqlite.schema import BEHIND_TASK, STATUSES
@@ -23,6 +22,7 @@ OVER, KILLED, SETTLED = "its lease is over", "its process died", "gone"
 
 RUNNER = "SELECT beat, death, boot, since, until FROM $runner WHERE id = ?"
 REGISTER = "INSERT INTO $runner (id, beat, started, seen, boot, since, until, lease) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+ANY_SUSPECT = "SELECT 1 FROM $inv WHERE why = 4 AND why > 0 LIMIT 1"
 RENEW = "UPDATE $runner SET beat = ?, seen = ?, boot = ?, since = ?, until = ?, lease = ? WHERE id = ?"
 ORDERS = "SELECT id FROM $inv INDEXED BY $owned WHERE place = 3 AND runner = ? AND cancel = 1"
 UNKNOWN_TASKS = "SELECT DISTINCT behind FROM $inv WHERE why = 3 AND why > 0"
