@@ -69,7 +69,7 @@ class Coroutines:
         self._loop = asyncio.new_event_loop()
         self._ready = Event()
         self._lock = Lock()
-        self._share = 0.1
+        self._share = 0.0
         self._probe_at = time.monotonic() + PROBE_EVERY
         self._thread = Thread(target=self._main, name="pynenc-loop", daemon=True)
 

@@ -7,9 +7,11 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections import OrderedDict
+from concurrent.futures import Future
 from threading import Condition, Lock, Thread
 
 import msgspec
@@ -32,24 +34,49 @@ logger = logging.getLogger("pynenc.runner")
 TICK = 0.1
 #: Exit statuses that are remembered; only those of forks that died without an outcome are asked for, and soon.
 MAX_CODES = 1000
+#: How often in a row a zygote that died is started again.
+RESTARTS = 3
 
 
 class ForkServer:
-    """The runner's end of the zygote."""
+    """The runner's end of the zygote.
+
+    The kernel kills the zygote when the *thread* that started it ends, so a thread of its own does that and lives as long.
+
+    :raises RunnerError: the zygote did not get ready.
+    """
 
     def __init__(self, launch: Launch) -> None:
         self._connection, theirs = socket.socketpair()
-        try:
-            self._process = start_process("pynenc.runner.zygote", (theirs.fileno(),))
-        finally:
-            theirs.close()
-        send_launch(self._connection, launch)
         self._lock = Lock()
         self._ended = Condition(Lock())
         self._codes: OrderedDict[int, int] = OrderedDict()
-        if receive_frame(self._connection) != b"ready":
+        self._ready: Future[bool] = Future()
+        self._is_over = False
+        started: Future[subprocess.Popen[bytes]] = Future()
+        Thread(target=self._live, args=(started, theirs, launch), name="pynenc-forks", daemon=True).start()
+        self._process = started.result()
+        if not self._ready.result():
+            self.close()
             raise RunnerError("the process that forks for tasks could not import the app; its error stands above")
-        Thread(target=self._read_codes, name="pynenc-forks", daemon=True).start()
+
+    def _live(self, started: Future[subprocess.Popen[bytes]], theirs: socket.socket, launch: Launch) -> None:
+        """Start the zygote, say whether it is ready, and read the exit codes of its forks until it is gone."""
+        try:
+            with theirs:
+                started.set_result(start_process("pynenc.runner.zygote", (theirs.fileno(),)))
+            send_launch(self._connection, launch)
+            self._ready.set_result(receive_frame(self._connection) == b"ready")
+            self._read_codes()
+        except OSError as error:
+            if not started.done():
+                started.set_exception(error)
+        finally:
+            if not self._ready.done():
+                self._ready.set_result(False)
+            with self._ended:
+                self._is_over = True
+                self._ended.notify_all()
 
     def fork(self, job: Job) -> socket.socket:
         """Ask for a process; returns the socket to it."""
@@ -72,7 +99,7 @@ class ForkServer:
     def exit_code(self, pid: int) -> int:
         """The exit status of a fork that has closed its socket."""
         with self._ended:
-            self._ended.wait_for(lambda: pid in self._codes, timeout=5.0)
+            self._ended.wait_for(lambda: pid in self._codes or self._is_over, timeout=5.0)
             return self._codes.pop(pid, -signal.SIGKILL)
 
     def is_dead(self) -> bool:
@@ -128,15 +155,26 @@ class ProcessRunner(ThreadRunner):
 
     def _fork(self, job: Job) -> socket.socket:
         """A process for one job; with a new zygote if the last one died."""
-        try:
-            return self._forks.fork(job)
-        except OSError:
-            with self._restart:
-                if self._forks.is_dead():
-                    logger.warning("the process that forks for tasks died and is started again")
-                    self._forks.close()
+        for _ in range(RESTARTS):
+            try:
+                return self._forks.fork(job)
+            except OSError:
+                self._start_again()
+        return self._forks.fork(job)
+
+    def _start_again(self) -> None:
+        """A new zygote, if nobody else started one; who kills it while it starts may do so again."""
+        with self._restart:
+            tries = 0
+            while self._forks.is_dead():
+                logger.warning("the process that forks for tasks died and is started again")
+                self._forks.close()
+                tries += 1
+                try:
                     self._forks = ForkServer(self._launch)
-            return self._forks.fork(job)
+                except RunnerError:
+                    if tries == RESTARTS:
+                        raise
 
     def _fate(self, worker: Worker, claimed: Claimed, fork: Fork) -> Outcome:
         """The fork died without an outcome: killed by us for a reason, or by its own doing."""
@@ -147,6 +185,8 @@ class ProcessRunner(ThreadRunner):
             return outcome.cancelled(claimed, 0, now)
         if fork.killed == "stop":
             return outcome.released(claimed, "runner stopped")
+        if not fork.pid:
+            return outcome.released(claimed, "its process did not start")
         cause = describe_exit(self._forks.exit_code(fork.pid))
         error = WorkerLostError(
             f"the process that ran {claimed.task} died: {cause}, {claimed.crashes + 1} time(s)", claimed.task

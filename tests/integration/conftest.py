@@ -48,24 +48,30 @@ def eventually(condition: Callable[[], object], what: str = "", within: float = 
 
 # -- in this process -----------------------------------------------------------------------------------------------------
 @contextmanager
-def configured(url: str, runner_cls: str = "ThreadRunner", **settings: object) -> Iterator[Pynenc]:
-    """The app of the tests on another store, with other settings of its runner."""
-    app = basic.app
-    app.close()
-    app.conf.store = url
+def configured(
+    url: str, runner_cls: str = "ThreadRunner", *, keep: bool = False, **settings: object
+) -> Iterator[Pynenc]:
+    """The app of the tests on another store, with other settings of its runner; ``keep`` leaves the store as it is, open."""
+    app, runner = basic.app, basic.app.conf.runner
+    if not keep:
+        app.close()
+        app.conf.store = url
+    before_cls = app.conf.runner_cls
     app.conf.runner_cls = runner_cls
-    before = {name: getattr(app.conf.runner, name) for name in settings}
+    before = {name: getattr(runner, name) for name in settings}
     for name, value in settings.items():
-        setattr(app.conf.runner, name, value)
+        setattr(runner, name, value)
     app.runner = None  # type: ignore[assignment]
     try:
         yield app
     finally:
-        app.close()
-        for name, value in before.items():
-            setattr(app.conf.runner, name, value)
-        app.conf.store = "memory://"
+        for name, value in reversed(before.items()):
+            setattr(runner, name, value)
+        app.conf.runner_cls = before_cls
         app.runner = None  # type: ignore[assignment]
+        if not keep:
+            app.close()
+            app.conf.store = "memory://"
 
 
 @contextmanager

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from threading import Barrier, Thread
+from uuid import uuid4
 
 import pytest
 
@@ -11,11 +18,12 @@ from pynenc import Pynenc
 from pynenc.exceptions import (
     ConcurrencyControlledError,
     InvocationConcurrencyWithDifferentArgumentsError,
+    TaskTimeoutError,
     WorkerLostError,
 )
-from pynenc.invocation import ReusedInvocation
+from pynenc.invocation import BaseInvocation, ReusedInvocation
 from tests.integration.apps import basic
-from tests.integration.conftest import LONG
+from tests.integration.conftest import LONG, ROOT
 
 
 def most_at_once(path: Path) -> int:
@@ -131,3 +139,162 @@ def test_at_most_once_on_request(app: Pynenc, tmp_path: Path) -> None:
     with pytest.raises(WorkerLostError):
         basic.at_most_once(str(tmp_path / "witness")).get_result(LONG)
     assert (tmp_path / "witness").stat().st_size == 1
+
+
+def test_one_at_a_time_per_arguments(app: Pynenc, tmp_path: Path) -> None:
+    files = {key: tmp_path / key for key in "ab"}
+    group = basic.one_per_arguments.parallelize([(str(files[key]), key) for _ in range(8) for key in "ab"])
+    assert group.wait(LONG)
+    assert {most_at_once(path) for path in files.values()} == {1}
+
+
+def test_a_rate_limit_holds_in_every_window(app: Pynenc, tmp_path: Path) -> None:
+    group = basic.rated.parallelize([(str(tmp_path / "witness"),) for _ in range(7)])
+    assert group.wait(LONG)
+    claimed = sorted(row.claimed for row in app.store.get([i.invocation_id for i in group]))
+    assert all(later - first >= 1_000_000 for first, later in zip(claimed, claimed[3:], strict=False))
+    assert claimed[-1] - claimed[0] < 10_000_000
+
+
+def test_a_rate_limit_counts_per_key(app: Pynenc) -> None:
+    users = [app.app_id + uuid4().hex for _ in range(2)]
+    calls = [basic.rated_per_user(user) for user in (*users, *users)]
+    assert [call.get_result(LONG) for call in calls[:2]] == users
+    assert {call.status.value for call in calls[2:]} <= {"registered", "concurrency_controlled"}
+    assert [call.cancel() for call in calls[2:]] == [True, True]
+
+
+def test_racing_processes_register_one_invocation(start_runner: object, tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from tests.integration.apps import basic\n"
+        "go = float(sys.argv[1])\n"
+        "basic.app.store.queues()\n"
+        "while time.time() < go: pass\n"
+        "one = basic.registered_once(7)\n"
+        "many = basic.registered_once.parallelize([(8,), (8,), (9,), (7,)])\n"
+        "print(one.invocation_id, *(i.invocation_id for i in many))"
+    )
+    environment = {**os.environ, "PYNENC__STORE": basic.app.conf.store, "PYTHONPATH": str(ROOT)}
+    go = str(time.time() + 2.0)
+    racers = [
+        subprocess.Popen([sys.executable, "-c", code, go], env=environment, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(4)
+    ]
+    answers = [racer.communicate(timeout=LONG)[0].split() for racer in racers]
+    assert len(set(map(tuple, answers))) == 1, answers
+    seven, eight, again, nine, seven_again = answers[0]
+    assert (eight, seven) == (again, seven_again)
+    assert len({seven, eight, nine}) == 3
+    assert basic.app.orchestrator.count_invocations() == 3
+
+
+def test_registration_is_free_again_once_it_is_claimed(app: Pynenc) -> None:
+    number = uuid4().int % 10**12
+    first = basic.registered_once(number)
+    assert first.get_result(LONG) == number
+    second = basic.registered_once(number)
+    assert second != first
+    assert second.get_result(LONG) == number
+
+
+def test_limits_hold_over_several_runners(start_runner: Callable[..., object], tmp_path: Path) -> None:
+    witness, pair = tmp_path / "witness", tmp_path / "pair"
+    serial = basic.serial.parallelize([(str(witness), str(i)) for i in range(30)])
+    two = basic.two_at_once.parallelize([(str(pair), "k", str(i)) for i in range(30)])
+    for kind in ("MultiThreadRunner", "ThreadRunner"):
+        start_runner(kind, PROCESSES="2", THREADS="3")
+    assert serial.wait(LONG)
+    assert two.wait(LONG)
+    assert most_at_once(witness) == 1
+    assert most_at_once(pair) <= 2
+
+
+def test_backoff_doubles_and_jitter_spreads_it(app: Pynenc, tmp_path: Path) -> None:
+    steady, spread = basic.backs_off(str(tmp_path / "a")), basic.jitters(str(tmp_path / "b"))
+    assert steady.wait(LONG)
+    assert spread.wait(LONG)
+    assert (steady.status, steady.num_retries, spread.num_retries) == ("failed", 3, 4)
+
+    def pauses(invocation: BaseInvocation[..., None]) -> list[float]:
+        entries = [entry for entry in invocation.history if entry.status in ("retry", "pending")]
+        return [
+            (after.at - before.at) / 1e6
+            for before, after in pairwise(entries)
+            if (before.status, after.status) == ("retry", "pending")
+        ]
+
+    # The delay counts from the end of the body, which is written a moment later.
+    assert all(pause >= due - 0.05 for pause, due in zip(pauses(steady), (0.1, 0.2, 0.4), strict=True))
+    assert len(set(pauses(spread))) == 4, "each is drawn anew"
+
+
+def test_a_timeout_can_be_retried(app: Pynenc, tmp_path: Path) -> None:
+    call = basic.retried_after_its_timeout(str(tmp_path / "witness"))
+    assert call.get_result(LONG) == 2
+    assert call.num_retries == 1
+
+
+def test_a_timeout_lets_the_body_clean_up_and_is_not_swallowed(app: Pynenc, tmp_path: Path) -> None:
+    with pytest.raises(TaskTimeoutError):
+        basic.cleans_up_in_time(str(tmp_path / "cleaned")).get_result(LONG)
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_a_timeout_ends_a_wait(app: Pynenc, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with pytest.raises(TaskTimeoutError):
+        basic.waits_too_long(str(go)).get_result(LONG)
+    go.touch()
+
+
+def test_a_timeout_of_one_call(app: Pynenc, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with pytest.raises(TaskTimeoutError, match=r"0\.2 s"):
+        basic.wait_until.options(timeout=0.2)(str(go)).get_result(LONG)
+
+
+@pytest.mark.parametrize("app", ["sqlite-processes", "sqlite-multi", "sqlite-fork"], indirect=True)
+def test_a_body_that_ignores_its_timeout_is_ended_by_force(app: Pynenc, tmp_path: Path) -> None:
+    call = basic.ignores_its_timeout(str(tmp_path / "started"))
+    with pytest.raises(TaskTimeoutError):
+        call.get_result(LONG)
+    assert app.store.get([call.invocation_id])[0].crashes == 0
+    assert basic.add(1, 1).get_result(LONG) == 2
+
+
+@pytest.mark.parametrize("app", ["sqlite-processes", "sqlite-fork"], indirect=True)
+def test_a_process_that_ignores_a_cancellation_is_killed_after_a_grace(app: Pynenc, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    call = basic.ignores_everything(str(started))
+    basic.wait_for(str(started))
+    assert call.cancel()
+    assert call.wait(LONG)
+    row = app.store.get([call.invocation_id])[0]
+    assert (row.status, row.crashes) == ("cancelled", 0)
+
+
+def test_a_cancelled_task_stops_waiting(app: Pynenc, tmp_path: Path) -> None:
+    go, started = tmp_path / "go", tmp_path / "started"
+    call = basic.waits_for(str(go), str(started))
+    basic.wait_for(str(started))
+    assert call.cancel()
+    assert call.wait(LONG)
+    assert call.status == "cancelled"
+    go.touch()
+    assert app.get_invocation(started.read_text().strip()).get_result(LONG) == "seen"
+
+
+@pytest.mark.parametrize("app", ["sqlite-processes", "sqlite-fork"], indirect=True)
+def test_out_of_memory_is_a_crash_like_any_other(app: Pynenc) -> None:
+    with pytest.raises(WorkerLostError, match="SIGKILL"):
+        basic.runs_out_of_memory().get_result(LONG)
+
+
+def test_an_exit_is_an_error_and_not_the_end_of_a_worker(app: Pynenc) -> None:
+    call = basic.system_exit()
+    assert call.wait(LONG)
+    assert call.status == "failed"
+    with pytest.raises(Exception, match="3"):
+        call.get_result(LONG)
+    assert basic.add(1, 1).get_result(LONG) == 2
