@@ -2,7 +2,7 @@
 
     python -m pynenc.testing.prove [--seeds N] [--seed S] [--chaos-invocations N] [--kill-rounds N] [--only PART] [--json]
 
-Four parts: the simulation (runners, clients and a nemesis in one thread, on virtual time), chaos (real processes that are
+Five parts: the simulation (runners, clients and a nemesis in one thread, on virtual time), a tenth of it over SQLite, chaos (real processes that are
 killed and stopped), kill rounds (``kill -9`` during commits) and scarce space. The exit code is 1 when any promise was broken.
 A simulation's seed repeats exactly with ``--seed``; the seeds of chaos and kill rounds repeat the plan, not the moment.
 """
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pynenc.testing.checker import Kind
 from pynenc.testing.report import Figure, Progress, Report, silent
 
-PARTS = ("simulation", "kill", "space", "chaos")
+PARTS = ("simulation", "sqlite", "kill", "space", "chaos")
 #: Violations of a part that are printed.
 SHOWN = 20
 #: What the summary shows below the violations, in this order.
@@ -62,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pynenc.testing.prove", description="Prove the promises.")
-    parser.add_argument("--seeds", type=int, help="seeds of the simulation (default 1000, or 1 with --seed)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        help="seeds of the simulation (default 1000, or 1 with --seed); a tenth of them over SQLite",
+    )
     parser.add_argument("--seed", type=int, help="the first seed of the simulation, and the seed of the other parts")
     parser.add_argument("--chaos-invocations", type=int, default=20_000, help="default %(default)s")
     parser.add_argument("--harm-every", type=float, default=1.0, help="seconds between two acts of chaos, %(default)s")
@@ -77,11 +81,19 @@ def _parser() -> argparse.ArgumentParser:
 
 # -- parts -----------------------------------------------------------------------------------------------------------------
 def _simulation(wanted: argparse.Namespace, progress: Progress) -> Report:
+    return _simulate(wanted, progress, "memory", 1000)
+
+
+def _sqlite(wanted: argparse.Namespace, progress: Progress) -> Report:
+    return _simulate(wanted, progress, "sqlite", 100)
+
+
+def _simulate(wanted: argparse.Namespace, progress: Progress, store: str, usual: int) -> Report:
     from pynenc.testing.simulation import simulate
 
     first = random.randrange(10**9) if wanted.seed is None else wanted.seed
-    count = wanted.seeds or (1000 if wanted.seed is None else 1)
-    return simulate(range(first, first + count), progress, wanted.processes)
+    count = max(1, (wanted.seeds or (1000 if wanted.seed is None else 1)) * usual // 1000)
+    return simulate(range(first, first + count), progress, wanted.processes, store=store)
 
 
 def _kill(wanted: argparse.Namespace, progress: Progress) -> Report:
@@ -109,6 +121,7 @@ def _seed(wanted: argparse.Namespace) -> int:
 
 _RUN: dict[str, Callable[[argparse.Namespace, Progress], Report]] = {
     "simulation": _simulation,
+    "sqlite": _sqlite,
     "kill": _kill,
     "space": _space,
     "chaos": _chaos,

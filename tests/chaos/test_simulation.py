@@ -62,3 +62,9 @@ def test_a_seed_repeats_itself() -> None:
     command = [sys.executable, "-c", RUN, "5"]
     first, second = (subprocess.run(command, env=environment, capture_output=True, check=True).stdout for _ in range(2))
     assert first == second
+
+
+def test_a_sound_sqlite_store_passes() -> None:
+    report = simulate(range(6), silent, store="sqlite")
+    assert report.violations == []
+    assert int(report.figures["invocations"]) > 100

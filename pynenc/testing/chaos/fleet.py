@@ -188,11 +188,14 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    try:
-        if path.parent.parent.parent.exists():
-            return [int(word) for word in path.read_text().split()]
-    except OSError:
-        return []
-    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
-    return [int(word) for word in listed.stdout.split()]
+    """The processes that any thread of ``pid`` started."""
+    if not Path("/proc/self/task").exists():
+        listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
+        return [int(word) for word in listed.stdout.split()]
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(word) for word in path.read_text().split()]
+        except OSError:  # the thread has ended
+            continue
+    return found

@@ -22,44 +22,48 @@ from time import monotonic
 
 from pynenc.testing.checker import Kind, Violation
 from pynenc.testing.report import Progress, Report
+from pynenc.testing.simulation.stores import STORES
 from pynenc.testing.simulation.world import Ran, run_seed
 
 __all__ = ["Ran", "run_seed", "simulate"]
 
 #: Seeds that a process runs before it reports.
 CHUNK = 10
+#: What ``prove`` calls the simulation over each store.
+PARTS = {"memory": "simulation", "sqlite": "sqlite"}
 
 
-def simulate(seeds: Sequence[int], progress: Progress, processes: int = 2) -> Report:
+def simulate(seeds: Sequence[int], progress: Progress, processes: int = 2, *, store: str = "memory") -> Report:
     """Run seeds in several processes.
 
-    :param progress: told how many seeds have run.
+    :param progress: told how many seeds have run. :param store: a name of :data:`STORES`.
     """
     started = monotonic()
     totals: Counter[str] = Counter()
-    report = Report("simulation", f"{seeds[0]}..{seeds[-1]}" if len(seeds) > 1 else str(seeds[0]))
+    part = PARTS[store]
+    report = Report(part, f"{seeds[0]}..{seeds[-1]}" if len(seeds) > 1 else str(seeds[0]))
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     done = 0
     with _fixed_hashes(), ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_run_chunk, chunk) for chunk in chunks]):
+        for future in as_completed([pool.submit(_run_chunk, chunk, store) for chunk in chunks]):
             for ran in future.result():
                 done += 1
                 totals.update(ran.counts)
                 _note(report, ran, is_alone=len(seeds) == 1)
-            progress("simulation", done, len(seeds))
+            progress(part, done, len(seeds))
     report.figures.update({"seeds": done, **totals})
     report.seconds = monotonic() - started
     return report
 
 
-def _run_chunk(seeds: Sequence[int]) -> list[Ran]:
-    return [run_seed(seed) for seed in seeds]
+def _run_chunk(seeds: Sequence[int], store: str) -> list[Ran]:
+    return [run_seed(seed, STORES[store]) for seed in seeds]
 
 
 def _note(report: Report, ran: Ran, *, is_alone: bool) -> None:
     """Keep the violations of a seed, and how to see what led to the first."""
     if ran.violations and not report.trace:
-        again = f"python -m pynenc.testing.prove --only simulation --seed {ran.seed}"
+        again = f"python -m pynenc.testing.prove --only {report.part} --seed {ran.seed}"
         report.trace = (
             [f"-- the last calls of seed {ran.seed}", *ran.trace] if is_alone else [f"-- see it again: {again}"]
         )

@@ -12,8 +12,6 @@ import msgspec
 
 from pynenc.core.records import Beat, Filter, Invocation, New, Page
 from pynenc.core.status import FINAL, InvocationStatus
-from pynenc.store.base import Store
-from pynenc.store.memory import MemoryStore
 from pynenc.testing import checker
 from pynenc.testing.checker import Body, Evidence, Kind, Violation
 from pynenc.testing.clock import SECOND, VirtualClock
@@ -23,6 +21,7 @@ from pynenc.testing.simulation.network import CALM, Network, Weather
 from pynenc.testing.simulation.runner import RUNNERS, Runner, Solo, Supervisor
 from pynenc.testing.simulation.schedule import Process, Scheduler, Signal
 from pynenc.testing.simulation.script import kind_of
+from pynenc.testing.simulation.stores import MakeStore, make_memory_store
 
 S = InvocationStatus
 
@@ -36,15 +35,6 @@ WEATHERS = (
     Weather(before=0.15, after=0.1, late=0.02, twice=0.02, slow=0.05, longest=1.5),
     Weather(slow=0.2, twice=0.1, longest=1.5),
 )
-
-MakeStore = Callable[[VirtualClock], Any]
-
-
-def make_memory_store(clock: VirtualClock) -> Store:
-    """The store of a simulation, unless another is asked for."""
-    store = MemoryStore("memory://", "simulation", clock)
-    store.open()
-    return store
 
 
 class Ran(msgspec.Struct, frozen=True):
