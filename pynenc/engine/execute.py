@@ -218,7 +218,14 @@ def _log_end(claimed: Claimed, error: ErrorInfo, ended: Outcome, now: int) -> No
             "%s %s: retry %d in %.3f s: %s: %s", claimed.task, claimed.id, ended.retries, wait, name, error.message
         )
         return
-    logger.error("%s %s failed: %s: %s\n%s", claimed.task, claimed.id, name, error.message, error.traceback.rstrip())
+    if logger.isEnabledFor(logging.ERROR):
+        values = (claimed.task, claimed.id, name, error.message)
+        record = logger.makeRecord(
+            logger.name, logging.ERROR, __file__, 0, "%s %s failed: %s: %s", values, None, "_log_end"
+        )
+        # Every formatter prints this text below the message, as it does for an exception of this process.
+        record.exc_text = error.traceback.rstrip()
+        logger.handle(record)
 
 
 def _from_any_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
