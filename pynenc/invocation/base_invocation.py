@@ -276,9 +276,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
                 awaited = ids if context.current() else ids[:1]
                 finals = [
                     *finals,
-                    *self._engine.results.wait(
-                        awaited if not finals else ids[:1], left, inline=self.task.conf.inline
-                    ),
+                    *self._engine.results.wait(awaited if not finals else ids[:1], left, inline=self.task.conf.inline),
                 ]
             if not finals:
                 raise timed_out([invocation.invocation_id], left)
