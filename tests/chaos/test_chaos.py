@@ -21,13 +21,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> Iterator[Report]:
-    plan = ChaosPlan(seed=3, invocations=1000, runners=3, clients=2, harm_every=0.3, folder=folder)
+    plan = ChaosPlan(seed=3, invocations=600, runners=2, clients=2, harm_every=0.4, folder=folder)
     return run_chaos(plan, silent)
 
 
 def test_the_promises_hold(report: Report) -> None:
     assert report.violations == []
-    assert int(report.figures["invocations"]) >= 1000
+    assert int(report.figures["invocations"]) >= 600
     assert any(name.startswith("harm") for name in report.figures)
     assert int(report.figures["bodies"]) >= int(report.figures["invocations"])
 
