@@ -46,7 +46,7 @@ class Pump:
         self._slots = worker.slots
         self._tick = Condition(Lock())
         self._is_nudged = False
-        self._is_dozing = False
+        self.is_dozing = False
         self._poll_at = 0.0
         self._keep_at = 0.0
         self._memory_at = 0.0
@@ -60,7 +60,7 @@ class Pump:
 
     def rouse(self) -> None:
         """Look around now, unless it will soon anyway."""
-        if self._is_dozing:
+        if self.is_dozing:
             self.nudge()
 
     def step(self) -> None:
@@ -68,9 +68,9 @@ class Pump:
         now = time.monotonic()
         pause = self._pause(now)
         with self._tick:
-            self._is_dozing = pause > TICK
+            self.is_dozing = pause > TICK
             was_nudged = self._is_nudged or self._tick.wait(pause)
-            self._is_nudged = self._is_dozing = False
+            self._is_nudged = self.is_dozing = False
         now = time.monotonic()
         if was_nudged:
             self._busy_until = now + LINGER

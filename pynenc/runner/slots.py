@@ -6,7 +6,7 @@ first come first served.
 
 Threads without a token sleep in ``acquire``. A *call* says that there may be work; it meets a free token and a sleeping
 thread at once, or stays until all three are there. So a call that comes while the last thread looks in vain for work,
-and has not given its token back yet, is not lost. A claim answers all calls that came before it (``answer``), since it
+and has not given its token back yet, is not lost. A claim answers all calls that came before it (it sets ``calls`` to 0), since it
 sees all that was there before.
 """
 
@@ -79,10 +79,6 @@ class Slots:
         with self._lock:
             self.calls = min(self.calls + count, self.count)
             self._match()
-
-    def answer(self) -> None:
-        """A claim begins: the calls until now are answered by what it finds."""
-        self.calls = 0
 
     def close(self) -> None:
         """Send the sleeping threads home; tokens still go to returning parents."""

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from pynenc.core import outcome
 from pynenc.core.queueing import shares
 from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Outcome
-from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots
@@ -38,6 +37,8 @@ logger = logging.getLogger("pynenc.runner")
 AHEAD = 0.05
 #: Seconds of work that make it worth to wake another thread.
 SHARE = 0.005
+#: A claim that brought at least so many, and all that were asked for, will be followed by another that finds something.
+MANY = 16
 #: Every so many turns the claim goes by age alone, so that low priorities move.
 AGED_EVERY = 16
 #: A worker without supervisor runs suspects when nothing else runs in it. While some wait, it takes nothing else for the
@@ -150,6 +151,7 @@ class Turns:
     def release(self, taken: list[Claimed], reason: str) -> None:
         """Put claimed invocations that will not run here into the outbox; they go back at the next turn."""
         self.claimed -= len(taken)
+        self.finished -= len(taken)
         self.outbox.extend(outcome.released(claimed, reason) for claimed in taken)
 
     def flush(self, deadline: float) -> None:
@@ -180,9 +182,10 @@ class Turns:
         """One store operation; None when there was nothing to do or the store did not do it."""
         outbox = self.outbox[:]
         if request is not None:
-            self._slots.answer()
+            self._slots.calls = 0  # all calls until now are answered by what this claim finds
             if not (self._is_idle or self._was_full):
-                self._say_idle(is_idle=True)
+                self._is_idle = True
+                self.listener.idle(True)
         elif not outbox:
             return None
         try:
@@ -230,7 +233,7 @@ class Turns:
             assert request is not None
             return self._store.claim(request)
         finished = self._store.finish(self.beat.id, outbox, request)
-        self.finished += sum(ended.status is not InvocationStatus.REGISTERED for ended in outbox)
+        self.finished += len(outbox)
         for invocation_id in finished.lost:
             logger.warning("the result of %s came too late and was dropped: another attempt owns it", invocation_id)
         return finished.claim
@@ -249,7 +252,7 @@ class Turns:
     def _take(self, claim: Claim, limit: int, tokens: int) -> None:
         """Put a claim into the buffer and wake threads for all but the one that this thread runs itself."""
         count = len(claim.batch)
-        self._was_full = count >= limit
+        self._was_full = count >= max(limit, MANY)
         self._suspects_since = (self._suspects_since or time.monotonic()) if claim.suspects else 0.0
         self.next_due = claim.next_due
         if not count:
@@ -262,7 +265,8 @@ class Turns:
         if helpers := min(self._slots.free, waiting, int(count * self.mean / SHARE)):
             self._slots.call(helpers)
         if waiting >= self._slots.free and self._is_idle and not (self._coroutines and self._coroutines.room()):
-            self._say_idle(is_idle=False)
+            self._is_idle = False
+            self.listener.idle(False)
         self._on_change()
 
     def _is_over(self, claim: Claim, tokens: int) -> bool:
@@ -270,10 +274,6 @@ class Turns:
         is_due_soon = 0 < claim.next_due < self._store.clock.now() + self.settings.poll * outcome.SECOND
         is_waiting = self._slots.parked or (self._coroutines and self._coroutines.active)
         return not (is_due_soon or is_waiting or claim.suspects or self.outbox) and self.is_quiet(tokens)
-
-    def _say_idle(self, *, is_idle: bool) -> None:
-        self._is_idle = is_idle
-        self.listener.idle(is_idle)
 
     # -- what to claim -----------------------------------------------------------------------------------------------------
     def _request(self, tokens: int, now: float) -> ClaimRequest | None:
@@ -297,6 +297,6 @@ class Turns:
         return ClaimRequest(
             self.beat.id,
             limit,
-            shares(settings.policy, settings.queues, limit, self._count),
+            shares(settings.policy, settings.queues, limit, self._count) if settings.queues else (),
             aged=self._count % AGED_EVERY == 0,
         )

@@ -269,7 +269,7 @@ class Worker:
         now = time.monotonic()
         turns = self.turns
         turns.put(ended, now - started, now)
-        if turns.is_overdue(now) or turns.mean > self.settings.flush:
+        if turns.buffer and (turns.mean > self.settings.flush or turns.is_overdue(now)):
             turns.make()
         return True
 
@@ -322,7 +322,8 @@ class Worker:
 
     def _on_change(self) -> None:
         """A claim brought something to watch."""
-        self.pump.rouse()
+        if self.pump.is_dozing:
+            self.pump.nudge()
         settings, turns = self.settings, self.turns
         if settings.max_tasks and turns.claimed >= settings.max_tasks:
             self.recycle(f"it has claimed {turns.claimed} tasks")
