@@ -32,8 +32,9 @@ def judge(report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit]) ->
     report.violations += checker.check(evidence)
     report.violations += [Violation(Kind.UNSOUND, problem) for problem in store.check()]
     report.violations += [*_half_batches(seen, rows), *_unexplained(rows)]
+    free = {row.id for row in rows if row.running_key is None}
     tenures = [t for each in checker.entries_by_id(evidence.history).values() for t in checker.tenures_of(each)]
-    recoveries = list(_recoveries(hits, seen, tenures))
+    recoveries = list(_recoveries(hits, seen, [tenure for tenure in tenures if tenure.id in free]))
     report.figures |= {
         "invocations": len(rows),
         "acknowledged": len(seen.acknowledged),
@@ -94,7 +95,10 @@ def _unexplained(rows: Sequence[Invocation]) -> Iterator[Violation]:
 
 # -- figures ---------------------------------------------------------------------------------------------------------------
 def _recoveries(hits: Sequence[Hit], seen: Witnessed, tenures: Sequence[Tenure]) -> Iterator[tuple[float, float]]:
-    """For each kill and each invocation that the victim owned: seconds until it was taken back, and until its next attempt."""
+    """For each kill and each invocation that the victim owned: seconds until it was taken back, and until its next attempt.
+
+    Only of invocations without a running key: others may have to wait for their turn.
+    """
     by_runner: dict[str, list[Tenure]] = defaultdict(list)
     by_id: dict[str, list[Tenure]] = defaultdict(list)
     for tenure in tenures:
