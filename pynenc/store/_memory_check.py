@@ -106,7 +106,7 @@ def _key(places: Places, key: str, rows: list[Row]) -> Problems:
         if held or claimed or parked:
             yield f"key {key}: used, but not known"
         return
-    if (lane.holders.keys(), lane.claimed) != (held, claimed):
+    if (set(lane.holders), lane.claimed) != (held, claimed):
         yield f"key {key}: holders {sorted(lane.holders)} and {lane.claimed} claimed, found {sorted(held)} and {claimed}"
     yield from _line(lane.line(), parked, f"parked behind key {key}")
     limits = {row.new.running_limit for row in rows}

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import Any
 
 from pynenc.core.records import Microseconds, QueueState, Rate
 from pynenc.core.status import Place
@@ -206,7 +207,7 @@ class Merged:
     """Several lines as one: calls the row that comes first in any of them."""
 
     def __init__(self, lines: Iterable[Ready], *, aged: bool) -> None:
-        self._key: Callable[[Entry], object] = by_age if aged else by_rank
+        self._key: Callable[[Entry], Any] = by_age if aged else by_rank
         self._lines = [(line.oldest, line.pop_oldest) if aged else (line.first, line.pop) for line in lines]
         fronts = ((first(), index) for index, (first, _) in enumerate(self._lines))
         self._fronts = [(self._key(front), index) for front, index in fronts if front is not None]
