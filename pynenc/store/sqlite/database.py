@@ -7,12 +7,12 @@ lock are served together: see :meth:`Database.combine`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -209,19 +209,25 @@ class Database:
 
     # -- the gate ------------------------------------------------------------------------------------------------------
     def _enter_gate(self) -> None:
-        for pause, times in ((0.0, 1), *GATE_TRIES):
+        try:
+            flock(self._gate, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            self._wait_at_gate()
+
+    def _wait_at_gate(self) -> None:
+        """Another process writes: try again soon, then queue."""
+        for pause, times in GATE_TRIES:
             for _ in range(times):
-                if pause:
-                    time.sleep(pause)
+                time.sleep(pause)
                 try:
-                    fcntl.flock(self._gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    flock(self._gate, LOCK_EX | LOCK_NB)
                 except BlockingIOError:
                     continue
                 return
-        fcntl.flock(self._gate, fcntl.LOCK_EX)
+        flock(self._gate, LOCK_EX)
 
     def _leave_gate(self) -> None:
-        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        flock(self._gate, LOCK_UN)
 
     # -- transactions --------------------------------------------------------------------------------------------------
     def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
@@ -243,28 +249,42 @@ class Database:
         """
         if self._must_reopen:
             self.reopen()
-        mine = Pending(work)
+        if not self._waiting and self._lock.acquire(blocking=False):
+            try:
+                result, tx = self._transact(work, durable=True)
+            finally:
+                self._lock.release()
+            self._after(tx)
+            return result
+        met: T = self._meet(Pending(work))
+        return met
+
+    def _meet(self, mine: Pending) -> Any:
+        """Wait at the lock until somebody has done the work, or do that of everybody who waits."""
         self._waiting.append(mine)
         with self._lock:
-            tx = None if mine.is_done else self._serve_all()
-        if tx is not None:
-            self._after(tx)
+            done = None if mine.is_done else self._serve_all(mine)
+        if done is not None:
+            self._after(done)
         if mine.error is not None:
             raise mine.error
-        result: T = mine.result
-        return result
+        return mine.result
 
-    def _serve_all(self) -> Tx:
+    def _serve_all(self, mine: Pending) -> Tx | None:
         group = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
             _, tx = self._transact(lambda tx: _serve(tx, group), durable=True)
         except BaseException as error:
-            for each in group:
-                each.error = each.error or error
+            if isinstance(error, StoreError):
+                for each in group:
+                    each.error = each.error or error
+                    each.is_done = True
+                return None
+            # This thread was interrupted: the others go on without it.
+            self._waiting.extendleft(each for each in reversed(group) if each is not mine)
             raise
-        finally:
-            for each in group:
-                each.is_done = True
+        for each in group:
+            each.is_done = True
         return tx
 
     def _transact(self, work: Callable[[Tx], T], *, durable: bool) -> tuple[T, Tx]:
@@ -275,7 +295,10 @@ class Database:
             if durable is not self._is_durable and self._synchronous == "full":
                 writer.execute(f"PRAGMA synchronous={'full' if durable else 'normal'}")
                 self._is_durable = durable
-            self._enter_gate()
+            try:
+                flock(self._gate, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                self._wait_at_gate()
             try:
                 writer.execute("BEGIN IMMEDIATE")
                 tx = Tx(writer, self._texts, self._now())
@@ -286,7 +309,7 @@ class Database:
                     writer.execute("ROLLBACK")
                 raise
             finally:
-                self._leave_gate()
+                flock(self._gate, LOCK_UN)
         except (sqlite3.Error, OSError) as error:
             raise explained(error, self._path) from error
         return result, tx
@@ -322,10 +345,7 @@ class Database:
 
 
 def _serve(tx: Tx, group: Sequence[Pending]) -> None:
-    """Do the work of several callers in one transaction."""
-    if len(group) == 1:
-        group[0].result = group[0].work(tx)
-        return
+    """Do the work of several callers in one transaction; what fails is undone alone."""
     for each in group:
         tx.run("SAVEPOINT caller")
         ready = tx.ready

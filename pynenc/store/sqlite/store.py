@@ -6,6 +6,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -122,7 +123,7 @@ class SqliteStore:
 
     def _ring(self, tx: Tx) -> None:
         if (tx.ready or tx.finals or tx.orders) and self._database.is_open:
-            self._ringer.ring(tx.ready, tx.finals, orders=tx.orders)
+            (self._bell or self._ringer).ring(tx.ready, tx.finals, orders=tx.orders)
 
     def _finals_among(self, ids: Sequence[str]) -> list[str]:
         return [name for (name,) in self._database.read(lambda tx: tx.all(reading.ALL_FINAL, json_list(ids)))]
@@ -131,7 +132,9 @@ class SqliteStore:
     def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
         if not new:
             return []
-        return self._database.combine(lambda tx: submitting.submit(tx, new, blobs, max_queue_length))
+        return self._database.combine(
+            partial(submitting.submit, new=new, blobs=blobs, max_queue_length=max_queue_length)
+        )
 
     def claim(self, request: ClaimRequest) -> Claim:
         return self._database.write(lambda tx: claiming.claim(tx, request), durable=False)

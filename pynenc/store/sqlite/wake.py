@@ -29,6 +29,7 @@ from threading import Event, Lock, Thread
 SLOTS = 512
 _USED, _IDLE, _WAITS = 0, SLOTS, 2 * SLOTS
 _NO, _YES, _PICKY = 0, 1, 2
+_NOBODY = bytes(SLOTS)
 #: A look for finals that took this many seconds is followed by a pause of a multiple of it.
 _LONG_LOOK, _PAUSE, _MOST_PAUSE = 0.001, 4, 0.05
 #: Bytes that the path of a socket may have on every system.
@@ -232,8 +233,9 @@ class Bell:
             return
         if finals:
             self._wake_watches(finals)
-            self._send_all(_WAITS, _YES, b"f")
-        if ready:
+            if self._board.marks.find(b"\1", _WAITS, _WAITS + SLOTS) >= 0:
+                self._send_all(_WAITS, _YES, b"f")
+        if ready and (self._listeners or self._board.marks[_IDLE:_WAITS] != _NOBODY):
             left = ready - self._wake_idle(ready)
             self._send_all(_IDLE, _PICKY, b"w")
             if left > 0:
