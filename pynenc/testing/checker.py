@@ -33,14 +33,21 @@ FOREVER: Microseconds = 2**62
 
 
 class Kind(StrEnum):
-    """What can be wrong."""
+    """What can be wrong, and which promises that breaks."""
 
+    #: Accepted, and gone: P1, P2.
     LOST = "lost"
+    #: Stored or executed, and never submitted or claimed: P6.
     PHANTOM = "phantom"
+    #: More than one end in a round: P3.
     DOUBLE_FINAL = "double final"
+    #: More claims of a running key than its limit: P5.
     OVER_LIMIT = "over limit"
+    #: What counts is of an attempt that did not own the invocation: P3.
     ZOMBIE = "zombie accepted"
+    #: Not ended although runners live: P2, P7.
     STUCK = "stuck"
+    #: Anything else: a broken invariant of a store, a step that is no rule, a process that died by itself.
     UNSOUND = "unsound"
 
 

@@ -89,8 +89,12 @@ def _parent(_draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]
     return tasks.parent, [(nonce, 3)]
 
 
-_CHOICES: tuple[Choice, ...] = (_batch, _single, _naps, _ones, _threes, _flaky, _once, _parent)
-_WEIGHTS = (25, 15, 20, 12, 8, 6, 8, 5)
+def _poison(_draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]]]:
+    return tasks.poison, [(nonce,)]
+
+
+_CHOICES: tuple[Choice, ...] = (_batch, _single, _naps, _ones, _threes, _flaky, _once, _parent, _poison)
+_WEIGHTS = (25, 15, 20, 12, 8, 6, 8, 5, 0.4)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ class Managed:
         self.kind = 0
         self.started = time.monotonic()
         self.is_expected_to_die = False
-        #: What its end may look like; None is none.
-        self.good_codes: tuple[int | None, ...] = (None, 0)
+        #: What its end may look like; None is none. A task may kill the process that it runs in.
+        self.good_codes: tuple[int | None, ...] = (None, 0, -signal.SIGKILL)
         self.stopped: dict[int, float] = {}
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as log:
@@ -150,7 +150,7 @@ class Fleet:
         """Stop the runners gracefully; those that do not obey are killed."""
         self.go_on(everybody=True)
         for runner in self.living():
-            runner.good_codes = (0, -signal.SIGTERM)  # the latter before it was ready to obey
+            runner.good_codes += (-signal.SIGTERM,)  # the latter before it was ready to obey
             runner.process.terminate()
         deadline = time.monotonic() + PATIENCE
         for runner in self.living():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 from pynenc import ConcurrencyControlType, Pynenc, RetryError
@@ -64,4 +66,12 @@ def parent(nonce: str, count: int) -> str:
     """Waits for children, its slot lent to others."""
     with witnessed(nonce) as result:
         list(work.parallelize([(f"{nonce}.{number}",) for number in range(count)]).results)
+        return result
+
+
+@app.task
+def poison(nonce: str) -> str:
+    """Takes its process with it, every time."""
+    with witnessed(nonce) as result:
+        os.kill(os.getpid(), signal.SIGKILL)
         return result

@@ -39,6 +39,7 @@ def judge(report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit]) ->
         "invocations": len(rows),
         "acknowledged": len(seen.acknowledged),
         "bodies": len(seen.bodies),
+        "poisons": sum(row.task.endswith(".poison") for row in rows),
         "duplicates executed": checker.repeated(evidence),
         "killed": len(hits),
         **quantiles("taken back", [back for back, _ in recoveries]),
