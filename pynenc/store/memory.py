@@ -270,7 +270,9 @@ class MemoryStore:
         """The process died under ``row``: whoever was alone in it did that, otherwise everybody is a suspect."""
         row.crashes += row.alone
         if row.alone and row.crashes >= row.new.max_crashes:
-            self._places.end(row, S.FAILED, now, now, f"its process died, {row.crashes} time(s) by its fault", error)
+            self._places.end(
+                row, S.FAILED, now, now, f"its process died {row.crashes} time(s) while it ran alone", error
+            )
             row.runner = None
         row.alone = True
 
