@@ -76,6 +76,8 @@ LOG_RATE = "INSERT INTO $rate (key, at) VALUES (?, ?)"
 PRUNE_RATE = "DELETE FROM $rate WHERE key = ? AND at <= ?"
 CLEAR = "UPDATE $inv SET why = 0, behind = NULL, rated = NULL WHERE seq = ?"
 
+#: More than any claim asks for.
+MOST = 1_000_000
 #: Rows that become due in one transaction.
 DUE_BATCH = 5000
 DUE_BATCH_SLOW = 500
@@ -86,7 +88,7 @@ def claim(tx: Tx, request: ClaimRequest) -> Claim:
 
     :raises RunnerLostError: the runner is not known, or its lease was taken away.
     """
-    overview = tx.all(OVERVIEW, request.runner)
+    overview = tx.execute(tx.texts[OVERVIEW], (request.runner,)).fetchall()
     if not (overview[0][2] if overview else tx.value(RUNNER, request.runner)):
         raise RunnerLostError(f"runner {request.runner} has no lease: it must register again under a new id")
     timers = {row[0]: row[1] for row in overview}
@@ -94,18 +96,41 @@ def claim(tx: Tx, request: ClaimRequest) -> Claim:
         admit_due(tx, timers)
         overview = tx.all(OVERVIEW, request.runner)
         timers = {row[0]: row[1] for row in overview}
+    batch = _take_plain(tx, request, timers)
+    if batch is None:
+        batch, was_careful = _take_any(tx, request, timers)
+        if was_careful:
+            overview = tx.all(OVERVIEW, request.runner)
+            timers = {row[0]: row[1] for row in overview}
+    asked = [queue for queue, _ in request.shares] if request.shares else timers
+    next_due = min([timers[queue] for queue in asked if timers.get(queue)], default=0)
+    return Claim(tuple(batch), next_due, bool(overview and overview[0][3]))
+
+
+def _take_plain(tx: Tx, request: ClaimRequest, timers: Mapping[str, int | None]) -> list[Claimed] | None:
+    """The usual claim, from one queue with nothing special in front; None for any other."""
+    queues = [queue for queue, _ in request.shares] if request.shares else list(timers)
+    if len(queues) != 1 or queues[0] not in timers or request.ids or request.aged or request.alone is Alone.ONLY:
+        return None
+    found = tx.execute(
+        tx.texts[READY], (queues[0], min(request.limit, *[most for _, most in request.shares], MOST))
+    ).fetchall()
+    if [row for row in found if row[SPECIAL] or row[ALONE]]:
+        return None
+    if found:
+        tx.execute(tx.texts[TAKE], (request.runner, tx.now, str([row[SEQ] for row in found])))
+    return [claimed_of(row, row[2] + 1, tx.now) for row in found]
+
+
+def _take_any(tx: Tx, request: ClaimRequest, timers: Mapping[str, int | None]) -> tuple[list[Claimed], bool]:
+    """Any claim; and whether it may have changed timers or suspects."""
     room = min(request.limit, 1) if request.alone is Alone.ONLY else request.limit
     taker = Taker(tx, request)
     for queue, most in request.shares or ((None, room),):
         names = list(timers) if queue is None else [queue] if queue in timers else []
         if names:
             room -= taker.take(names, min(most, room))
-    if taker.was_careful:
-        overview = tx.all(OVERVIEW, request.runner)
-        timers = {row[0]: row[1] for row in overview}
-    asked = [queue for queue, _ in request.shares] if request.shares else timers
-    next_due = min((timers[queue] for queue in asked if timers.get(queue)), default=0)
-    return Claim(tuple(taker.batch), next_due, bool(overview and overview[0][3]))
+    return taker.batch, taker.was_careful
 
 
 def admit_due(tx: Tx, timers: Mapping[str, int | None]) -> None:

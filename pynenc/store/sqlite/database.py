@@ -59,11 +59,13 @@ class Tx:
     :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final. :ivar orders: whether a runner has a new order.
     """
 
-    __slots__ = ("_connection", "_texts", "finals", "now", "orders", "ready")
+    __slots__ = ("_connection", "execute", "finals", "now", "orders", "ready", "texts")
 
     def __init__(self, connection: sqlite3.Connection, texts: Texts, now: int) -> None:
         self._connection = connection
-        self._texts = texts
+        #: For the statements of every call, where one function call less counts: ``tx.execute(tx.texts[TEXT], values)``.
+        self.execute = connection.execute
+        self.texts = texts
         self.now = now
         self.ready = 0
         self.finals: list[str] = []
@@ -71,25 +73,25 @@ class Tx:
 
     def run(self, text: str, *values: Any) -> sqlite3.Cursor:
         """Execute a statement."""
-        return self._connection.execute(self._texts[text], values)
+        return self.execute(self.texts[text], values)
 
     def all(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        return self._connection.execute(self._texts[text], values).fetchall()
+        return self.execute(self.texts[text], values).fetchall()
 
     def one(self, text: str, *values: Any) -> tuple[Any, ...] | None:
         """The first row of a query, if there is one."""
-        found: tuple[Any, ...] | None = self._connection.execute(self._texts[text], values).fetchone()
+        found: tuple[Any, ...] | None = self.execute(self.texts[text], values).fetchone()
         return found
 
     def value(self, text: str, *values: Any) -> Any:
         """The first column of the first row, or None."""
-        found = self._connection.execute(self._texts[text], values).fetchone()
+        found = self.execute(self.texts[text], values).fetchone()
         return found[0] if found else None
 
     def many(self, text: str, rows: Sequence[tuple[Any, ...]]) -> int:
         """Execute a statement for each row of values; how many rows of the table were changed."""
-        return self._connection.executemany(self._texts[text], rows).rowcount
+        return self._connection.executemany(self.texts[text], rows).rowcount
 
 
 class Pending:
@@ -326,6 +328,21 @@ class Database:
                 return work(Tx(connection, self._texts, self._now()))
             finally:
                 connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        finally:
+            self._readers.append(connection)
+            if not self.is_open:
+                self.close()
+
+    def query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of one query, which needs no transaction to be consistent."""
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._new_reader()
+        try:
+            return connection.execute(self._texts[text], values).fetchall()
         except sqlite3.Error as error:
             raise explained(error, self._path) from error
         finally:

@@ -189,7 +189,7 @@ def end(tx: Tx, row: Row, status: int, reason: str, *, payload: bytes = b"", end
 
 def drop_edges(tx: Tx, waiters: Sequence[str], awaited: Sequence[str]) -> None:
     """Forget who waited, and what was waited for."""
-    if tx.one(ANY_EDGE) is None:
+    if tx.execute(tx.texts[ANY_EDGE]).fetchone() is None:
         return
     tx.run(DROP_EDGES, json_list(waiters), json_list(awaited))
 

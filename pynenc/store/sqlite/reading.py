@@ -45,16 +45,15 @@ RECALL_SOME = "SELECT key, value FROM $memo WHERE scope = ? AND key IN (SELECT v
 BLOBS = "SELECT key, data FROM $blob WHERE key IN (SELECT value FROM json_each(?))"
 
 
-def finals(tx: Tx, ids: Sequence[str]) -> list[Final]:
-    """Those of ``ids`` that are final, in their order.
+def finals(found: Sequence[tuple[Any, ...]], ids: Sequence[str]) -> list[Final]:
+    """Those of ``ids`` that are final, in their order, from the rows of :data:`FINAL` or :data:`FINALS`.
 
     :raises InvocationNotFoundError: one is unknown.
     """
-    rows = tx.all(FINAL, ids[0]) if len(ids) == 1 else tx.all(FINALS, json_list(ids))
-    found = {row[0]: row for row in rows}
+    rows = {row[0]: row for row in found}
     answers = []
     for name in ids:
-        row = found.get(name)
+        row = rows.get(name)
         if row is None:
             raise InvocationNotFoundError(f"no invocation {name}: it was purged, or belongs to another app", name)
         if row[6] == schema.FINAL:

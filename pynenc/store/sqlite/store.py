@@ -126,7 +126,7 @@ class SqliteStore:
             (self._bell or self._ringer).ring(tx.ready, tx.finals, orders=tx.orders)
 
     def _finals_among(self, ids: Sequence[str]) -> list[str]:
-        return [name for (name,) in self._database.read(lambda tx: tx.all(reading.ALL_FINAL, json_list(ids)))]
+        return [name for (name,) in self._database.query(reading.ALL_FINAL, json_list(ids))]
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
     def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
@@ -137,7 +137,7 @@ class SqliteStore:
         )
 
     def claim(self, request: ClaimRequest) -> Claim:
-        return self._database.write(lambda tx: claiming.claim(tx, request), durable=False)
+        return self._database.write(partial(claiming.claim, request=request), durable=False)
 
     def start(self, runner: str, refs: Sequence[Ref], at: Microseconds) -> list[str]:
         if not refs:
@@ -147,7 +147,7 @@ class SqliteStore:
     def finish(self, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None) -> Finished:
         if not outcomes and request is None:
             return Finished()
-        return self._database.write(lambda tx: finishing.finish(tx, runner, outcomes, request))
+        return self._database.write(partial(finishing.finish, runner=runner, outcomes=outcomes, request=request))
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
         return self._database.write(lambda tx: finishing.report(tx, runner, progress), durable=False)
@@ -196,7 +196,9 @@ class SqliteStore:
 
     # -- waiting --------------------------------------------------------------------------------------------------------
     def finals(self, ids: Sequence[str]) -> list[Final]:
-        return self._database.read(lambda tx: reading.finals(tx, ids)) if ids else []
+        if len(ids) == 1:
+            return reading.finals(self._database.query(reading.FINAL, ids[0]), ids)
+        return reading.finals(self._database.query(reading.FINALS, json_list(ids)), ids) if ids else []
 
     def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
         bell = self._ringer
@@ -206,7 +208,7 @@ class SqliteStore:
             if waiter is not None:
                 is_over = self._database.write(lambda tx: amending.wait(tx, waiter, ids), durable=False)
             else:
-                is_over = bool(self._database.read(lambda tx: tx.one(reading.ANY_FINAL, json_list(ids))))
+                is_over = bool(self._database.query(reading.ANY_FINAL, json_list(ids)))
         except BaseException:
             bell.unwatch(watch)
             raise
@@ -218,7 +220,7 @@ class SqliteStore:
         """Forget the edges of a wait to what is not known to be final, if there are any."""
         if not self._database.is_open:
             return
-        if self._database.read(lambda tx: tx.one(ANY_EDGE_OF, waiter.id, json_list(ids))):
+        if self._database.query(ANY_EDGE_OF, waiter.id, json_list(ids)):
             edges = [(waiter.id, name, waiter.attempt) for name in ids]
             self._database.write(lambda tx: tx.many(amending.DROP_EDGE, edges), durable=False)
 

@@ -93,8 +93,7 @@ WAITING = (
 
 def submit(tx: Tx, new: Sequence[New], blobs: Sequence[Blob], max_queue_length: int) -> list[Submitted]:
     """Accept invocations, all or none; see :meth:`pynenc.store.base.Store.submit`."""
-    is_short = len(new) == 1 and not max_queue_length and _is_plain(new[0]) and _is_simple(new[0])
-    if is_short and (answer := _submit_simple(tx, new[0])):
+    if len(new) == 1 and not max_queue_length and _is_short(new[0]) and (answer := _submit_simple(tx, new[0])):
         return [answer]
     if blobs:
         put_blobs(tx, blobs)
@@ -114,12 +113,23 @@ def _is_plain(new: New) -> bool:
     return new.running_key is None and new.registration_key is None and new.rate is None and new.cache_key is None
 
 
+def _is_short(new: New) -> bool:
+    """Both :func:`_is_plain` and :func:`_is_simple`, for the way that counts each function."""
+    keys = (new.running_key, new.registration_key, new.rate, new.cache_key)
+    return keys == _NO_KEYS and not (
+        new.due or new.expires or new.tags or new.blobs or new.args_digest or len(new.args) > BIG
+    )
+
+
+_NO_KEYS = (None, None, None, None)
+
+
 def _submit_simple(tx: Tx, new: New) -> Submitted | None:
     """The shortest way, of most single calls; None where it is not open."""
-    if (
-        tx.value(QUEUE, new.queue) not in ("active", "paused")
-        or tx.run(INSERT_SIMPLE, *_simple_values(new, tx.now)).rowcount == 0
-    ):
+    state = tx.execute(tx.texts[QUEUE], (new.queue,)).fetchone()
+    if state is None or state[0] == "draining":
+        return None
+    if tx.execute(tx.texts[INSERT_SIMPLE], _simple_values(new, tx.now)).rowcount == 0:
         return None
     tx.ready += 1
     return Submitted(new.id, InvocationStatus.REGISTERED, False, "")
