@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pynenc import Pynenc
@@ -38,3 +40,9 @@ def test_a_circle_of_waits_is_refused_and_named(app: Pynenc) -> None:
 def test_waiting_for_what_the_own_key_blocks_is_a_circle(app: Pynenc) -> None:
     with pytest.raises(CycleDetectedError):
         basic.holds_key_and_waits(1).get_result(LONG)
+
+
+@pytest.mark.parametrize("kind", ["PersistentProcessRunner", "MultiThreadRunner"])
+def test_fibonacci_of_fifteen_finishes_on_one_slot_in_a_process(start_runner: Callable[..., object], kind: str) -> None:
+    start_runner(kind, PROCESSES="1", THREADS="1")
+    assert basic.fib(15).get_result(LONG) == 610

@@ -1,0 +1,161 @@
+"""Tokens and sleeping threads: nothing is lost between a call and a token, and returning parents come first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from queue import Queue
+from threading import Thread
+
+import pytest
+
+from pynenc.runner.slots import SPARE_THREADS, Slots
+
+LONG = 20.0
+
+
+class Sleepers:
+    """Threads that sleep in ``acquire`` and report what came of it."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.woken: Queue[bool] = Queue()
+        self.threads: list[Thread] = []
+
+    def add(self, count: int = 1) -> None:
+        for _ in range(count):
+            before = len(self.slots._sleepers)
+            thread = Thread(target=lambda: self.woken.put(self.slots.acquire()), daemon=True)
+            thread.start()
+            self.threads.append(thread)
+            while len(self.slots._sleepers) == before and self.woken.empty():
+                pass
+
+    def next(self) -> bool:
+        return self.woken.get(timeout=LONG)
+
+
+@pytest.fixture
+def slots() -> Slots:
+    return Slots(2)
+
+
+@pytest.fixture
+def sleepers(slots: Slots) -> Iterator[Sleepers]:
+    sleepers = Sleepers(slots)
+    yield sleepers
+    slots.close()
+    for thread in sleepers.threads:
+        thread.join(LONG)
+        assert not thread.is_alive()
+
+
+def test_a_call_before_anybody_sleeps_is_kept(slots: Slots) -> None:
+    slots.call()
+    assert slots.acquire()
+    assert (slots.free, slots.calls) == (1, 0)
+
+
+def test_a_call_wakes_one_sleeper_with_a_token(slots: Slots, sleepers: Sleepers) -> None:
+    sleepers.add(2)
+    slots.call()
+    assert sleepers.next()
+    assert sleepers.woken.empty()
+    assert slots.busy == 1
+
+
+def test_calls_wake_no_more_threads_than_there_are_tokens(slots: Slots, sleepers: Sleepers) -> None:
+    sleepers.add(4)
+    slots.call(10)
+    assert sleepers.next()
+    assert sleepers.next()
+    assert sleepers.woken.empty()
+    assert slots.busy == 2
+
+
+def test_a_call_while_no_token_is_free_is_answered_when_one_is_given_back(slots: Slots, sleepers: Sleepers) -> None:
+    slots.call(2)
+    assert slots.acquire()
+    assert slots.acquire()
+    sleepers.add()
+    slots.call()
+    assert sleepers.woken.empty()
+    slots.give()
+    assert sleepers.next()
+
+
+def test_a_claim_answers_the_calls_before_it(slots: Slots, sleepers: Sleepers) -> None:
+    slots.call(2)
+    assert slots.acquire()
+    slots.calls = 0
+    sleepers.add()
+    slots.give()
+    assert sleepers.woken.empty()
+    slots.call()
+    assert sleepers.next()
+
+
+def test_a_parked_body_lends_its_token(slots: Slots, sleepers: Sleepers) -> None:
+    slots.call(2)
+    assert slots.acquire()
+    assert slots.acquire()
+    assert slots.park(), "nobody sleeps: a thread is missing"
+    slots.call()
+    assert slots.acquire()
+    assert (slots.free, slots.parked) == (0, 1)
+
+
+def test_no_thread_is_missing_when_one_sleeps(slots: Slots, sleepers: Sleepers) -> None:
+    slots.call()
+    assert slots.acquire()
+    sleepers.add()
+    assert not slots.park()
+
+
+def test_returning_parents_come_before_new_work_in_their_order(slots: Slots, sleepers: Sleepers) -> None:
+    slots.call(2)
+    assert slots.acquire()
+    assert slots.acquire()
+    slots.parked = 2
+    returned: Queue[str] = Queue()
+    for name in ("first", "second"):
+        Thread(target=lambda name=name: (slots.unpark(), returned.put(name)), daemon=True).start()
+        while len(slots._returning) < (1 if name == "first" else 2):
+            pass
+    sleepers.add()
+    slots.call()
+    assert slots.wanted
+    slots.give()
+    assert returned.get(timeout=LONG) == "first"
+    slots.give()
+    assert returned.get(timeout=LONG) == "second"
+    assert not slots.wanted
+    assert sleepers.woken.empty()
+    slots.give()
+    assert sleepers.next()
+    assert (slots.free, slots.parked) == (0, 0)
+
+
+def test_a_parent_takes_a_free_token_at_once(slots: Slots) -> None:
+    slots.call()
+    assert slots.acquire()
+    slots.park()
+    slots.unpark()
+    assert (slots.free, slots.parked) == (1, 0)
+
+
+def test_threads_that_are_not_needed_go_home(slots: Slots, sleepers: Sleepers) -> None:
+    sleepers.add(slots.count + SPARE_THREADS)
+    assert not slots.acquire()
+
+
+def test_closing_sends_sleepers_home_and_serves_parents_still(slots: Slots, sleepers: Sleepers) -> None:
+    slots.call()
+    assert slots.acquire()
+    sleepers.add(2)
+    slots.park()
+    slots.close()
+    assert not sleepers.next()
+    assert not sleepers.next()
+    assert not slots.acquire()
+    slots.unpark()
+    assert slots.busy == 1

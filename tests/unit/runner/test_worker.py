@@ -1,0 +1,172 @@
+"""The worker at its edges: bodies that do not end, leases that are lost, coroutines that wait in several branches."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pynenc import Pynenc
+from pynenc.core.records import Beat
+from pynenc.exceptions import TaskTimeoutError
+from pynenc.runner.settings import WorkerSettings
+from pynenc.runner.worker import Worker
+
+LONG = 30.0
+app = Pynenc(app_id="worker-edges", store="memory://")
+go = threading.Event()
+begun = threading.Event()
+running_now: list[int] = [0, 0]
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@app.task(timeout=0.05)
+def deaf() -> None:
+    """Blocks in C, where no exception reaches it."""
+    begun.set()
+    go.wait(LONG)
+
+
+@app.task
+def blocks() -> str:
+    begun.set()
+    go.wait(LONG)
+    return "ended"
+
+
+@app.task
+async def nap() -> int:
+    running_now[0] += 1
+    running_now[1] = max(running_now)
+    await asyncio.sleep(0.01)
+    running_now[0] -= 1
+    return 1
+
+
+@app.task
+async def gathers(count: int) -> int:
+    return sum(await asyncio.gather(*(nap().async_result() for _ in range(count))))
+
+
+@app.task
+async def waits_in_a_thread() -> int:
+    child = nap()
+    return await asyncio.to_thread(lambda: child.result)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    app.close()
+    go.clear()
+    begun.clear()
+    running_now[:] = [0, 0]
+    yield
+    go.set()
+    app.close()
+
+
+@contextmanager
+def working(**settings: object) -> Iterator[Worker]:
+    """A worker in a thread."""
+    beat = Beat(id="w", group="w", lease=10**9, tasks=tuple(t.task_id.key for t in app.tasks.values()))
+    app.store.heartbeat([beat])
+
+    def keep_up(worker: Worker) -> float:
+        app.store.heartbeat([worker.beat])
+        return 0.05
+
+    chosen = {"slots": 1, "cancel_grace": 0.05, "shutdown_timeout": 0.2, **settings}
+    worker = Worker(app.engine, WorkerSettings(**chosen), beat, keep_up=keep_up)  # type: ignore[arg-type]
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        thread.join(LONG)
+        assert not thread.is_alive()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_thread_that_ignores_its_timeout_is_given_up_and_replaced() -> None:
+    with working() as worker:
+        call = deaf()
+        with pytest.raises(TaskTimeoutError):
+            call.get_result(LONG)
+        assert add(1, 2).get_result(LONG) == 3, "the slot is free again"
+        assert worker.slots.count == 1
+        go.set()
+        eventually(lambda: not worker.is_active)
+        assert worker.slots.free == 1, "the late thread gives no second token"
+
+
+def test_a_lost_lease_gives_a_new_identity_and_late_results_are_refused() -> None:
+    with working() as worker:
+        call = blocks()
+        assert begun.wait(LONG)
+        app.store.retire(["w"])
+        eventually(lambda: call.status == "registered")
+        go.set()
+        assert call.get_result(LONG) == "ended"
+        assert worker.beat.id != "w"
+        assert app.store.get([call.invocation_id])[0].attempt == 2
+
+
+def test_what_runs_at_the_end_is_handed_back_and_its_outcome_dropped() -> None:
+    with working():
+        call = blocks()
+        assert begun.wait(LONG)
+    assert call.status == "registered"
+    go.set()
+    assert not call.done()
+
+
+def test_a_coroutine_that_waits_in_many_branches_lends_one_place() -> None:
+    with working(coroutines=2) as worker:
+        assert gathers(6).get_result(LONG) == 6
+        assert worker.coroutines is not None
+        eventually(lambda: worker.coroutines.active == 0)
+        assert worker.coroutines.parked == 0
+    assert running_now[1] <= 2
+
+
+def test_threads_of_a_coroutine_may_wait() -> None:
+    with working(coroutines=1):
+        assert waits_in_a_thread().get_result(LONG) == 1
+
+
+def test_async_tasks_run_while_all_threads_are_busy() -> None:
+    with working(coroutines=5):
+        sync = blocks()
+        assert begun.wait(LONG)
+        assert nap().get_result(LONG) == 1
+        assert not sync.done()
+        go.set()
+        assert sync.get_result(LONG) == "ended"
+
+
+def test_a_defect_of_the_store_ends_the_worker_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    beat = Beat(id="w", group="w", lease=10**9)
+    app.store.heartbeat([beat])
+    worker = Worker(app.engine, WorkerSettings(shutdown_timeout=LONG), beat, keep_up=lambda _: 1.0)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(app.store, "claim", broken)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        worker.run()
