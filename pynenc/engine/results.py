@@ -69,15 +69,19 @@ class Results:
         :raises RuntimeError: on a running event loop, which this would block.
         :raises CycleDetectedError: the wait would never end.
         """
-        finals = self._store.finals(ids)
-        if finals or (timeout is not None and timeout <= 0):
-            return finals
-        if asyncio._get_running_loop() is not None:
+        running = context.current()
+        is_body = running is not None and running.slot is not None
+        on_loop = asyncio._get_running_loop() is not None
+        # What a body waits for is seldom there already, and recording that it waits tells: it looks only afterwards.
+        if not is_body or inline or on_loop or (timeout is not None and timeout <= 0):
+            finals = self._store.finals(ids)
+            if finals or (timeout is not None and timeout <= 0):
+                return finals
+        if on_loop:
             raise RuntimeError(
                 "this would block the running event loop: use `await invocation.async_result()` instead of `.result`"
             )
-        running = context.current()
-        if inline and running is not None and running.slot is not None and any(map(self._inline, ids)):
+        if inline and is_body and any(map(self._inline, ids)):
             return self._store.finals(ids)
         return self._block(ids, timeout, running)
 
@@ -87,6 +91,8 @@ class Results:
         try:
             if running is None or running.slot is None:
                 return self._poll(ids, timeout, event)
+            if event.is_set() and (finals := self._store.finals(ids)):
+                return finals
             wake, running.wake = running.wake, event.set
             running.slot.park()
             try:
