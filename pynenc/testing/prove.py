@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, help="the first seed of the simulation, and the seed of the other parts")
     parser.add_argument("--chaos-invocations", type=int, default=20_000, help="default %(default)s")
-    parser.add_argument("--harm-every", type=float, default=1.0, help="seconds between two acts of chaos, %(default)s")
+    parser.add_argument("--harm-every", type=float, default=0.6, help="seconds between two acts of chaos, %(default)s")
     parser.add_argument("--kill-rounds", type=int, default=500, help="default %(default)s")
     parser.add_argument(
         "--processes", type=int, default=2, help="processes for simulation and kill rounds, %(default)s"

@@ -32,7 +32,7 @@ class Client:
             task, params = self._choose()
             self._submit(task, params)
             count -= len(params)
-            time.sleep(self.random.random() * 0.05)
+            time.sleep(self.random.random() * 0.6)
 
     def _choose(self) -> tuple[Any, list[tuple[Any, ...]]]:
         draw = self.random
@@ -66,7 +66,7 @@ def _single(_draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]
 
 
 def _naps(draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]]]:
-    return tasks.nap, [(nonce, draw.random() * 0.03) for _ in range(draw.randint(5, 50))]
+    return tasks.nap, [(nonce, draw.random() * 0.15) for _ in range(draw.randint(20, 80))]
 
 
 def _ones(draw: random.Random, _nonce: str) -> tuple[Any, list[tuple[Any, ...]]]:
@@ -94,7 +94,7 @@ def _poison(_draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]
 
 
 _CHOICES: tuple[Choice, ...] = (_batch, _single, _naps, _ones, _threes, _flaky, _once, _parent, _poison)
-_WEIGHTS = (25, 15, 20, 12, 8, 6, 8, 5, 0.4)
+_WEIGHTS = (25, 10, 35, 12, 8, 5, 5, 5, 0.4)
 
 
 if __name__ == "__main__":

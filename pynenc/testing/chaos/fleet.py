@@ -23,8 +23,8 @@ KINDS: tuple[tuple[str, ...], ...] = (
     ("--runner-cls", "PersistentProcessRunner", "--processes", "2"),
     ("--runner-cls", "ProcessRunner", "--processes", "3"),
 )
-#: Seconds within which a runner is ready for sure.
-READY = 15.0
+#: What a runner says before it ends because its first child died while it started.
+NOT_READY = "could not import the app"
 #: Seconds that a process gets to end by itself.
 PATIENCE = 20.0
 APP = "pynenc.testing.chaos.tasks"
@@ -46,6 +46,7 @@ class Managed:
         self.kind = 0
         self.started = time.monotonic()
         self.is_expected_to_die = False
+        self.has_lost_a_child = False
         #: What its end may look like; None is none. A task may kill the process that it runs in.
         self.good_codes: tuple[int | None, ...] = (None, 0, -signal.SIGKILL)
         self.stopped: dict[int, float] = {}
@@ -59,6 +60,17 @@ class Managed:
     def pid(self) -> int:
         """Its process id."""
         return self.process.pid
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended although nobody killed it, nor what it needs to start."""
+        is_excused = self.is_expected_to_die or (self.has_lost_a_child and NOT_READY in self.tail())
+        return self.process.poll() not in self.good_codes and not is_excused
 
     @property
     def is_alive(self) -> bool:
@@ -124,8 +136,7 @@ class Fleet:
         if pids := list(descendants(runner.pid)):
             pid = self.random.choice(pids)
             self.hits.append(Hit(_now(), pid, is_runner=False))
-            # A runner whose first child dies before it is ready may say so and end.
-            runner.is_expected_to_die |= time.monotonic() - runner.started < READY
+            runner.has_lost_a_child = True
             send(pid, signal.SIGKILL)
 
     def stop(self, runner: Managed, seconds: float) -> None:
