@@ -63,6 +63,7 @@ class BaseRunner:
         )
         self.was_forced = False
         self._signals = 0
+        self._is_stopped = False
 
     # -- public -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -80,7 +81,7 @@ class BaseRunner:
             self._run(engine, self.app.import_tasks())
         finally:
             self._restore_signals(previous)
-            self._signals = 0
+            self._signals, self._is_stopped = 0, False
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop; from any thread. ``run`` returns when it is done."""
@@ -120,7 +121,7 @@ class BaseRunner:
 
     # -- pieces -------------------------------------------------------------------------------------------------------
     def _beat(self, runner_id: str, tasks: tuple[str, ...], *, slots: int, supervised: bool) -> Beat:
-        from pynenc import __version__
+        from pynenc.version import __version__
 
         return Beat(
             id=runner_id,

@@ -40,13 +40,13 @@ class MultiThreadRunner(BaseRunner):
             self.app.launch_payload(),
             self.conf.heartbeat_seconds,
         )
-        if self._signals:
+        if self._is_stopped:
             self._supervisor.stop()
         self._supervisor.run()
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop."""
-        self._signals = max(self._signals, 1)
+        self._is_stopped = True
         if self._supervisor:
             self._supervisor.stop()
 

@@ -44,7 +44,7 @@ class ThreadRunner(BaseRunner):
         self._keeper.beat([beat])
         self._registered = beat.id
         self._worker = worker = Worker(engine, self._settings(), beat, keep_up=self._keep_up, execute=self._execute())
-        if self._signals:
+        if self._is_stopped:
             worker.stop()
         try:
             worker.run()
@@ -75,7 +75,7 @@ class ThreadRunner(BaseRunner):
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop."""
-        self._signals = max(self._signals, 1)
+        self._is_stopped = True
         if self._worker:
             self._worker.stop()
 

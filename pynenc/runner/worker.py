@@ -51,6 +51,9 @@ from pynenc.runner.turns import Turns
 
 logger = logging.getLogger("pynenc.runner")
 
+#: Seconds after which a worker that stops looks whether anybody could run what its tasks wait for.
+HOPE = 1.0
+
 
 class Execute(Protocol):
     """Runs one claimed invocation on the calling thread."""
@@ -384,6 +387,15 @@ class Worker:
         if self.beat.supervised:
             self.recycle("a thread of it was given up")
 
+    def _waits_in_vain(self) -> bool:
+        """Whether all bodies wait for others while no other runner lives."""
+        if self.slots.busy or (self.coroutines and self.coroutines.active > self.coroutines.parked):
+            return False
+        try:
+            return not any(info.alive and info.beat.group != self.beat.group for info in self.engine.store.runners())
+        except StoreError:
+            return False
+
     def cancel(self, invocation_id: str) -> None:
         """Tell a body that it should stop."""
         for body in self.bodies():
@@ -405,6 +417,9 @@ class Worker:
         began = time.monotonic()
         while self.is_active and self.failure is None and time.monotonic() < began + self.settings.shutdown_timeout:
             self.pump.step()
+            if time.monotonic() > began + HOPE and self._waits_in_vain():
+                logger.info("the tasks of worker %s wait for others, which nobody runs", self.beat.id)
+                break
         for body in list(self._bodies.values()):
             if (claimed := body.claimed) is not None:
                 body.interrupt(claimed, HandBack)  # where it waits

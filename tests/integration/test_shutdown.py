@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pynenc import Pynenc
+from pynenc.core.records import QueueState
 from pynenc.runner.base import EXIT_FORCED
 from tests.integration.apps import basic
 from tests.integration.conftest import LONG, RunnerProgram, configured, eventually, running, url_of
@@ -189,3 +190,17 @@ def test_memory_is_for_one_process() -> None:
             app.runner.run()
     with configured("memory://", "DummyRunner") as app, pytest.raises(RunnerNotExecutableError, match="runner start"):
         app.runner.run()
+
+
+@pytest.mark.parametrize("kind", ["ThreadRunner", "PersistentProcessRunner"])
+def test_tasks_that_wait_for_what_nobody_runs_do_not_delay_a_stop(
+    start_runner: Start, tmp_path: Path, kind: str
+) -> None:
+    program = start_runner(kind, PROCESSES="1", MAX_THREADS="1")
+    basic.app.store.set_queue("closed", QueueState.PAUSED)
+    call = basic.waits_for_closed_queue(str(tmp_path / "started"))
+    eventually(lambda: lines(tmp_path / "started"), "it waits")
+    began = time.monotonic()
+    assert program.stop() == 0
+    assert time.monotonic() - began < 15, "shutdown_timeout is 30 s"
+    assert call.status == "registered"

@@ -381,6 +381,13 @@ def waits_for(path: str, started: str) -> str:
     return inner.result
 
 
+@app.task
+def waits_for_closed_queue(started: str) -> int:
+    inner = add.options(queue="closed")(1, 2)
+    note_line(started, inner.invocation_id)
+    return inner.result
+
+
 @app.task(timeout=0.2)
 def waits_too_long(path: str) -> str:
     return wait_until(path).result
