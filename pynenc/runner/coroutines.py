@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 PROBE_EVERY = 1.0
 
 
+#: Invocations of a claim that are looked at to learn the share of async tasks.
+SAMPLE = 32
+
+
 class AsyncSlot:
     """The place of one coroutine."""
 
@@ -70,6 +74,7 @@ class Coroutines:
         self._ready = Event()
         self._lock = Lock()
         self._share = 0.0
+        self._kinds: dict[str, bool] = {}
         self._probe_at = time.monotonic() + PROBE_EVERY
         self._thread = Thread(target=self._main, name="pynenc-loop", daemon=True)
 
@@ -98,9 +103,18 @@ class Coroutines:
 
     def learn(self, batch: Sequence[Claimed]) -> None:
         """Note how much of a claim was async."""
-        specs = [self._resolve(claimed.task) for claimed in batch]
-        share = sum(spec is not None and spec.is_async for spec in specs) / len(specs)
+        sample = batch[:SAMPLE]
+        share = sum([self._is_async(claimed.task) for claimed in sample]) / len(sample)
         self._share += 0.3 * (share - self._share)
+
+    def _is_async(self, task: str) -> bool:
+        """Whether the loop runs a task; a task that is not known here may be tomorrow."""
+        if (known := self._kinds.get(task)) is None:
+            spec = self._resolve(task)
+            known = spec is not None and spec.is_async
+            if spec is not None:
+                self._kinds[task] = known
+        return known
 
     def start(self) -> None:
         """Start the loop's thread."""
@@ -128,9 +142,10 @@ class Coroutines:
 
     def takes(self, claimed: Claimed) -> bool:
         """Whether the task is async; then it runs on the loop."""
-        spec = self._resolve(claimed.task)
-        if spec is None or not spec.is_async:
+        if not self._is_async(claimed.task):
             return False
+        spec = self._resolve(claimed.task)
+        assert spec is not None
         self._pending.append((time.monotonic(), spec, claimed))
         self.on_loop(self._start_next)
         return True
