@@ -103,7 +103,8 @@ class ClaimRequest(_Record, frozen=True):
     """What a runner wants to claim.
 
     ``shares`` lists queues in order with the most to take from each; empty means all queues together, by priority and age.
-    ``ids`` restricts the claim to these invocations. ``aged`` asks for the oldest instead of the highest priority.
+    ``ids`` restricts the claim to these invocations; ``without`` leaves out tasks that the runner has found it does not know.
+    ``aged`` asks for the oldest instead of the highest priority.
     """
 
     runner: str
@@ -112,6 +113,7 @@ class ClaimRequest(_Record, frozen=True):
     ids: tuple[str, ...] = ()
     alone: Alone = Alone.NEVER
     aged: bool = False
+    without: tuple[str, ...] = ()
 
 
 class Claimed(_Record, frozen=True):
@@ -162,7 +164,7 @@ class Outcome(_Record, frozen=True, kw_only=True):
     SUCCESS and FAILED carry the result or error in ``payload``. RETRY becomes claimable at ``due``. REGISTERED gives the work back
     (``reason`` says why). PAUSED suspends until ``due`` (0: until a person or a signal resumes it). CANCELLED confirms a request.
     ``retries`` and ``crashes`` are the new values of the counters. ``alone`` marks a suspect. ``started`` is when the body began (0: never).
-    ``unknown_task`` parks the invocation until a runner that knows its task registers.
+    ``unknown_task`` parks the invocation until a runner that knows its task registers, unless another one that lives knows it.
     """
 
     id: str

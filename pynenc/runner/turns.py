@@ -92,6 +92,8 @@ class Turns:
         self._is_idle = False
         self._was_full = False
         self._suspects_since = 0.0
+        #: Tasks that were found not to be known here; others may know them.
+        self._unknown: set[str] = set()
         #: The attempts that were claimed here and whose outcomes are not written yet.
         self._held: set[tuple[str, int]] = set()
         #: When to ask the store what it thinks is claimed here: at once after a claim whose answer never came, and again
@@ -163,6 +165,10 @@ class Turns:
             if not self.outbox or left <= 0:
                 return
             time.sleep(left)
+
+    def note_unknown(self, task: str) -> None:
+        """No module that was imported here defines a task: leave it to others."""
+        self._unknown.add(task)
 
     def note_suspects(self, *, has_suspects: bool) -> None:
         """The store says whether invocations wait to be run alone."""
@@ -281,7 +287,8 @@ class Turns:
         settings = self.settings
         if settings.alone is Alone.ONLY or (self._suspects_since and not self.beat.supervised):
             if self.is_quiet(tokens):
-                return ClaimRequest(self.beat.id, 1, tuple((queue, 1) for queue in settings.queues), alone=Alone.ONLY)
+                queues = tuple((queue, 1) for queue in settings.queues)
+                return ClaimRequest(self.beat.id, 1, queues, alone=Alone.ONLY, without=tuple(self._unknown))
             if settings.alone is Alone.ONLY or (now - self._suspects_since) % SUSPECT_PERIOD < SUSPECT_PATIENCE:
                 return None
         limit = self._slots.free + tokens - len(self.buffer)
@@ -299,4 +306,5 @@ class Turns:
             limit,
             shares(settings.policy, settings.queues, limit, self._count) if settings.queues else (),
             aged=self._count % AGED_EVERY == 0,
+            without=tuple(self._unknown),
         )

@@ -272,6 +272,8 @@ class Worker:
         now = time.monotonic()
         turns = self.turns
         turns.put(ended, now - started, now)
+        if ended.unknown_task:
+            turns.note_unknown(claimed.task)
         if turns.buffer and (turns.mean > self.settings.flush or turns.is_overdue(now)):
             turns.make()
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from urllib.parse import urlsplit
 
 from pynenc.exceptions import ConfigError
@@ -36,4 +35,6 @@ def open_store(url: str, app_id: str, clock: Clock | None = None) -> Store:
 
 def _plugin(scheme: str) -> str | None:
     """The ``module:Class`` that an installed distribution registers for a scheme."""
+    from importlib.metadata import entry_points  # takes long to import
+
     return next((entry.value for entry in entry_points(group="pynenc.stores", name=scheme)), None)

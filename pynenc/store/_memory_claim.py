@@ -68,7 +68,11 @@ def _take(
     owned = places.owned[runner]
     first_step = (Step(InvocationStatus.PENDING, now, runner, 1, 0),)
     until = len(batch) + most
+    passed: list[Row] = []
     while len(batch) < until and (row := source()) is not None:
+        if row.new.task in request.without:
+            passed.append(row)
+            continue
         if not row.is_plain and not places.may_start(row, now):
             continue
         row.place = Place.CLAIMED
@@ -83,6 +87,8 @@ def _take(
             row.started, row.reason = 0, ""
         claimed = owned[row.id] = to_claimed(row)
         batch.append(claimed)
+    for row in passed:
+        places.queues[row.new.queue].line_of(row).join(row)
 
 
 def _next_due(asked: list[tuple[Queue, int]]) -> Microseconds:

@@ -280,7 +280,7 @@ class Places:
         if new.cache_key is not None and status is S.SUCCESS:
             insort(self.successes.setdefault(new.cache_key, []), (row.seq, row.id))
 
-    def give_back(self, row: Row, outcome: Outcome, now: Microseconds) -> None:
+    def give_back(self, row: Row, outcome: Outcome, now: Microseconds, *, is_unknown: bool = False) -> None:
         """A claimed row goes back, or is suspended (PAUSED), or ends because somebody asked for that."""
         ended = outcome.ended or now
         if row.cancel is not None:
@@ -292,7 +292,7 @@ class Places:
         row.place = Place.WAITING
         self.waits.stop(row.id)
         self.let_go(row, now)
-        if outcome.unknown_task:
+        if is_unknown:
             self.park(row, now)
         elif outcome.status is S.PAUSED:
             self.suspend(row)

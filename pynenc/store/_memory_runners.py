@@ -39,6 +39,10 @@ class Runners:
         row.seen, row.until, row.boot = now, lease + beat.lease, self._clock.boot_id()
         return row
 
+    def know(self, task: str, *, but: str) -> bool:
+        """Whether a runner that lives, other than ``but``, knows a task."""
+        return any(name != but and task in row.beat.tasks and not self.is_over(row) for name, row in self.rows.items())
+
     def is_over(self, row: RunnerRow) -> bool:
         """Whether the lease of a runner has run out."""
         return row.until <= self._clock.lease() or row.boot != self._clock.boot_id()

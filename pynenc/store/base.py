@@ -161,6 +161,7 @@ class Store(Protocol):
 
         Order: rank (highest first), boost (latest first), submission; with ``aged`` submission only. Due LATER invocations are admitted first. PAUSED queues give nothing.
         Expired ones end CANCELLED (reason "expired") and are passed over. Suspects (``alone``) are given only to ``Alone.ONLY``, one at a time.
+        Tasks in ``without`` are passed over and stay where they are.
         The rows of a claim are durable enough to survive the death of processes; a power cut may undo it (the work is then READY again).
 
         :raises RunnerLostError: the runner never beat, or its lease was taken away.

@@ -168,7 +168,8 @@ class MemoryStore:
         if status is S.SUCCESS or status is S.FAILED or status is S.CANCELLED:
             self._places.end(row, status, now, ended, outcome.reason, outcome.payload)
         else:
-            self._places.give_back(row, outcome, now)
+            is_unknown = outcome.unknown_task and not self._runners.know(row.new.task, but=runner)
+            self._places.give_back(row, outcome, now, is_unknown=is_unknown)
         return True
 
     def _was_recorded(self, runner: str, outcome: Outcome) -> bool:

@@ -53,6 +53,10 @@ def _ready(index: str, which: str, order: str) -> str:
     )
 
 
+def _ready_seqs(index: str, which: str) -> str:
+    return f"SELECT seq FROM $inv INDEXED BY ${index} WHERE place = 0 AND {which} AND queue = ?1"
+
+
 PLAIN = _ready("plain", _PLAIN, _BY_AGE)
 AGED = _ready("aged", _RANKED, _BY_AGE)
 #: In the order of the claim: those above the plain ones, the plain ones, those below. SQLite runs the parts one after the other, and only as far as needed.
@@ -60,6 +64,13 @@ READY = (
     f"SELECT * FROM ({_ready('ranked', f'{_RANKED} AND rank >= 0', _BY_RANK)}) UNION ALL SELECT * FROM ({PLAIN}) "
     f"UNION ALL SELECT * FROM ({_ready('ranked', f'{_RANKED} AND rank < 0', _BY_RANK)}) LIMIT ?2"
 )
+#: For a runner that does not know some tasks: rare, and so a sorted scan of what is READY.
+_WITHOUT = (
+    f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE place = 0 AND alone = ?4 AND queue = ?1 AND task NOT IN (SELECT value FROM json_each(?3)) "
+    f"AND seq IN ({_ready_seqs('plain', _PLAIN)} UNION ALL {_ready_seqs('aged', _RANKED)}) ORDER BY "
+)
+READY_WITHOUT = f"{_WITHOUT} {_BY_RANK} LIMIT ?2"
+AGED_WITHOUT = f"{_WITHOUT} {_BY_AGE} LIMIT ?2"
 SUSPECT = f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE why = 4 AND why > 0 AND behind = ? ORDER BY rank DESC, boost DESC, seq LIMIT ?"
 CHOSEN = (
     f"SELECT {CLAIM_COLUMNS} FROM $inv WHERE id IN (SELECT value FROM json_each(?)) AND place = 0 AND alone = ? "
@@ -110,7 +121,14 @@ def claim(tx: Tx, request: ClaimRequest) -> Claim:
 def _take_plain(tx: Tx, request: ClaimRequest, timers: Mapping[str, int | None]) -> list[Claimed] | None:
     """The usual claim, from one queue with nothing special in front; None for any other."""
     queues = [queue for queue, _ in request.shares] if request.shares else list(timers)
-    if len(queues) != 1 or queues[0] not in timers or request.ids or request.aged or request.alone is Alone.ONLY:
+    if (
+        len(queues) != 1
+        or queues[0] not in timers
+        or request.ids
+        or request.aged
+        or request.without
+        or request.alone is Alone.ONLY
+    ):
         return None
     found = tx.execute(
         tx.texts[READY], (queues[0], min(request.limit, *[most for _, most in request.shares], MOST))
@@ -173,7 +191,7 @@ class Taker:
         if request.ids:
             alone = int(request.alone is Alone.ONLY)
             found = self._tx.all(CHOSEN, json_list(request.ids), alone)
-            return [row for row in found if row[5] in queues][:limit]
+            return [row for row in found if row[5] in queues and row[1] not in request.without][:limit]
         parts = [self._of_queue(queue, limit) for queue in queues]
         if len(parts) == 1:
             return parts[0]
@@ -182,6 +200,9 @@ class Taker:
     def _of_queue(self, queue: str, limit: int) -> list[tuple[Any, ...]]:
         """The first rows of one queue: those above the plain ones, the plain ones, those below."""
         tx, request = self._tx, self._request
+        if request.without:
+            query = AGED_WITHOUT if request.aged else READY_WITHOUT
+            return tx.all(query, queue, limit, json_list(request.without), int(request.alone is Alone.ONLY))
         if request.alone is Alone.ONLY:
             return tx.all(SUSPECT, queue, limit)
         if request.aged:

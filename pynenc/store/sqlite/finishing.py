@@ -12,7 +12,8 @@ from typing import Any
 from pynenc.core.records import Claim, ClaimRequest, Finished, Outcome, Progress, Ref
 from pynenc.core.status import FINAL as FINALS
 from pynenc.core.status import InvocationStatus
-from pynenc.store.sqlite import claiming, life, schema
+from pynenc.store.base import Clock
+from pynenc.store.sqlite import claiming, life, running, schema
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import Row, load
 from pynenc.store.sqlite.schema import CODES, encode_progress
@@ -33,13 +34,13 @@ REPORT = "UPDATE $inv SET progress = ?4 WHERE id = ?1 AND attempt = ?2 AND runne
 OWNS = "SELECT 1 FROM $inv WHERE id = ? AND attempt = ? AND runner = ? AND place = 3"
 
 
-def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None) -> Finished:
+def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None, clock: Clock) -> Finished:
     """End attempts, then claim; see :meth:`pynenc.store.base.Store.finish`."""
-    lost = _end_all(tx, runner, outcomes) if outcomes else ()
+    lost = _end_all(tx, runner, outcomes, clock) if outcomes else ()
     return Finished(lost, claiming.claim(tx, request) if request else Claim())
 
 
-def _end_all(tx: Tx, runner: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+def _end_all(tx: Tx, runner: str, outcomes: Sequence[Outcome], clock: Clock) -> tuple[str, ...]:
     now = tx.now
     if all(map(_is_simple, outcomes)):
         values = [(o.id, o.attempt, runner, o.payload, o.started, o.ended or now) for o in outcomes]
@@ -51,7 +52,7 @@ def _end_all(tx: Tx, runner: str, outcomes: Sequence[Outcome]) -> tuple[str, ...
         life.drop_edges(tx, ids, ids)
         tx.finals += ids
         return ()
-    return tuple(each.id for each in outcomes if not _end_one(tx, runner, each))
+    return tuple(each.id for each in outcomes if not _end_one(tx, runner, each, clock))
 
 
 def _is_simple(outcome: Outcome) -> bool:
@@ -80,7 +81,7 @@ def _final_values(outcome: Outcome, runner: str, now: int) -> tuple[Any, ...]:
     )
 
 
-def _end_one(tx: Tx, runner: str, outcome: Outcome) -> bool:
+def _end_one(tx: Tx, runner: str, outcome: Outcome, clock: Clock) -> bool:
     """Whether an outcome counts; carried out if it was not yet."""
     row = load(tx, outcome.id)
     if row is None or (row.attempt, row.runner) != (outcome.attempt, runner):
@@ -96,11 +97,12 @@ def _end_one(tx: Tx, runner: str, outcome: Outcome) -> bool:
         return False
     row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, int(outcome.alone)
     row.started = outcome.started or row.started
-    _end_claimed(tx, row, outcome)
+    is_unknown = outcome.unknown_task and not running.is_known(tx, row.task, runner, clock)
+    _end_claimed(tx, row, outcome, is_unknown=is_unknown)
     return True
 
 
-def _end_claimed(tx: Tx, row: Row, outcome: Outcome) -> None:
+def _end_claimed(tx: Tx, row: Row, outcome: Outcome, *, is_unknown: bool) -> None:
     if outcome.status in FINALS:
         life.end(tx, row, CODES[outcome.status], outcome.reason, payload=outcome.payload, ended=outcome.ended)
     elif row.cancel:
@@ -113,7 +115,7 @@ def _end_claimed(tx: Tx, row: Row, outcome: Outcome) -> None:
             outcome.reason,
             payload=outcome.payload,
             due=outcome.due,
-            is_unknown=outcome.unknown_task,
+            is_unknown=is_unknown,
         )
 
 

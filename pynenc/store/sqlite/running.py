@@ -29,6 +29,7 @@ UNKNOWN_TASKS = "SELECT DISTINCT behind FROM $inv WHERE why = 3 AND why > 0"
 ALL = "SELECT id, beat, death, started, seen, boot, until FROM $runner WHERE death IS NULL ORDER BY started, id"
 OTHERS = "SELECT id, beat, death, boot, until FROM $runner WHERE id != ? AND death IS NOT 'gone' ORDER BY id"
 SWEEPER = "SELECT boot, since, until, lease FROM $runner WHERE id = ? AND death IS NULL"
+LIVING = "SELECT beat FROM $runner WHERE id != ? AND death IS NULL AND boot = ? AND until > ?"
 MARK = "UPDATE $runner SET death = ? WHERE id = ?"
 STILL_OWNS = "SELECT 1 FROM $inv INDEXED BY $owned WHERE place = 3 AND runner = ? LIMIT 1"
 OWING = "SELECT beat FROM $runner WHERE death IS NOT NULL AND death != 'gone'"
@@ -72,6 +73,11 @@ def _admit_known(tx: Tx, tasks: set[str]) -> None:
             for row in rows(tx, ALL_BEHIND, BEHIND_TASK, task):
                 life.settle(tx, row)
                 row.save(tx)
+
+
+def is_known(tx: Tx, task: str, runner: str, clock: Clock) -> bool:
+    """Whether another runner that lives knows a task."""
+    return any(task in _decode(beat).tasks for (beat,) in tx.all(LIVING, runner, clock.boot_id(), clock.lease()))
 
 
 def runners(tx: Tx, clock: Clock) -> list[RunnerInfo]:

@@ -147,7 +147,9 @@ class SqliteStore:
     def finish(self, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None) -> Finished:
         if not outcomes and request is None:
             return Finished()
-        return self._database.write(partial(finishing.finish, runner=runner, outcomes=outcomes, request=request))
+        return self._database.write(
+            partial(finishing.finish, runner=runner, outcomes=outcomes, request=request, clock=self.clock)
+        )
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
         return self._database.write(lambda tx: finishing.report(tx, runner, progress), durable=False)

@@ -242,7 +242,8 @@ class Model:
             row.last = None
             self.end(row, S.CANCELLED, 0)
         else:
-            self.give_back(row, outcome.status, outcome.due, is_unknown=outcome.unknown_task)
+            is_known = any(name != runner and not self.is_over(other) for name, other in self.runners.items())
+            self.give_back(row, outcome.status, outcome.due, is_unknown=outcome.unknown_task and not is_known)
         return True
 
     def give_back(self, row: Row, status: InvocationStatus, due: int = 0, *, is_unknown: bool = False) -> None:

@@ -107,6 +107,21 @@ class Claiming(Clause):
         self.beat()
         assert self.claim(9, shares=(("nowhere", 9),)) == ()
 
+    def test_claim_without_tasks_passes_them_over(self) -> None:
+        self.store.submit(
+            [
+                new("a", task="m.x"),
+                new("b", priority=2),
+                new("c", task="m.y", priority=1),
+                new("d"),
+                new("e", queue="q"),
+            ]
+        )
+        self.beat()
+        assert self.names(self.claim(2, without=("m.x", "m.y"))) == ["b", "d"]
+        assert self.names(self.claim(aged=True, without=("m.y",))) == ["a", "e"]
+        assert self.names(self.claim()) == ["c"]
+
     def test_claim_ids_takes_only_these(self) -> None:
         self.put("a", "b", "c")
         self.beat()

@@ -114,6 +114,24 @@ class Beating(Clause):
         self.beat("r3", tasks=(TASK, "other.task"))
         assert self.names(self.claim(9, "r3")) == ["a"]
 
+    def test_unknown_task_stays_claimable_while_another_runner_knows_it(self) -> None:
+        self.put("a", "b", task="other.task")
+        self.beat("r2", tasks=("other.task",))
+        self.beat()
+        claimed = self.take("a")
+        self.release(claimed, reason=UNKNOWN_TASK, unknown_task=True)
+        assert self.place("a") is READY
+        assert self.claim(without=("other.task",)) == ()
+        assert self.names(self.claim(9, "r2", without=("third.task",))) == ["a", "b"]
+
+    def test_unknown_task_is_parked_when_who_knows_it_is_gone(self) -> None:
+        self.put("a", task="other.task")
+        self.beat("r2", tasks=("other.task",))
+        self.clock.advance(LEASE / SECOND + 1)
+        self.beat()
+        self.release(self.take("a"), reason=UNKNOWN_TASK, unknown_task=True)
+        assert self.place("a") is PARKED
+
     def test_unknown_task_can_be_cancelled(self) -> None:
         self.put("a", task="other.task")
         self.beat()
