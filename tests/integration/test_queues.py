@@ -147,7 +147,7 @@ def test_waiting_for_a_queue_that_nobody_serves_is_explained(
     monkeypatch.setattr(results, "SAFETY_POLL", 0.02)
     with configured(idle_app.conf.store, keep=True, queues=("somebody",)), running(idle_app):
         call = basic.served_by_nobody()
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.WARNING, logger="pynenc"):
             assert not call.wait(0.3)
     assert caplog.text.count("no live runner serves queue 'nobody'") == 1
     assert "--queues nobody" in caplog.text
