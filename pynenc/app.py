@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,7 @@ from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask, TaskOptions
 from pynenc.conf.location import calling_module
 from pynenc.core.ids import TaskId
-from pynenc.core.records import Claimed, Filter, Invocation, Microseconds, Page, Purge
+from pynenc.core.records import Claimed, Filter, Invocation, Page, Purge
 from pynenc.direct import make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
@@ -27,13 +27,15 @@ from pynenc.exceptions import SerializationError
 from pynenc.invocation.base_invocation import BaseInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation
 from pynenc.logs import configure
-from pynenc.runner import RUNNERS, BaseRunner
-from pynenc.runner.inline import InlineRunner, SkipClock
 from pynenc.serializer import JsonSerializer
 from pynenc.serializer.gate import TypeGate
 from pynenc.store import open_store
 from pynenc.store.base import Clock, Store
 from pynenc.task import Task, WorkflowTask
+
+if TYPE_CHECKING:
+    from pynenc.runner import BaseRunner
+    from pynenc.runner.inline import InlineRunner
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -181,14 +183,11 @@ class Pynenc:
     def _development(self) -> tuple[Engine, InlineRunner]:
         with self._lock:
             if self._dev is None:
+                from pynenc.runner.inline import InlineRunner, SkipClock
+
                 clock = SkipClock()
-
-                def advance(due: Microseconds) -> bool:
-                    clock.skip_to(due)
-                    return True
-
                 engine = self._make_engine(self._open("memory://", clock))
-                self._dev = engine, InlineRunner(engine, advance)
+                self._dev = engine, InlineRunner(engine, clock.skip_to)
             return self._dev
 
     def run_inline(self, invocation_id: str) -> None:
@@ -348,6 +347,8 @@ class Pynenc:
     def runner(self) -> BaseRunner:
         """The runner of this process, made by the setting ``runner_cls``; assignable."""
         if self._runner is None:
+            from pynenc.runner import RUNNERS, BaseRunner  # not needed by programs that only submit calls
+
             name = self.conf.runner_cls
             self._runner = (RUNNERS.get(name) or load_class(name, BaseRunner, "runner_cls"))(self)
         return self._runner

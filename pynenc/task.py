@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -181,7 +180,9 @@ class Task(Generic[Params, Result]):
 
     async def async_call(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """The same without blocking the event loop."""
-        return await asyncio.to_thread(self, *args, **kwargs)
+        from asyncio import to_thread
+
+        return await to_thread(self, *args, **kwargs)
 
     def map(self, values: Iterable[Any], *, progress: bool = False) -> BaseInvocationGroup[Params, Result]:
         """One call for each value, which is the first argument."""
@@ -253,7 +254,9 @@ class CallWithOptions(Generic[Params, Result]):
 
     async def async_call(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """The same without blocking the event loop."""
-        return await asyncio.to_thread(self, *args, **kwargs)
+        from asyncio import to_thread
+
+        return await to_thread(self, *args, **kwargs)
 
     def parallelize(
         self, param_iter: Iterable[CallParams], common_args: dict[str, Any] | None = None, *, progress: bool = False

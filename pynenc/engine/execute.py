@@ -6,22 +6,24 @@ else later.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pynenc import context
 from pynenc.core import outcome
 from pynenc.core.records import UNKNOWN_TASK, Claimed, Outcome
 from pynenc.engine.codec import Codec
+from pynenc.engine.loops import is_cancelled, is_on_loop
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import InvocationCancelledError, RetryError, TaskTimeoutError
 from pynenc.serializer.errors import ErrorInfo
 from pynenc.store.base import Clock
+
+if TYPE_CHECKING:
+    import asyncio
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -114,6 +116,9 @@ class Executor:
         return spec.binder.call(spec.func, bound)
 
     def _run_on_a_loop(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Outcome:
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
         async def main() -> Outcome:
             task = asyncio.current_task()
             loop = asyncio.get_running_loop()
@@ -121,7 +126,7 @@ class Executor:
             running.wake = lambda: _from_any_thread(loop, task.cancel)
             return await self.run_async(spec, claimed, running)
 
-        if asyncio._get_running_loop() is None:
+        if not is_on_loop():
             return asyncio.run(main())
         with ThreadPoolExecutor(1) as pool:  # called from an event loop, which cannot run a second one on its thread
             return pool.submit(copy_context().run, asyncio.run, main()).result()
@@ -140,6 +145,8 @@ class Executor:
         """Await a body, at most as long as its timeout; a ``TimeoutError`` of its own stays one."""
         if not claimed.timeout:
             return await body
+        import asyncio
+
         limit = asyncio.timeout(claimed.timeout / outcome.SECOND)
         try:
             async with limit:
@@ -162,7 +169,7 @@ class Executor:
         self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: BaseException, started: int
     ) -> Outcome:
         """One clause for each way to end without a value."""
-        if isinstance(error, TimeUp) or (running.interrupt is TimeUp and isinstance(error, asyncio.CancelledError)):
+        if isinstance(error, TimeUp) or (running.interrupt is TimeUp and is_cancelled(error)):
             error = timeout_error(claimed).with_traceback(error.__traceback__)
         ended = self._fate(spec, claimed, running, error, started)
         if self._hooks.around_tasks:
@@ -177,7 +184,7 @@ class Executor:
         now = self._now()
         if isinstance(error, HandBack) or running.interrupt is HandBack:
             return outcome.released(claimed, "runner stopped", started=started)
-        if running.cancel_requested and isinstance(error, (InvocationCancelledError, asyncio.CancelledError)):
+        if running.cancel_requested and (isinstance(error, InvocationCancelledError) or is_cancelled(error)):
             return outcome.cancelled(claimed, started, now)
         payload = self._codec.encode_error(spec, claimed, error)
         if isinstance(error, spec.retriable):

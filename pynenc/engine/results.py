@@ -6,19 +6,22 @@ bounded poll is only the safety net. Inside a task the slot is lent out for the 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pynenc import context
 from pynenc.core.records import Final, Ref
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec
+from pynenc.engine.loops import is_on_loop
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError
 from pynenc.store.base import Store
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: Seconds between two looks at what should have woken the waiter.
 SAFETY_POLL = 1.0
@@ -71,13 +74,12 @@ class Results:
         """
         running = context.current()
         is_body = running is not None and running.slot is not None
-        on_loop = asyncio._get_running_loop() is not None
         # What a body waits for is seldom there already, and recording that it waits tells: it looks only afterwards.
-        if not is_body or inline or on_loop or (timeout is not None and timeout <= 0):
+        if not is_body or inline or (timeout is not None and timeout <= 0) or is_on_loop():
             finals = self._store.finals(ids)
             if finals or (timeout is not None and timeout <= 0):
                 return finals
-        if on_loop:
+        if is_on_loop():
             raise RuntimeError(
                 "this would block the running event loop: use `await invocation.async_result()` instead of `.result`"
             )
@@ -121,6 +123,8 @@ class Results:
 
     async def wait_async(self, ids: Sequence[str], timeout: float | None = None) -> list[Final]:
         """The same for event loops; a cancelled ``await`` stops waiting and leaves the invocations alone."""
+        import asyncio
+
         finals = self._store.finals(ids)
         if finals or (timeout is not None and timeout <= 0):
             return finals
@@ -140,6 +144,8 @@ class Results:
             subscription.close()
 
     async def _poll_async(self, ids: Sequence[str], timeout: float | None, event: asyncio.Event) -> list[Final]:
+        import asyncio
+
         deadline = None if timeout is None else time.monotonic() + timeout
         hint_at: float | None = time.monotonic() + HINT_AFTER
         while True:

@@ -6,7 +6,6 @@ question and reads the answer.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -22,6 +21,7 @@ from pynenc.core.options import ConcurrencyControlType
 from pynenc.core.outcome import SECOND
 from pynenc.core.records import Blob, New, Rate, Submitted, WorkflowRef
 from pynenc.engine.codec import Codec, Encoded
+from pynenc.engine.loops import is_on_loop
 from pynenc.engine.newid import new_id
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import (
@@ -123,7 +123,7 @@ class Submitter:
         :raises QueueFullError: the settings do not say so, it would block an event loop, or there can never be room.
         """
         conf = self._conf
-        if conf.queue_full != "block" or asyncio._get_running_loop() is not None:
+        if conf.queue_full != "block" or is_on_loop():
             raise full
         running = context.current()
         slot = running.slot if running else None

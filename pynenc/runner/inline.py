@@ -24,9 +24,10 @@ class SkipClock(SystemClock):
     def now(self) -> Microseconds:
         return super().now() + self._ahead
 
-    def skip_to(self, time: Microseconds) -> None:
-        """Be at ``time`` now, unless it is past already."""
+    def skip_to(self, time: Microseconds) -> bool:
+        """Be at ``time`` now, unless it is past already; it always is possible."""
         self._ahead += max(0, time - self.now())
+        return True
 
 
 class InlineSlot:
