@@ -21,18 +21,23 @@ opaque      payloads come back byte for byte
 bounded     housekeeping works in batches of ``limit``
 ordered     by rank, then boost, then submission; readings are stable under insertion
 
-How an invocation becomes claimable (``admit``; at submit, when due, after a retry, release, recovery, resume or requeue): not due yet → LATER.
-Otherwise, with a running key and not ``drop_blocked``: if ``running_limit`` others hold the key → PARKED. Otherwise, with a rate: an invocation
-is the *head* of its rate key or is PARKED behind the head; the head is READY if a claim now would keep at most ``n`` claims in every window of ``period``, else LATER until then. A claim records
-itself in the rate's log and admits the next head. Otherwise → READY. A parked invocation has the status CONCURRENCY_CONTROLLED, and gets back the status it would have had
-(REGISTERED, or RETRY after a retry) when it is made READY. A blocked ``drop_blocked`` invocation is READY and ends CONCURRENCY_CONTROLLED_FINAL at the claim when ``running_limit`` others are CLAIMED.
+How an invocation becomes claimable (``admit``; at submit, when due, after a retry, release, recovery, resume or requeue): not due
+yet → LATER. Otherwise, with a running key and not ``drop_blocked``: if ``running_limit`` others hold the key → PARKED. Otherwise,
+with a rate: an invocation is the *head* of its rate key or is PARKED behind the head; the head is READY if a claim now would keep
+at most ``n`` claims in every window of ``period``, else LATER until then. A claim records itself in the rate's log and admits the
+next head. Otherwise → READY. A parked invocation has the status CONCURRENCY_CONTROLLED, and gets back the status it would have
+had (REGISTERED, or RETRY after a retry) when it is made READY. A blocked ``drop_blocked`` invocation is READY and ends
+CONCURRENCY_CONTROLLED_FINAL at the claim when ``running_limit`` others are CLAIMED.
 
-The registration key is held from submission until the first claim or the final status, whichever comes first, and never taken again.
+The registration key is held from submission until the first claim or the final status, whichever comes first, and never taken
+again.
 
-Rank is the own priority, raised to the rank of whatever waits for the invocation (directly or through others). Boost is the time of the last wait that reached it: among equal ranks the
-children of the parent that began to wait last come first, so recursion goes depth first.
+Rank is the own priority, raised to the rank of whatever waits for the invocation (directly or through others). Boost is the time
+of the last wait that reached it: among equal ranks the children of the parent that began to wait last come first, so recursion
+goes depth first.
 
-History: each change of status is one entry, written in the same unit as the change. A store may derive the entries of the current attempt from the row itself.
+History: each change of status is one entry, written in the same unit as the change. A store may derive the entries of the current
+attempt from the row itself.
 """
 
 from __future__ import annotations
@@ -74,6 +79,7 @@ from pynenc.core.records import (
 )
 
 Wake = Callable[[], None]
+FIRST_PAGE = Page()
 
 
 @runtime_checkable
@@ -124,7 +130,7 @@ class Subscription(Protocol):
 class IdleListener(Subscription, Protocol):
     """The interest of a runner in new work. It is woken only while it says that it is idle."""
 
-    def idle(self, is_idle: bool, /) -> None:
+    def idle(self, is_idle: bool, /) -> None:  # noqa: FBT001  # one word, and it says what it is
         """Say whether a wake-up is wanted. After ``idle(True)`` the runner must claim once more before it sleeps (no lost wake-up)."""
 
 
@@ -148,7 +154,8 @@ class Store(Protocol):
     def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
         """Accept invocations, all or none; the answers are in the order of ``new``. Durable when it returns.
 
-        For each, in order: an id that exists answers with itself (``existing``); else a held ``registration_key`` (also one taken earlier in the same batch) or a
+        For each, in order: an id that exists answers with itself (``existing``); else a held ``registration_key`` (also one taken earlier in the same
+        batch) or a
         ``cache_key`` with a success answers with its holder; else the row is inserted, REGISTERED in the history, and admitted.
 
         :raises MissingBlobsError: a referenced blob is neither stored nor in ``blobs``.
@@ -159,7 +166,8 @@ class Store(Protocol):
     def claim(self, request: ClaimRequest) -> Claim:
         """Make at most ``limit`` READY invocations PENDING with a new attempt, owned by ``request.runner``.
 
-        Order: rank (highest first), boost (latest first), submission; with ``aged`` submission only. Due LATER invocations are admitted first. PAUSED queues give nothing.
+        Order: rank (highest first), boost (latest first), submission; with ``aged`` submission only. Due LATER invocations are admitted first. PAUSED
+        queues give nothing.
         Expired ones end CANCELLED (reason "expired") and are passed over. Suspects (``alone``) are given only to ``Alone.ONLY``, one at a time.
         Tasks in ``without`` are passed over and stay where they are.
         The rows of a claim are durable enough to survive the death of processes; a power cut may undo it (the work is then READY again).
@@ -173,8 +181,10 @@ class Store(Protocol):
     def finish(self, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None) -> Finished:
         """End attempts and, in the same unit, claim again.
 
-        For each whose fence holds: status, payload, counters and history; wait edges from it and to it are dropped, its key is freed and the next one is made READY, watchers are woken. RETRY and REGISTERED are
-        admitted again; a requested cancellation turns RETRY, REGISTERED and PAUSED into CANCELLED. An outcome equal to a final that this same attempt recorded before is no loss (a lost reply may be sent again).
+        For each whose fence holds: status, payload, counters and history; wait edges from it and to it are dropped, its key is freed and the next one
+        is made READY, watchers are woken. RETRY and REGISTERED are
+        admitted again; a requested cancellation turns RETRY, REGISTERED and PAUSED into CANCELLED. An outcome equal to a final that this same attempt
+        recorded before is no loss (a lost reply may be sent again).
         """
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
@@ -190,13 +200,17 @@ class Store(Protocol):
 
     # -- runners -------------------------------------------------------------------------------------------------------
     def heartbeat(self, beats: Sequence[Beat]) -> list[Orders]:
-        """Renew the leases (first beat: register), and tell each runner its orders. A beat with ``tasks`` admits what was parked for an unknown task and is known now."""
+        """Renew the leases (first beat: register), and tell each runner its orders. A beat with ``tasks`` admits what was parked for an unknown task
+        and is known now.
+        """
 
     def recover(self, by: str, limit: int, error: bytes) -> list[Recovered]:
         """Take back, at most ``limit``, what runners that are gone still own; their own rows leave when nothing is left.
 
-        A runner is gone when its death is certain (SQLite: the kernel released the lock file of its ``group``; memory: ``declare_dead``) or its lease is over. Leases are only judged once the sweeper ``by`` has held its own
-        lease for one full term. Everything goes back to REGISTERED, uncounted. Except, when the death is certain and the runner was not ``supervised``: what it owned is marked ``alone``, and what was
+        A runner is gone when its death is certain (SQLite: the kernel released the lock file of its ``group``; memory: ``declare_dead``) or its lease
+        is over. Leases are only judged once the sweeper ``by`` has held its own
+        lease for one full term. Everything goes back to REGISTERED, uncounted. Except, when the death is certain and the runner was not
+        ``supervised``: what it owned is marked ``alone``, and what was
         alone already counts a crash and, at ``max_crashes``, ends FAILED with ``error``.
         """
 
@@ -216,7 +230,8 @@ class Store(Protocol):
     def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
         """Call ``wake`` (from any thread; must not block) whenever one of ``ids`` has become final; at once if one is final already.
 
-        With a waiter (a running invocation): record the wait edges, raise rank and boost of ``ids`` and of all they wait for. Edges last until the awaited is final, the waiter's attempt ends, or ``close``.
+        With a waiter (a running invocation): record the wait edges, raise rank and boost of ``ids`` and of all they wait for. Edges last until the
+        awaited is final, the waiter's attempt ends, or ``close``.
 
         :raises CycleDetectedError: the wait would never end; nothing is recorded. :attr:`~CycleDetectedError.cycle` lists the ids.
         """
@@ -254,7 +269,7 @@ class Store(Protocol):
     def get(self, ids: Sequence[str]) -> list[Invocation]:
         """The invocations that exist, in the order of ``ids``."""
 
-    def find(self, where: Filter, page: Page = Page()) -> Found:
+    def find(self, where: Filter, page: Page = FIRST_PAGE) -> Found:
         """One page, by submission; stable while rows are added."""
 
     def count(self, where: Filter, by: str = "status") -> dict[str, int]:

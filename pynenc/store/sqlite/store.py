@@ -40,7 +40,7 @@ from pynenc.core.records import (
     Submitted,
 )
 from pynenc.exceptions import ConfigError
-from pynenc.store.base import Clock, IdleListener, Subscription, SystemClock, Wake
+from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, Subscription, SystemClock, Wake
 from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting
 from pynenc.store.sqlite.database import Database, Tx, explained
 from pynenc.store.sqlite.schema import json_list
@@ -50,9 +50,6 @@ from pynenc.store.sqlite.wake import Bell
 REMEMBER_ONCE = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO NOTHING"
 SET_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state"
 ANY_EDGE_OF = "SELECT 1 FROM $edge WHERE waiter = ? AND awaited IN (SELECT value FROM json_each(?)) LIMIT 1"
-
-
-FIRST_PAGE = Page()
 
 
 class SqliteStore:
