@@ -33,7 +33,7 @@ BUGS = {
     ForgetsTheKeyOnRetry: {Kind.STUCK, Kind.UNSOUND},
 }
 #: Seeds within which a bug must show itself.
-SEEDS = 40
+SEEDS = 150
 
 
 def test_a_sound_store_passes() -> None:

@@ -32,6 +32,8 @@ class Weather(NamedTuple):
 CALM = Weather()
 #: The longest time between a call and its last effect, in seconds; callers may rely on it.
 LONGEST = 1.5
+#: Calls after which a run is given up; a common one needs some hundreds.
+MOST = 20_000
 
 
 class Network:
@@ -53,6 +55,8 @@ class Network:
 
     def send(self, thread: Thread, call: Call) -> None:
         """Carry one call through the weather of now."""
+        if self.calls > MOST:
+            raise RuntimeError(f"{MOST} calls, and no end: somebody asks again and again without letting time pass")
         weather, draw = self.weather, self._random.random()
         there, back = self._delay(), self._delay()
         if draw < weather.before:

@@ -70,6 +70,7 @@ class Worker:
         self.die = on_crash
         self._exit = on_exit
         self._marked: set[Key] = set()
+        self._unknown: dict[str, None] = {}
         self._turns = 0
         #: The store may have done more than it answered: look at once, and once more when the last late call has arrived.
         self._doubts: list[int] = []
@@ -142,10 +143,14 @@ class Worker:
         self._turns += 1
         busy = len(self.running) - len(self.parked) + len(self.buffer)
         if self.suspects and not self.beat.supervised and self.alone is Alone.NEVER:
-            return None if busy else ClaimRequest(self.beat.id, 1, alone=Alone.ONLY)
+            alone = ClaimRequest(self.beat.id, 1, alone=Alone.ONLY, without=tuple(self._unknown))
+            return None if busy else alone
         ahead = 0 if self.parked or self.alone is Alone.ONLY else self.random.randrange(4)
         limit = self.beat.slots - busy + ahead
-        return ClaimRequest(self.beat.id, limit, alone=self.alone, aged=self._turns % 16 == 0) if limit > 0 else None
+        if limit <= 0:
+            return None
+        aged = self._turns % 16 == 0
+        return ClaimRequest(self.beat.id, limit, alone=self.alone, aged=aged, without=tuple(self._unknown))
 
     def _give_back(self) -> None:
         while self.buffer:
@@ -186,6 +191,7 @@ class Worker:
         while self.buffer and len(self.running) - len(self.parked) < self.beat.slots:
             claimed = self.buffer.popleft()
             if claimed.task not in self.beat.tasks:
+                self._unknown[claimed.task] = None
                 self.outbox.append(outcome.released(claimed, UNKNOWN_TASK))
                 continue
             self.running[claimed.id, claimed.attempt] = claimed
