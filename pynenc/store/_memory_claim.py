@@ -8,7 +8,7 @@ from pynenc.core.records import Alone, Claim, Claimed, ClaimRequest, Microsecond
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.store._memory_lines import Chosen, Merged, Queue, Ready
 from pynenc.store._memory_places import Places
-from pynenc.store._memory_rows import Row, Step, to_claimed
+from pynenc.store._memory_rows import Row, to_claimed
 
 
 class Source(Protocol):
@@ -63,10 +63,9 @@ def _lines(queues: list[Queue], alone: Alone) -> list[Ready]:
 def _take(
     places: Places, request: ClaimRequest, source: Source, most: int, now: Microseconds, batch: list[Claimed]
 ) -> None:
-    """Claim at most ``most`` rows of a source. The loop of a claim: what all rows share is made once."""
+    """Claim at most ``most`` rows of a source."""
     runner = request.runner
     owned = places.owned[runner]
-    first_step = (Step(InvocationStatus.PENDING, now, runner, 1, 0),)
     until = len(batch) + most
     passed: list[Row] = []
     while len(batch) < until and (row := source()) is not None:
@@ -79,11 +78,9 @@ def _take(
         row.status = InvocationStatus.PENDING
         row.runner = runner
         row.claimed = now
+        row.is_open = True
         row.attempt += 1
-        if row.attempt == 1 and row.round == 0:
-            row.trail += first_step
-        else:
-            row.trail += (Step(InvocationStatus.PENDING, now, runner, row.attempt, row.round),)
+        if row.attempt > 1 or row.round:
             row.started, row.reason = 0, ""
         claimed = owned[row.id] = to_claimed(row)
         batch.append(claimed)

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pynenc.core.records import Claimed, Microseconds, New, Outcome, Rate
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.store._memory_lines import KeyLane, Line, Queue, RateLane
-from pynenc.store._memory_rows import Behind, BlobRow, Row, Step, with_payload
+from pynenc.store._memory_rows import Behind, BlobRow, Row, Step, latest_steps
 from pynenc.store._memory_waits import Waits
 
 S = InvocationStatus
@@ -249,7 +249,7 @@ class Places:
         self.rates[rate.key].note(rate, now)
         self._next_of_rate(rate.key, now)
 
-    # -- ends ---------------------------------------------------------------------------------------------------------------
+    # -- changes of status ---------------------------------------------------------------------------------------------------------------
     def enter(
         self, row: Row, status: InvocationStatus, at: Microseconds, reason: str = "", payload: bytes = b""
     ) -> None:
@@ -261,14 +261,13 @@ class Places:
     def end(
         self, row: Row, status: InvocationStatus, now: Microseconds, ended: Microseconds, reason: str, payload: bytes
     ) -> None:
-        """Make ``row`` final. Its payload stays in the row, for the history as well."""
+        """Make ``row`` final."""
         self.leave(row)
         row.place = Place.FINAL
         row.status = status
         row.ended = ended
         row.reason = reason
         row.payload = payload
-        row.trail += (Step(status, ended, row.runner, row.attempt, row.round, reason),)
         if not row.is_plain:
             self._unregister(row)
             self.let_go(row, now)
@@ -287,6 +286,7 @@ class Places:
             self.end(row, S.CANCELLED, now, ended, row.cancel, b"")
             return
         self.leave(row)
+        self._close(row)
         self.enter(row, outcome.status, ended, outcome.reason, outcome.payload)
         row.reason, row.due, row.runner, row.progress = outcome.reason, outcome.due, None, None
         row.place = Place.WAITING
@@ -303,13 +303,19 @@ class Places:
         """A final row begins a new round."""
         self._forget_success(row)
         self.leave(row)
-        row.trail = (*row.trail[:-1], with_payload(row.trail[-1], row.payload))
+        self._close(row)
         row.round += 1
         row.retries = row.crashes = row.due = row.started = row.ended = 0
         row.payload, row.cancel, row.alone, row.runner, row.progress = b"", None, False, None, None
         row.reason = reason
         self.enter(row, S.REGISTERED, now, reason)
         self.admit(row, S.REGISTERED, now)
+
+    @staticmethod
+    def _close(row: Row) -> None:
+        """Write into the trail what the row is about to forget."""
+        row.trail += latest_steps(row)
+        row.is_open = False
 
     def _unregister(self, row: Row) -> None:
         key = row.new.registration_key

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import astuple
 
 from pynenc.core.records import (
     Beat,
@@ -59,7 +59,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     ``is_plain``: it has no key, no rate and no time limit, so that only its own row changes when it is claimed and when it ends.
     ``back`` is the status that it has when it becomes claimable. ``cancel`` is the reason of a request to cancel it (None: there is none).
-    ``trail`` holds its changes of status after the submission.
+    ``trail`` holds its changes of status after the submission, up to its latest claim while that ``is_open``, and without its end.
     """
 
     id: str
@@ -77,6 +77,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     turn: Entry | None = None
     boost: Microseconds = 0
     trail: tuple[Step, ...] = ()
+    is_open: bool = False
     attempt: int = 0
     retries: int = 0
     crashes: int = 0
@@ -198,16 +199,22 @@ def to_invocation(row: Row, waiting_for: tuple[str, ...]) -> Invocation:
 
 
 def to_history(row: Row) -> list[HistoryEntry]:
-    """All changes of status; the payload of the current final is kept in the row alone."""
-    steps = [Step(S.REGISTERED, row.created, None, 0, 0), *row.trail]
-    if row.place is Place.FINAL:
-        steps[-1] = with_payload(steps[-1], row.payload)
+    """All changes of status."""
+    steps = (Step(S.REGISTERED, row.created, None, 0, 0), *row.trail, *latest_steps(row))
     return [HistoryEntry(row.id, seq, *astuple(step)) for seq, step in enumerate(steps)]
 
 
-def with_payload(step: Step, payload: bytes) -> Step:
-    """A step that keeps the payload of its own."""
-    return replace(step, payload=payload) if payload else step
+def latest_steps(row: Row) -> tuple[Step, ...]:
+    """The changes of status that are not in the trail, because they follow from the row: its latest claim, and its end."""
+    who = (row.runner, row.attempt, row.round)
+    steps: list[Step] = []
+    if row.is_open:
+        steps.append(Step(S.PENDING, row.claimed, *who))
+        if row.started:
+            steps.append(Step(S.RUNNING, row.started, *who))
+    if row.place is Place.FINAL:
+        steps.append(Step(row.status, row.ended, *who, row.reason, row.payload))
+    return tuple(steps)
 
 
 def to_runner(runner: RunnerRow, *, alive: bool) -> RunnerInfo:

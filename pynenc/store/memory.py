@@ -144,8 +144,7 @@ class MemoryStore:
     def _start(self, runner: str, ref: Ref, at: Microseconds) -> bool:
         row = self._owned(runner, ref.id, ref.attempt)
         if row is not None and row.status is S.PENDING:
-            row.started = at
-            self._places.enter(row, S.RUNNING, at)
+            row.status, row.started = S.RUNNING, at
         return row is not None
 
     def _report(self, runner: str, progress: Progress) -> bool:
@@ -163,8 +162,6 @@ class MemoryStore:
         row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, outcome.alone
         if outcome.started:
             row.started = outcome.started
-            if row.status is S.PENDING:
-                self._places.enter(row, S.RUNNING, outcome.started)
         if status is S.SUCCESS or status is S.FAILED or status is S.CANCELLED:
             self._places.end(row, status, now, ended, outcome.reason, outcome.payload)
         else:
@@ -274,7 +271,6 @@ class MemoryStore:
             self._places.end(
                 row, S.FAILED, now, now, f"its process died {row.crashes} time(s) while it ran alone", error
             )
-            row.runner = None
         row.alone = True
 
     def _take_back(self, row: Row, reason: str, now: Microseconds) -> None:
@@ -288,7 +284,6 @@ class MemoryStore:
             alone=row.alone,
         )
         self._places.give_back(row, back, now)
-        row.runner = None
 
     def _forget(self, runner: RunnerRow) -> None:
         self._runners.forget(runner.beat.id)

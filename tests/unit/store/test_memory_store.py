@@ -234,7 +234,7 @@ DAMAGES: dict[str, Callable[[Places], object]] = {
     "a wrong count": lambda places: setattr(places.queues["default"].ready, "live", 77),
     "a place that its status forbids": lambda places: move(places, "later", Place.CLAIMED),
     "an owner that does not own": lambda places: places.owned["r"].clear(),
-    "a lost history": lambda places: setattr(places.rows["final"], "trail", ()),
+    "a lost history": lambda places: setattr(places.rows["strange"], "trail", ()),
     "a key that nobody holds": lambda places: places.keys["k"].holders.clear(),
     "a key that is held twice": lambda places: places.keys["k"].holders.update(parked=None),
     "a key that counts wrongly": lambda places: setattr(places.keys["k"], "claimed", 1),
