@@ -29,7 +29,7 @@ _OURS = ("pynenc.engine", "pynenc.invocation", "pynenc.runner", "pynenc.serializ
 class BodySlot:
     """The place of the bodies of one thread; the thread writes it, the pump reads it."""
 
-    __slots__ = ("_lock", "_waits", "claimed", "deadline", "index", "marked", "running", "since", "thread_id", "worker")
+    __slots__ = ("_lock", "_waits", "claimed", "deadline", "index", "marked", "running", "since", "taker", "thread_id", "worker")
 
     def __init__(self, worker: Worker, index: int) -> None:
         self.worker = worker
@@ -40,6 +40,7 @@ class BodySlot:
         self.since = 0.0
         self.deadline = 0.0
         self.marked = False
+        self.taker = 0
         self._waits = 0
         self._lock = Lock()
 
@@ -72,6 +73,7 @@ class BodySlot:
         with self._lock:
             is_mine = self.claimed is claimed
             if is_mine:
+                self.taker = get_ident()
                 self.claimed = None
             return is_mine
 
@@ -94,9 +96,22 @@ def interrupt(running: context.Running, thread_id: int, error: type[Interruption
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
 
 
+class _Arrived(BaseException):
+    """Takes the place of an exception that was raised in a thread and did not arrive yet."""
+
+
 def forget_raised() -> None:
-    """Forget an exception that was raised in this thread and did not arrive yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(get_ident()), None)
+    """Forget an exception that was raised in this thread and did not arrive yet.
+
+    Withdrawing it is not enough: before Python 3.13 the interpreter keeps looking for it, in all threads, until one
+    arrives. So another one does.
+    """
+    try:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(get_ident()), ctypes.py_object(_Arrived))
+        while True:
+            pass
+    except _Arrived:
+        pass
 
 
 def _is_in_body(thread_id: int) -> bool:

@@ -285,17 +285,15 @@ class Worker:
         try:
             ended = self._execute(claimed, me)
             is_mine = me.take(claimed)
+            if me.running is not None and me.running.is_interrupted:
+                forget_raised()
         except Interruption as error:
             now = self.engine.store.clock.now()
             is_hand_back = isinstance(error, HandBack)
             ended = outcome.released(claimed, "runner stopped") if is_hand_back else self._timed_out(claimed, now)
-            is_mine = me.take(claimed)
-        running = me.running
-        if running is not None:
-            if running.is_interrupted:
-                forget_raised()
-            if running.progress is not None and is_mine:
-                self._report_last(running.progress)
+            is_mine = me.take(claimed) or me.taker == me.thread_id  # it may have come while this thread took it
+        if me.running is not None and me.running.progress is not None and is_mine:
+            self._report_last(me.running.progress)
         return ended, is_mine
 
     def _run_here(self, claimed: Claimed, me: BodySlot) -> Outcome:
