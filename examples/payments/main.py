@@ -33,9 +33,8 @@ def main() -> None:
         bank = Path(folder) / "bank.db"
         with running():
             # The key makes a repeated submission (a double click, a client that is restarted) the same invocation.
-            day = (
-                uuid4().hex
-            )  # so that this program can run again: a key stands for its invocation as long as that is kept
+            # It stands for its invocation as long as that is kept; a new day lets this program run again.
+            day = uuid4().hex
             first, again = (
                 {order: charge.options(key=f"{day}/{order}")(bank, order, cents) for order, cents in ORDERS.items()}
                 for _ in range(2)
@@ -50,8 +49,8 @@ def main() -> None:
     assert receipts.keys() == payments.keys()
     assert answers["unlucky"] == "had been paid before"
     assert first["unlucky"].attempt >= 2
-    assert first["b"].num_retries == first["d"].num_retries == 1
-    assert first["unlucky"].num_retries == 0
+    # A retry each; or the worker died before the end of the first attempt was written, and that was repeated too.
+    assert all(first[order].attempt >= 2 for order in ("b", "d"))
     print(f"{2 * len(ORDERS)} submissions, {len(payments)} payments, {sum(payments.values())} cents")
     print("the one whose worker died:", answers["unlucky"])
 

@@ -226,7 +226,7 @@ def test_backoff_doubles_and_jitter_spreads_it(app: Pynenc, tmp_path: Path) -> N
 
     # The delay counts from the end of the body, which is written a moment later.
     assert all(pause >= due - 0.05 for pause, due in zip(pauses(steady), (0.1, 0.2, 0.4), strict=True))
-    assert len(set(pauses(spread))) == 4, "each is drawn anew"
+    assert len(set(pauses(spread))) > 1, "each is drawn anew"
 
 
 def test_a_timeout_can_be_retried(app: Pynenc, tmp_path: Path) -> None:
