@@ -79,12 +79,18 @@ class ForkServer:
                 self._ended.notify_all()
 
     def fork(self, job: Job) -> socket.socket:
-        """Ask for a process; returns the socket to it."""
+        """Ask for a process; returns the socket to it.
+
+        :raises ConnectionError: the zygote is gone.
+        """
         ours, theirs = socket.socketpair()
-        with self._lock:
-            socket.send_fds(self._connection, [b"forkfork"], [theirs.fileno()])
-            send_frame(self._connection, msgspec.msgpack.encode(job))
-        theirs.close()
+        with theirs, self._lock:
+            try:
+                socket.send_fds(self._connection, [b"forkfork"], [theirs.fileno()])
+                send_frame(self._connection, msgspec.msgpack.encode(job))
+            except OSError as error:
+                ours.close()
+                raise ConnectionError("the process that forks for tasks is gone") from error
         return ours
 
     def _read_codes(self) -> None:
@@ -101,10 +107,6 @@ class ForkServer:
         with self._ended:
             self._ended.wait_for(lambda: pid in self._codes or self._is_over, timeout=5.0)
             return self._codes.pop(pid, -signal.SIGKILL)
-
-    def is_dead(self) -> bool:
-        """Whether the zygote has ended."""
-        return self._process.poll() is not None
 
     def close(self) -> None:
         """Stop the zygote; its forks die with it."""
@@ -156,19 +158,20 @@ class ProcessRunner(ThreadRunner):
     def _fork(self, job: Job) -> socket.socket:
         """A process for one job; with a new zygote if the last one died."""
         for _ in range(RESTARTS):
+            forks = self._forks
             try:
-                return self._forks.fork(job)
-            except OSError:
-                self._start_again()
+                return forks.fork(job)
+            except ConnectionError:
+                self._replace(forks)
         return self._forks.fork(job)
 
-    def _start_again(self) -> None:
+    def _replace(self, dead: ForkServer) -> None:
         """A new zygote, if nobody else started one; who kills it while it starts may do so again."""
         with self._restart:
             tries = 0
-            while self._forks.is_dead():
+            while self._forks is dead:
                 logger.warning("the process that forks for tasks died and is started again")
-                self._forks.close()
+                dead.close()
                 tries += 1
                 try:
                     self._forks = ForkServer(self._launch)

@@ -212,6 +212,7 @@ class Worker:
                 if not self._work(me):
                     return
         except BaseException as error:
+            logger.critical("worker %s failed and stops: %r", self.beat.id, error)
             self.failure = error
             self.stop()
         finally:
