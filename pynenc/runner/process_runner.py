@@ -151,19 +151,20 @@ class ProcessRunner(ThreadRunner):
         """Run one body in a fork; a slot thread of the worker waits here."""
         worker = slot.worker
         slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
-        with self._fork(Job(claimed, worker.beat.id)) as connection:
+        forks, connection = self._fork(Job(claimed, worker.beat.id))
+        with connection:
             fork = Fork(connection, worker, slot, claimed)
-            return fork.follow() or self._fate(worker, claimed, fork)
+            return fork.follow() or self._fate(worker, claimed, fork, forks)
 
-    def _fork(self, job: Job) -> socket.socket:
-        """A process for one job; with a new zygote if the last one died."""
+    def _fork(self, job: Job) -> tuple[ForkServer, socket.socket]:
+        """A process for one job; from a new zygote if the last one died."""
         for _ in range(RESTARTS):
             forks = self._forks
             try:
-                return forks.fork(job)
+                return forks, forks.fork(job)
             except ConnectionError:
                 self._replace(forks)
-        return self._forks.fork(job)
+        return self._forks, self._forks.fork(job)
 
     def _replace(self, dead: ForkServer) -> None:
         """A new zygote, if nobody else started one; who kills it while it starts may do so again."""
@@ -179,7 +180,7 @@ class ProcessRunner(ThreadRunner):
                     if tries == RESTARTS:
                         raise
 
-    def _fate(self, worker: Worker, claimed: Claimed, fork: Fork) -> Outcome:
+    def _fate(self, worker: Worker, claimed: Claimed, fork: Fork, forks: ForkServer) -> Outcome:
         """The fork died without an outcome: killed by us for a reason, or by its own doing."""
         now = worker.engine.store.clock.now()
         if fork.killed == "timeout":
@@ -190,7 +191,7 @@ class ProcessRunner(ThreadRunner):
             return outcome.released(claimed, "runner stopped")
         if not fork.pid:
             return outcome.released(claimed, "its process did not start")
-        cause = describe_exit(self._forks.exit_code(fork.pid))
+        cause = describe_exit(forks.exit_code(fork.pid))
         error = WorkerLostError(
             f"the process that ran {claimed.task} died: {cause}, {claimed.crashes + 1} time(s)", claimed.task
         )
