@@ -94,7 +94,7 @@ class PynencBuilder:
 
     # -- runners ------------------------------------------------------------------------------------------------------
     def thread_runner(self, min_threads: int = 1, max_threads: int = 0) -> Self:
-        """Run tasks on threads of one process; ``max_threads=0`` takes the setting ``threads``."""
+        """Run tasks on ``max_threads`` threads of one process; 0 takes the setting ``threads``, but at least ``min_threads``."""
         self._set_in("runner", {"min_threads": min_threads, "max_threads": max_threads})
         return self._set(runner_cls="ThreadRunner")
 

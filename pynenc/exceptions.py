@@ -25,7 +25,7 @@
     │       ├── InvocationStatusTransitionError
     │       └── InvocationStatusOwnershipError
     ├── RunnerError
-    │   ├── RunnerNotExecutableError
+    │   ├── RunnerNotExecutableError    (also a ConfigError)
     │   └── RunnerLostError             its lease was taken away
     ├── StoreError                      .retryable says whether trying again may help
     │   ├── MissingBlobsError
@@ -193,8 +193,8 @@ class RunnerError(PynencError):
     """Base of errors about runners."""
 
 
-class RunnerNotExecutableError(RunnerError):
-    """The runner cannot run here."""
+class RunnerNotExecutableError(RunnerError, ConfigError):
+    """The runner cannot run with these settings: its processes could not share the store, or it is the one that runs nothing."""
 
 
 class RunnerLostError(RunnerError):

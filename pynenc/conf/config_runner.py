@@ -15,8 +15,8 @@ class ConfigRunner(Section, section="runner"):
     name: str | None = setting(None, optional(text()), "Name shown for the runner; none for its class.", flat=False)
     processes: int = setting(0, whole(), "Worker processes; 0 for one per CPU.", aliases=("num_processes",))
     threads: int = setting(8, whole(minimum=1), "Threads in each process: how many sync tasks it runs at once.")
-    min_threads: int = setting(1, whole(minimum=1), "Threads that ThreadRunner keeps ready.")
-    max_threads: int = setting(0, whole(), "Most threads of ThreadRunner; 0 takes 'threads'.")
+    min_threads: int = setting(1, whole(minimum=1), "Fewest threads of ThreadRunner, also where 'threads' says less.")
+    max_threads: int = setting(0, whole(), "Threads of ThreadRunner, which keeps all of them ready; 0 takes 'threads'.")
     coroutines: int = setting(100, whole(minimum=1), "Async tasks that one process runs at once.")
     queues: tuple[str, ...] = setting((), several(text()), "Queues to serve, in order; empty for all.")
     queue_policy: str = setting(

@@ -123,7 +123,13 @@ class Tables:
         field = section.field(name, where)
         if field in layer and layer[field].origin == where:
             raise ConfigError(f"{field!r} is given twice ({where}), once as {name!r}: keep one")
-        layer[field] = Found(section.parse(field, value, where), where, level or self._level, self._base)
+        try:
+            parsed = section.parse(field, value, where)
+        except ConfigError:
+            if value == "" and self._level is Level.ENVIRONMENT:
+                return  # an empty variable says nothing where nothing is no value
+            raise
+        layer[field] = Found(parsed, where, level or self._level, self._base)
 
     def layers(self, section: type[Section], also: str = "") -> Iterator[Layer]:
         """Low to high: flat, the section's table, the table of a class."""
@@ -201,9 +207,9 @@ def read_environment(schema: Schema, environ: Mapping[str, str]) -> Tables:
 
 
 def _add_special(found: Tables, name: str, value: str, variable: str, environ: Mapping[str, str]) -> None:
-    """An old spelling counts unless the new one is there too; set and empty it means no."""
+    """An old spelling counts unless the new one is there too."""
     if not any(other.upper() == PREFIX + name for other in environ) and name.lower() not in found.flat["pynenc"]:
-        found.add_flat(name, value or "false", f"environment {variable}")
+        found.add_flat(name, value, f"environment {variable}")
 
 
 def _read_variable(found: Tables, schema: Schema, name: str, value: str, where: str) -> None:

@@ -17,7 +17,7 @@ logger = logging.getLogger("pynenc.runner")
 
 
 class ThreadRunner(BaseRunner):
-    """Runs tasks on threads of the calling process (``max_threads``, else ``threads``).
+    """Runs tasks on threads of the calling process (``max_threads``, else ``threads`` but at least ``min_threads``).
 
     Its limits: a task that holds the GIL for longer than the lease starves the heartbeats, and a task that kills its
     process ends the runner; others take its work over.
@@ -29,7 +29,7 @@ class ThreadRunner(BaseRunner):
 
     def slots(self) -> int:
         """How many tasks run at once."""
-        return int(self.conf.max_threads or self.conf.threads)
+        return int(self.conf.max_threads or max(self.conf.threads, self.conf.min_threads))
 
     def _execute(self) -> Execute | None:
         return None

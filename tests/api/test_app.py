@@ -40,6 +40,20 @@ def test_settings_come_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("settings", "slots"),
+    [
+        ({}, 8),
+        ({"threads": 3}, 3),
+        ({"threads": 3, "min_threads": 5}, 5),
+        ({"min_threads": 2, "max_threads": 4}, 4),
+    ],
+)
+def test_the_threads_of_a_thread_runner(app, settings, slots):
+    app.conf.runner.assign(settings)
+    assert ThreadRunner(app).slots() == slots
+
+
+@pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("ThreadRunner", ThreadRunner),

@@ -183,10 +183,10 @@ def test_stopping_lets_waiting_tasks_finish(app: Pynenc, tmp_path: Path) -> None
 
 
 def test_memory_is_for_one_process() -> None:
-    from pynenc.exceptions import RunnerNotExecutableError
+    from pynenc.exceptions import ConfigError, RunnerNotExecutableError
 
     for kind in ("MultiThreadRunner", "PersistentProcessRunner", "ProcessRunner"):
-        with configured("memory://", kind) as app, pytest.raises(RunnerNotExecutableError, match="sqlite"):
+        with configured("memory://", kind) as app, pytest.raises(ConfigError, match="sqlite"):
             app.runner.run()
     with configured("memory://", "DummyRunner") as app, pytest.raises(RunnerNotExecutableError, match="runner start"):
         app.runner.run()

@@ -198,8 +198,21 @@ def test_the_documented_name_of_development_mode_wins():
         assert resolve_app_conf(environ=order).dev_mode_force_sync_tasks is False
 
 
-def test_an_empty_old_variable_means_no():
-    assert resolve_app_conf(environ={"PYNENC_DEV_MODE_FORCE_SYNC_TASK": ""}).dev_mode_force_sync_tasks is False
+@pytest.mark.parametrize("variable", ["PYNENC_DEV_MODE_FORCE_SYNC_TASK", "PYNENC__DEV_MODE_FORCE_SYNC_TASKS"])
+def test_an_empty_variable_says_nothing(variable):
+    for given in (True, False):
+        conf = resolve_app_conf({"dev_mode_force_sync_tasks": given}, environ={variable: ""})
+        assert conf.dev_mode_force_sync_tasks is given
+
+
+def test_an_empty_variable_is_an_empty_list_or_none_where_there_is_such_a_value():
+    empty = {"PYNENC__IMPORTS": "", "PYNENC__RUNNER__NAME": "", "PYNENC__RUNNER__THREADS": "", "PYNENC__STORE": ""}
+    given = {"imports": ["a"], "runner": {"name": "n", "threads": 3}, "store": "memory://"}
+    conf = resolve_app_conf(given, environ={**empty, "PYNENC__CONFIGTASK__M#F__PRIORITY": ""})
+    assert (conf.imports, conf.runner.name, conf.runner.threads, conf.store) == ((), None, 3, "memory://")
+    assert conf.for_task("m", "f", {"priority": 3}).priority == 3
+    with pytest.raises(ConfigError, match="'THREDS'"):
+        resolve_app_conf(environ={"PYNENC__RUNNER__THREDS": ""})
 
 
 @pytest.mark.parametrize(
