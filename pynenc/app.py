@@ -188,11 +188,12 @@ class Pynenc:
                 clock = SkipClock()
                 engine = self._make_engine(self._open("memory://", clock))
                 self._dev = engine, InlineRunner(engine, clock.skip_to)
+                engine.results.drive = self._dev[1].drive
             return self._dev
 
     def run_inline(self, invocation_id: str) -> None:
-        """Development mode: run an invocation to its end, now."""
-        self._development()[1].run(invocation_id)
+        """Development mode: run an invocation to its end, now; what a body schedules for later stays until then."""
+        self._development()[1].call(invocation_id)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
     @overload
@@ -369,7 +370,9 @@ class Pynenc:
             pass
 
     def close(self) -> None:
-        """Close the store; the next use opens it again."""
+        """Stop the runner of this process, as gracefully as a signal would, and close the store; the next use opens it again."""
+        if self._runner:
+            self._runner.close()
         with self._lock:
             for engine in (self._engine, self._dev and self._dev[0]):
                 if engine:

@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import socket
-from threading import Thread, current_thread, main_thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import Any, Protocol
 
 from pynenc.core.outcome import SECOND
@@ -64,6 +64,8 @@ class BaseRunner:
         self.was_forced = False
         self._signals = 0
         self._is_stopped = False
+        self._thread: Thread | None = None
+        self._has_ended = Event()
 
     # -- public -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -77,15 +79,26 @@ class BaseRunner:
                 "use sqlite:///..., or ThreadRunner in the process that makes the calls"
             )
         previous = self._install_signals()
+        self._has_ended.clear()
+        self._thread = current_thread()
         try:
             self._run(engine, self.app.import_tasks())
         finally:
+            self._thread = None
             self._restore_signals(previous)
             self._signals, self._is_stopped = 0, False
+            self._has_ended.set()
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop; from any thread. ``run`` returns when it is done."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop gracefully and wait for the end, if it runs in another thread of this process."""
+        thread = self._thread
+        if thread is not None and thread is not current_thread() and thread.is_alive():  # it is not after a fork
+            self.stop_runner_loop()
+            self._has_ended.wait()
 
     def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
         raise NotImplementedError

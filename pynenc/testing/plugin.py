@@ -136,9 +136,12 @@ def pynenc_runner(pynenc_app: Pynenc) -> Iterator[BaseRunner]:
     yield thread.runner
     thread.runner.stop_runner_loop()
     thread.join(STOP_TIMEOUT)
+    is_late = thread.is_alive()
+    if is_late:
+        thread.runner._stop_now()
     if thread.error is not None:
         raise thread.error
-    if thread.is_alive():
+    if is_late:
         pytest.fail(f"the runner did not stop within {STOP_TIMEOUT:g} s: a task is still running", pytrace=False)
 
 

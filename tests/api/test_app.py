@@ -95,6 +95,22 @@ def test_the_runner_can_be_set_runs_until_it_is_stopped_and_fires_hooks(app):
     assert {("before", good.invocation_id), ("after", good.invocation_id), ("'gone'", bad.invocation_id)} <= set(seen)
 
 
+def test_closing_the_app_stops_its_runner_first(app, caplog):
+    app.runner = ThreadRunner(app)
+    begun = threading.Event()
+    app.on("worker_start", begun.set)
+    for i in range(2):
+        thread = threading.Thread(target=app.runner.run)
+        thread.start()
+        assert begun.wait(60)
+        app.close()
+        assert i or caplog.messages == []
+        thread.join(60)
+        assert not thread.is_alive()
+        begun.clear()
+        app.on("worker_stop", app.close)  # in the thread of the runner: it does not wait for itself
+
+
 def test_an_unknown_hook_is_refused(app):
     with pytest.raises(ValueError, match="no such event 'before'"):
         app.on("before", print)

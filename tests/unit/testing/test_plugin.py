@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -205,6 +206,11 @@ def test_a_runner_that_does_not_stop_is_an_error(project: pytest.Pytester) -> No
     )
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*the runner did not stop within 0.2 s: a task is still running*"])
+    result.stdout.no_fnmatch_line("*store is closed*")
+    for thread in threading.enumerate():
+        if thread.name == "pynenc-runner":
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def test_a_runner_that_breaks_is_an_error(project: pytest.Pytester) -> None:
