@@ -5,7 +5,7 @@ A thread started by hand does not inherit them: start it with :func:`wrap` aroun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -18,8 +18,8 @@ R = TypeVar("R")
 class Slot(Protocol):
     """The place in a runner that a running body occupies."""
 
-    def park(self) -> None:
-        """Give the slot back while the body waits."""
+    def park(self, ids: Sequence[str] = (), /) -> None:
+        """Give the slot back while the body waits for one of ``ids``, or for something else."""
 
     def unpark(self) -> None:
         """Take a free slot again, before all new work; blocks until there is one."""

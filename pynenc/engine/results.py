@@ -34,6 +34,7 @@ class Results:
 
     :param hint: called once with the ids when a wait takes long, to say what may be missing.
     :param inline: tries to run an invocation in place on the waiting thread; whether it did.
+    :ivar drive: works on invocations that are waited for outside of bodies, where no runner does (development mode).
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Results:
         self._codec = codec
         self._hint = hint
         self._inline = inline
+        self.drive: Callable[[Sequence[str]], object] = lambda _: None
 
     def value(self, spec: TaskSpec, final: Final) -> Any:
         """The value of a final, or its error raised."""
@@ -92,11 +94,12 @@ class Results:
         subscription = self._store.watch(ids, event.set, waiter=_ref(running))
         try:
             if running is None or running.slot is None:
+                self.drive(ids)
                 return self._poll(ids, timeout, event)
             if event.is_set() and (finals := self._store.finals(ids)):
                 return finals
             wake, running.wake = running.wake, event.set
-            running.slot.park()
+            running.slot.park(ids)
             try:
                 return self._poll(ids, timeout, event)
             finally:
@@ -134,8 +137,9 @@ class Results:
         subscription = self._store.watch(ids, _from_threads(loop, event), waiter=_ref(running))
         try:
             if running is None or running.slot is None:
+                self.drive(ids)
                 return await self._poll_async(ids, timeout, event)
-            running.slot.park()
+            running.slot.park(ids)
             try:
                 return await self._poll_async(ids, timeout, event)
             finally:

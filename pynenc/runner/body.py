@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ class BodySlot:
         """Whether the body waits for others."""
         return self._waits > 0
 
-    def park(self) -> None:
+    def park(self, _ids: Sequence[str] = (), /) -> None:
         with self._lock:
             self._waits += 1
             is_first = self._waits == 1

@@ -47,7 +47,7 @@ class AsyncSlot:
         self.task: asyncio.Task[None] | None = None
         self.running: Running | None = None
 
-    def park(self) -> None:
+    def park(self, _ids: Sequence[str] = (), /) -> None:
         self._coroutines.on_loop(lambda: self._coroutines.park(self))
 
     def unpark(self) -> None:

@@ -5,14 +5,28 @@ tests.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
+from pynenc import context
 from pynenc.core.outcome import SECOND
-from pynenc.core.records import Beat, Claimed, ClaimRequest, Microseconds
+from pynenc.core.records import (
+    UNKNOWN_TASK,
+    Beat,
+    Claim,
+    Claimed,
+    ClaimRequest,
+    Filter,
+    Invocation,
+    Microseconds,
+    Page,
+)
+from pynenc.core.status import InvocationStatus, Place
 from pynenc.engine import Engine
 from pynenc.store.base import SystemClock
 
 LEASE = 365 * 24 * 3600 * SECOND
+#: Holders of one running key that are looked at.
+MOST_HOLDERS = 10_000
 
 
 class SkipClock(SystemClock):
@@ -31,30 +45,31 @@ class SkipClock(SystemClock):
 
 
 class InlineSlot:
-    """The slot of a body on the calling thread; while it waits, the runner works on what there is."""
+    """The slot of a body on the calling thread; while it waits, the runner works on what it waits for."""
 
     def __init__(self, runner: InlineRunner) -> None:
         self._runner = runner
 
-    def park(self) -> None:
+    def park(self, ids: Sequence[str] = (), /) -> None:
         """Nobody else will do the work: do it now."""
         self._runner.waiting += 1
-        self._runner.drain()
+        try:
+            self._runner.drive(ids)
+        finally:
+            self._runner.waiting -= 1
 
     def unpark(self) -> None:
         """The thread is its own."""
-        self._runner.waiting -= 1
 
     async def unpark_async(self) -> None:
         """The thread is its own."""
-        self._runner.waiting -= 1
 
 
 class InlineRunner:
-    """Runs invocations one after the other until there are none.
+    """Runs invocations one after the other.
 
     :param advance: called with the time at which the next invocation is due; moves the clock of the store there, or
-    returns False to stop instead.
+    returns False to stop instead. :ivar waiting: how many bodies wait for what is run now.
     """
 
     def __init__(self, engine: Engine, advance: Callable[[Microseconds], bool] = lambda _: False) -> None:
@@ -66,27 +81,72 @@ class InlineRunner:
         engine.store.heartbeat([Beat(id=self._id, group=self._id, lease=LEASE, kind="InlineRunner", slots=1)])
 
     def run(self, invocation_id: str) -> None:
-        """Run this invocation to its end, retries included, then whatever else became claimable."""
-        while self._step((invocation_id,)):
-            pass
-        self.drain()
+        """Run this invocation to its end, retries included."""
+        self.drive((invocation_id,))
 
     def drain(self) -> int:
-        """Run until nothing is claimable; how many bodies were run."""
+        """Run until nothing is claimable, at all times that may come; how many bodies were run."""
         before = self.executed
-        while self._step(()):
-            pass
+        self.drive(())
         return self.executed - before
 
-    def _step(self, ids: tuple[str, ...]) -> bool:
-        claim = self._engine.store.claim(ClaimRequest(self._id, 1, ids=ids))
+    def call(self, invocation_id: str) -> None:
+        """What development mode does with a call: run it, unless a body has scheduled it for later; then what is claimable now."""
+        if context.current() is None or not self._is_scheduled(invocation_id):
+            self.run(invocation_id)
+        while self._run_next(()).batch:
+            pass
+
+    def _is_scheduled(self, invocation_id: str) -> bool:
+        """Whether a call waits for the time that it asked for, not for its rate."""
+        row = self._engine.get(invocation_id)
+        return row.place is Place.LATER and row.rate is None
+
+    def drive(self, ids: Sequence[str]) -> None:
+        """Run until one of ``ids`` is final, or nothing can be done for that; without ids until nothing is left.
+
+        They come first, others when none of them is claimable. Time passes only when one of them needs it; what is due until then runs at its time.
+        """
+        while not self._engine.store.finals(ids):
+            claim = self._run_next(ids)
+            if not claim.batch and ids:
+                claim = self._run_next(())
+            due = claim.next_due
+            if not claim.batch and not (due and self._is_worth_waiting(ids, due) and self._advance(due)):
+                return
+
+    def _run_next(self, ids: Sequence[str]) -> Claim:
+        claim = self._engine.store.claim(ClaimRequest(self._id, 1, ids=tuple(ids)))
         for claimed in claim.batch:
             self._run(claimed)
-        if not claim.batch:
-            return bool(claim.next_due) and self._advance(claim.next_due)
-        return True
+        return claim
+
+    def _is_worth_waiting(self, ids: Sequence[str], due: Microseconds) -> bool:
+        """Whether one of ``ids``, or something that it waits for, waits for a time that is not before ``due``."""
+        level, seen = list(ids), set(ids)
+        while level:
+            rows = self._engine.store.get(level)
+            if any(_waits_for(row, due) for row in rows):
+                return True
+            level = [name for row in rows for name in self._in_the_way(row) if name not in seen]
+            seen.update(level)
+        return not ids
+
+    def _in_the_way(self, row: Invocation) -> Iterable[str]:
+        """What must end before ``row``: what its body waits for, or who has its running key."""
+        if row.place is not Place.PARKED or row.running_key is None:
+            return row.waiting_for
+        claimed = Filter(running_key=row.running_key, statuses=(InvocationStatus.PENDING, InvocationStatus.RUNNING))
+        return [holder.id for holder in self._engine.store.find(claimed, Page(limit=MOST_HOLDERS)).invocations]
 
     def _run(self, claimed: Claimed) -> None:
         self.executed += 1
         running = self._engine.executor.running(claimed, self._id, InlineSlot(self))
         self._engine.store.finish(self._id, [self._engine.executor.run(claimed, running)])
+
+
+def _waits_for(row: Invocation, due: Microseconds) -> bool:
+    """Whether ``row`` waits for a time that is not before ``due``, or, behind a rate, for one that only the store knows."""
+    if row.place is Place.PARKED:
+        return row.rate is not None and row.reason != UNKNOWN_TASK
+    return row.place in (Place.LATER, Place.WAITING) and row.due >= due

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from threading import Event, Lock, Thread, main_thread
 from typing import Any
 
@@ -45,7 +46,7 @@ class ForkedSlot:
         with self._sending:
             send_frame(self._connection, msgspec.msgpack.encode(frame))
 
-    def park(self) -> None:
+    def park(self, _ids: Sequence[str] = (), /) -> None:
         """Tell the runner that the body waits; once, however many of its branches do."""
         with self._lock:
             self._waits += 1

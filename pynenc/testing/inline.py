@@ -24,8 +24,8 @@ class InlineRunner:
             assert runner.advance(3600) == 1    # an hour passes
             assert reminder.result == "Ana was reminded"
 
-    Nothing runs between these calls, so each test sees the same order each time. A body that waits for others runs them there and then; what they wait for
-    (delays, retries) passes at once.
+    Nothing runs between these calls, so each test sees the same order each time. A body that waits for others runs them there and then; as much time passes
+    at once as they need (delays, retries). What else becomes due until then runs at its time, what is due later does not.
 
     :param app: its store is closed and opened again with the clock; what ``memory://`` held before is gone.
     :param clock: a clock to share; by default a new one. :ivar clock: the clock of the store.
@@ -71,7 +71,7 @@ class InlineRunner:
         return self.executed - before
 
     def result(self, invocation: BaseInvocation[Any, Any], within: float = 365 * 24 * 3600.0) -> Any:
-        """The result of an invocation, after all that has to run and all the time that has to pass for it.
+        """The result of an invocation, after all that has to run and all the time that has to pass for it; what it does not need stays.
 
         :param within: the most seconds that may pass on the clock.
         :raises ResultTimeoutError: it is not final then. :raises Exception: what the task raised.

@@ -36,6 +36,13 @@ def parent() -> list[str]:
 
 
 @app.task
+def leaves_some() -> str:
+    note.options(delay=3600)("later")
+    note.options(priority=-1)("low")
+    return note("now").result
+
+
+@app.task
 async def async_parent() -> list[str]:
     calls = note.parallelize([("a",), ("b",)])
     return [await call.async_result() for call in calls]
@@ -96,6 +103,16 @@ def test_a_waiting_body_gets_what_it_waits_for(runner: InlineRunner) -> None:
     before = runner.clock.now()
     assert runner.result(parent()) == ["LATER", "NOW"]
     assert runner.clock.now() - before == 3_600_000_000
+
+
+def test_a_waiting_body_runs_nothing_that_it_does_not_need(runner: InlineRunner) -> None:
+    before = runner.clock.now()
+    assert runner.result(leaves_some()) == "NOW"
+    assert order == ["now"]
+    assert runner.clock.now() == before
+    assert runner.drain() == 1
+    assert order == ["now", "low"]
+    assert runner.advance(3600) == 1
 
 
 def test_async_bodies_wait_too(runner: InlineRunner) -> None:
