@@ -188,11 +188,12 @@ class Pynenc:
                 clock = SkipClock()
                 engine = self._make_engine(self._open("memory://", clock))
                 self._dev = engine, InlineRunner(engine, clock.skip_to)
+                engine.results.drive = self._dev[1].drive
             return self._dev
 
     def run_inline(self, invocation_id: str) -> None:
-        """Development mode: run an invocation to its end, now."""
-        self._development()[1].run(invocation_id)
+        """Development mode: run an invocation to its end, now; what a body schedules for later stays until then."""
+        self._development()[1].call(invocation_id)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
     @overload
