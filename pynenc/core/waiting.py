@@ -7,6 +7,7 @@ set that contains whatever waits for nothing and grows by whatever all its wait 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 Neighbours = Callable[[str], Iterable[str]]
@@ -33,17 +34,30 @@ def find_cycle(waiter: str, awaited: str, edges: Neighbours, holders: Neighbours
 
 
 def _can_end(waits: dict[str, tuple[str, ...]], keys: dict[str, tuple[str, ...]]) -> set[str]:
-    """The least fixed point, grown until nothing is added."""
-    can_end: set[str] = set()
-    while True:
-        more = {
-            node
-            for node in waits.keys() - can_end
-            if can_end.issuperset(waits[node]) and (not keys[node] or not can_end.isdisjoint(keys[node]))
-        }
-        if not more:
-            return can_end
-        can_end |= more
+    """The least fixed point: whatever can end lets go those that wait for it; each edge is followed once."""
+    missing = {node: len(names) for node, names in waits.items()}
+    locked = {node for node, names in keys.items() if names}
+    waiters, parked = _reversed(waits), _reversed(keys)
+    ends = [node for node, count in missing.items() if not count and node not in locked]
+    can_end = set(ends)
+    for node in ends:
+        for waiter in waiters[node]:
+            missing[waiter] -= 1
+        locked.difference_update(parked[node])
+        for freed in (*waiters[node], *parked[node]):
+            if not missing[freed] and freed not in locked and freed not in can_end:
+                can_end.add(freed)
+                ends.append(freed)
+    return can_end
+
+
+def _reversed(edges: dict[str, tuple[str, ...]]) -> defaultdict[str, list[str]]:
+    """Who has an edge to the given one."""
+    sources: defaultdict[str, list[str]] = defaultdict(list)
+    for node, names in edges.items():
+        for name in names:
+            sources[name].append(node)
+    return sources
 
 
 def _path(
