@@ -391,9 +391,13 @@ class Places:
         return rate is not None and rate.key in self.rates and self.rates[rate.key].head == row.id
 
     def holders_in_the_way(self, invocation_id: str) -> tuple[str, ...]:
-        """Who holds the running key that an invocation is parked behind."""
+        """Who holds the running key that an invocation is parked behind, or would be if it were due now."""
         row = self.rows.get(invocation_id)
-        return tuple(self._key_lane(row).holders) if row is not None and row.behind is Behind.KEY else ()
+        if row is None or row.is_plain or not row.needs_key or row.place is Place.FINAL:
+            return ()
+        holders = self._key_lane(row).holders
+        is_blocked = row.behind is Behind.KEY or len(holders) >= row.new.running_limit
+        return tuple(holders) if is_blocked and row.id not in holders else ()
 
     def _parked_line(self, row: Row) -> Line:
         if row.behind is Behind.KEY:

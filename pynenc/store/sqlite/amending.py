@@ -15,13 +15,15 @@ from pynenc.store.sqlite.schema import CLAIMED, FINAL, LATER, STATUSES, WAITING,
 REMEMBER = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value"
 HIGHEST_WAITER = "SELECT max(i.rank) FROM $edge e JOIN $inv i ON i.id = e.waiter WHERE e.awaited = ?"
 OWNS = "SELECT rank FROM $inv WHERE id = ? AND attempt = ? AND place = 3"
+#: A row that must still get a place of its running key, now or when it is due.
+_NEEDS_KEY = "running_key IS NOT NULL AND held IS NULL AND drop_blocked = 0"
 #: What can be waited for, and whether it waits for something itself: only that can close a circle.
 UNFINISHED = (
-    "SELECT id, why = 1 OR EXISTS (SELECT 1 FROM $edge WHERE waiter = i.id) FROM $inv i "
+    f"SELECT id, ({_NEEDS_KEY}) OR EXISTS (SELECT 1 FROM $edge WHERE waiter = i.id) FROM $inv i "
     "WHERE id IN (SELECT value FROM json_each(?)) AND place < 5"
 )
 AWAITED = "SELECT awaited FROM $edge WHERE waiter IN (SELECT value FROM json_each(?))"
-BEHIND = "SELECT behind FROM $inv WHERE id = ? AND why = 1"
+BEHIND = f"SELECT running_key, why = 1, running_limit FROM $inv WHERE id = ? AND place < 5 AND {_NEEDS_KEY}"
 HOLDERS = "SELECT id FROM $inv WHERE held = ?"
 ADD_EDGE = "INSERT OR IGNORE INTO $edge (waiter, awaited) VALUES (?, ?)"
 DROP_EDGE = (
@@ -128,8 +130,10 @@ def _refuse_cycles(tx: Tx, waiter: str, ids: Sequence[str]) -> None:
         return [name for (name,) in tx.all(AWAITED, json_list([node]))]
 
     def holders(node: str) -> list[str]:
-        key = tx.value(BEHIND, node)
-        return [name for (name,) in tx.all(HOLDERS, key)] if key is not None else []
+        for key, is_parked, limit in tx.all(BEHIND, node):
+            found = [name for (name,) in tx.all(HOLDERS, key)]
+            return found if is_parked or len(found) >= limit else []
+        return []
 
     for name in ids:
         if cycle := find_cycle(waiter, name, edges, holders):

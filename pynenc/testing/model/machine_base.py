@@ -21,6 +21,7 @@ from pynenc.testing.clock import VirtualClock
 from pynenc.testing.model.comparing import Comparison
 from pynenc.testing.model.row import Row, RunnerRow
 from pynenc.testing.model.state import Model
+from pynenc.testing.model.waiting import find_stuck
 from pynenc.testing.store_suite.base import LEASE, Waker
 
 S = InvocationStatus
@@ -141,6 +142,7 @@ class Machine(RuleBasedStateMachine):
             elif all(name in self.model.rows for name in ids):
                 left.append((waker, ids))
         self.watches = left
+        assert not (stuck := find_stuck(self.model)), f"{stuck} wait for ever, and nobody was told"
 
     def add_runner(self, *, is_supervised: bool) -> None:
         """A runner registers."""

@@ -10,12 +10,31 @@ from pynenc.testing.model.state import Model, raise_ranks
 
 
 def is_stuck(model: Model, waiter: str, ids: Iterable[str]) -> bool:
-    """Whether ``waiter`` could never go on if it waited for ``ids``.
-
-    It is not among those that can end, a set grown step by step from those that wait for nothing.
-    """
+    """Whether ``waiter`` could never go on if it waited for ``ids``, too."""
     waits = {name: set(row.waits) for name, row in model.rows.items()}
-    waits[waiter] |= {name for name in ids if model.rows[name].place is not Place.FINAL}
+    waits[waiter] |= _unfinished(model, ids)
+    return waiter not in _can_end(model, waits)
+
+
+def can_end_without(model: Model, waiter: str, ids: Iterable[str]) -> bool:
+    """Whether all of ``ids`` can end while ``waiter`` does not; it may be stuck already because of what it awaits elsewhere."""
+    waits = {name: set(row.waits) for name, row in model.rows.items() if name != waiter}
+    return _unfinished(model, ids) <= _can_end(model, waits)
+
+
+def find_stuck(model: Model) -> set[str]:
+    """Those that wait and can never go on; nobody, since a wait that would close a circle is refused."""
+    waits = {name: set(row.waits) for name, row in model.rows.items()}
+    waiting = {name for name, awaited in waits.items() if awaited}
+    return waiting - _can_end(model, waits) if waiting else waiting
+
+
+def _unfinished(model: Model, ids: Iterable[str]) -> set[str]:
+    return {name for name in ids if model.rows[name].place is not Place.FINAL}
+
+
+def _can_end(model: Model, waits: dict[str, set[str]]) -> set[str]:
+    """Those that can end, a set grown step by step from those that wait for nothing."""
     can_end: set[str] = set()
     while True:
         more = {
@@ -24,19 +43,22 @@ def is_stuck(model: Model, waiter: str, ids: Iterable[str]) -> bool:
             if waits[name] <= can_end and _has_place(model, model.rows[name], can_end)
         }
         if not more:
-            return waiter not in can_end
+            return can_end
         can_end |= more
 
 
 def _has_place(model: Model, row: Row, can_end: set[str]) -> bool:
-    needs_key = row.place is Place.PARKED and not row.is_unknown and row.key
-    return not needs_key or any(holder.new.id in can_end for holder in model.holders(row.key or ""))
+    """Whether ``row`` has, gets or may yet get a place of its running key."""
+    if not row.key or row.place in (Place.READY, Place.CLAIMED):
+        return True
+    holders = model.holders(row.key)
+    return len(holders) < row.new.running_limit or any(holder.new.id in can_end for holder in holders)
 
 
 def wait(model: Model, waiter: str, ids: Iterable[str]) -> None:
     """Record the edges and raise what is waited for."""
     row = model.rows[waiter]
-    row.waits |= {name for name in ids if model.rows[name].place is not Place.FINAL}
+    row.waits |= _unfinished(model, ids)
     _boost(model, row.waits & set(ids), model.clock.now(), set())
     raise_ranks(model.rows)
 

@@ -8,7 +8,7 @@ from pynenc.core.records import ChangeKind, Claimed
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.exceptions import CycleDetectedError
 from pynenc.store.base import Subscription
-from pynenc.testing.store_suite.base import Clause, Waker, new, ref
+from pynenc.testing.store_suite.base import SECOND, Clause, Waker, new, ref
 
 S = InvocationStatus
 
@@ -240,6 +240,35 @@ class Waiting(Clause):
         holder, other = self.run("holder"), self.run("other")
         self.wait(other, "parked")
         assert self.refused(holder, "other") == {"holder", "other", "parked"}
+
+    def test_circle_through_a_key_that_is_needed_later(self) -> None:
+        due = self.clock.now() + 3600 * SECOND
+        self.put("retried", "parent", running_key="k")
+        self.put("delayed", running_key="k", due=due)
+        self.beat()
+        self.end(self.run("retried"), S.RETRY, due=due)
+        parent = self.run("parent")
+        for child in ("delayed", "retried"):
+            assert self.place(child) is Place.LATER
+            assert self.refused(parent, child) == {"parent", child}
+
+    def test_circle_through_a_key_that_is_needed_later_closed_from_the_far_side(self) -> None:
+        self.put("delayed", running_key="k", due=self.clock.now() + 3600 * SECOND)
+        self.put("holder", running_key="k")
+        self.put("other")
+        self.beat()
+        holder, other = self.run("holder"), self.run("other")
+        self.wait(other, "delayed")
+        assert self.refused(holder, "other") == {"holder", "other", "delayed"}
+
+    def test_no_circle_through_a_key_that_has_room_later(self) -> None:
+        self.put("p", running_key="k", running_limit=2)
+        self.put("delayed", running_key="k", running_limit=2, due=self.clock.now() + 3600 * SECOND)
+        self.put("dropped", running_key="k", drop_blocked=True, due=self.clock.now() + 3600 * SECOND)
+        self.beat()
+        p = self.run("p")
+        self.wait(p, "delayed", "dropped")
+        assert self.edges("p") == [("delayed", "dropped")]
 
     def test_no_circle_through_a_key_that_another_holds(self) -> None:
         self.put("holder", "child", running_key="k")
