@@ -365,7 +365,7 @@ class Pynenc:
         self.hooks.add(event, hook)
 
     def purge(self) -> None:
-        """Remove everything that the store holds of this app."""
+        """Remove everything that the store holds of this app; queues that are paused or draining stay so."""
         while self.store.purge(Purge(everything=True, limit=5000)).more:
             pass
 

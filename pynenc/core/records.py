@@ -363,7 +363,9 @@ class HistoryEntry(_Record, frozen=True):
 
 
 class Filter(_Record, frozen=True, kw_only=True):
-    """Which invocations to read; empty fields do not restrict. ``text`` is found in the task name or starts the id."""
+    """Which invocations to read; empty fields do not restrict. ``tags`` must all be there, ``workflow`` is the id of a root and
+    finds it with all members, ``text`` is found in the task name or starts the id.
+    """
 
     ids: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
@@ -395,8 +397,8 @@ class Found(_Record, frozen=True):
 
 
 class Purge(_Record, frozen=True, kw_only=True):
-    """What to remove. ``everything`` empties the app; otherwise finals whose ``result_ttl`` is over, finals that ended before ``ended_before``,
-    runners that are long gone, and blobs that nothing refers to for ``blob_grace``.
+    """What to remove. ``everything`` empties the app, except for runners that live and queues with their states; otherwise finals
+    whose ``result_ttl`` is over, finals that ended before ``ended_before``, runners that are long gone, and blobs that nothing refers to for ``blob_grace``.
     """
 
     everything: bool = False

@@ -41,9 +41,9 @@ def _matches(row: Row, where: Filter) -> bool:
         (not where.tasks or new.task in where.tasks)
         and (not where.statuses or row.status in where.statuses)
         and (not where.queues or new.queue in where.queues)
-        and (not where.tags or not set(where.tags).isdisjoint(new.tags))
+        and (not where.tags or set(where.tags).issubset(new.tags))
         and (where.parent is None or new.parent == where.parent)
-        and (where.workflow is None or (new.workflow is not None and new.workflow.id == where.workflow))
+        and (where.workflow is None or where.workflow == (new.workflow.id if new.workflow else row.id))
         and (where.runner is None or row.runner == where.runner)
         and (where.running_key is None or new.running_key == where.running_key)
         and where.created_from <= row.created

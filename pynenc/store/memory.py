@@ -433,7 +433,7 @@ class MemoryStore:
             del rates[key]
 
     def _purge_everything(self, limit: int) -> Purged:
-        """Rows in batches; with the last one all that is left. Runners that live stay: they will go on."""
+        """Rows in batches; with the last one all that is left. Queues and runners that live stay: they will go on."""
         places, now = self._places, self.clock.now()
         rows = list(islice(places.rows.values(), limit))
         for row in rows:
@@ -441,7 +441,7 @@ class MemoryStore:
         if places.rows:
             return Purged(len(rows), more=True)
         blobs = len(places.blobs)
-        for index in (places.blobs, places.values, places.queues, places.rates, self._leases):
+        for index in (places.blobs, places.values, places.rates, self._leases):
             index.clear()
         gone = [runner for runner in self._runners.rows.values() if self._runners.is_over(runner)]
         for runner in gone:

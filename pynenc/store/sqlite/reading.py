@@ -112,7 +112,9 @@ def _conditions(where: Filter) -> tuple[list[str], list[Any]]:
     if where.statuses:
         found.append((f"status IN ({', '.join(str(CODES[status]) for status in where.statuses)})", ()))
     found += [("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", (tag,)) for tag in where.tags]
-    for column, text in (("parent", where.parent), ("workflow", where.workflow), ("running_key", where.running_key)):
+    if where.workflow is not None:
+        found.append(("(workflow = ? OR (id = ? AND workflow IS NULL))", (where.workflow, where.workflow)))
+    for column, text in (("parent", where.parent), ("running_key", where.running_key)):
         if text is not None:
             found.append((f"{column} = ?", (text,)))
     if where.runner is not None:

@@ -166,6 +166,7 @@ class Reading(Clause):
         assert self.found(queues=("x",)) == ["a", "c"]
         assert self.found(tags=("t2",)) == ["a", "b"]
         assert self.found(tags=("t1",)) == ["a"]
+        assert self.found(tags=("t1", "t2")) == ["a"]
         assert self.found(parent="p") == ["a"]
         assert self.found(workflow="w2") == ["b"]
         assert self.found(running_key="k") == ["a"]
@@ -175,6 +176,18 @@ class Reading(Clause):
         assert self.found(text="m.") == ["a", "b"]
         assert self.found(text="three") == ["c"]
         assert self.found(text="unheard") == []
+
+    def test_find_by_workflow_finds_its_root(self) -> None:
+        """Who starts a workflow need not say so; who starts one inside another does."""
+        outer, inner = WorkflowRef("root", "m.flow"), WorkflowRef("inner", "m.flow", "root")
+        self.put("root")
+        self.put("member", workflow=outer)
+        self.put("inner", "member of inner", workflow=inner)
+        self.put("another")
+        assert self.found(workflow="root") == ["root", "member"]
+        assert self.found(workflow="inner") == ["inner", "member of inner"]
+        assert self.found(workflow="member") == []
+        assert self.store.count(Filter(workflow="root")) == {"registered": 2}
 
     def test_find_joins_its_fields(self) -> None:
         self.store.submit([new("a", queue="x", tags=("t",)), new("b", queue="x"), new("c", queue="y", tags=("t",))])

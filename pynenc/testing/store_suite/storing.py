@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pynenc.core.records import Blob, Filter, Purge, Purged
+from pynenc.core.records import Blob, Filter, Purge, Purged, QueueState
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import MissingBlobsError
 from pynenc.testing.store_suite.base import SECOND, Clause, new
@@ -245,6 +245,20 @@ class Purging(Clause):
         assert self.put("a", registration_key="r")[0].id == "a"
         self.beat()
         assert self.take("a").attempt == 1
+
+    def test_purge_everything_keeps_queues_and_their_states(self) -> None:
+        """Else the work that comes next would start, although somebody has paused its queue."""
+        self.put("a", queue="x")
+        self.put("b", queue="y")
+        self.store.set_queue("y", QueueState.PAUSED)
+        self.store.purge(Purge(everything=True))
+        assert [(queue.name, queue.state, queue.ready) for queue in self.store.queues()] == [
+            ("x", QueueState.ACTIVE, 0),
+            ("y", QueueState.PAUSED, 0),
+        ]
+        self.put("b", queue="y")
+        self.beat()
+        assert self.claim() == ()
 
     def test_purged_final_is_no_cached_answer(self) -> None:
         self.ended("a", cache_key="c", result_ttl=SECOND)
