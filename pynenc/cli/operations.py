@@ -164,7 +164,9 @@ def migrate(spec: str | None) -> None:
 
 
 @store.command(epilog="Examples: pynenc store purge · pynenc store purge --everything --yes")
-@click.option("--everything", is_flag=True, help="All invocations, not only finals whose time is over. Queues keep their states.")
+@click.option(
+    "--everything", is_flag=True, help="All invocations, not only finals whose time is over. Queues keep their states."
+)
 @click.option("--older-than", type=float, metavar="SECONDS", help="Finals that ended longer ago.")
 @yes_option
 @click.pass_obj

@@ -63,7 +63,15 @@ def _lines(places: Places) -> Problems:
         ready = [row for row in mine if row.place is Place.READY]
         suspended = [row for row in mine if row.place is Place.WAITING and row.turn is not None]
         later = [row for row in mine if row.place is Place.LATER]
-        yield from _line(queue.ready, (row for row in ready if not row.alone), f"ready in {queue.name}")
+        passed = [row for row in ready if row.is_passed and not row.alone]
+        yield from _line(
+            queue.ready, (row for row in ready if not row.alone and not row.is_passed), f"ready in {queue.name}"
+        )
+        for task in {row.new.task for row in passed} | queue.passed.keys():
+            line = queue.passed.get(task, Ready({}))
+            yield from _line(
+                line, (row for row in passed if row.new.task == task), f"{task} passed over in {queue.name}"
+            )
         yield from _line(queue.suspects, (row for row in ready if row.alone), f"suspects in {queue.name}")
         yield from _line(queue.later, [*later, *suspended], f"later in {queue.name}")
         counts = sum(row.place is Place.PARKED for row in mine), len(suspended)

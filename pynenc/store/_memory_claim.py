@@ -49,15 +49,20 @@ def _source(places: Places, request: ClaimRequest, queues: list[Queue]) -> Sourc
         named = (places.rows.get(invocation_id) for invocation_id in dict.fromkeys(request.ids))
         rows = [row for row in named if row is not None and row.alone == is_alone and row.new.queue in names]
         return Chosen(rows, lambda row: places.queues[row.new.queue].line_of(row), aged=request.aged).pop
-    lines = _lines(queues, request.alone)
+    lines = _lines(queues, request)
     if len(lines) != 1:
         return Merged(lines, aged=request.aged).pop
     return lines[0].pop_oldest if request.aged else lines[0].pop
 
 
-def _lines(queues: list[Queue], alone: Alone) -> list[Ready]:
-    lines = [queue.suspects if alone is Alone.ONLY else queue.ready for queue in queues]
-    return [line for line in lines if line.live]
+def _lines(queues: list[Queue], request: ClaimRequest) -> list[Ready]:
+    if request.alone is Alone.ONLY:
+        return [queue.suspects for queue in queues if queue.suspects.live]
+    lines = [queue.ready for queue in queues if queue.ready.live]
+    for queue in queues:
+        if queue.passed:
+            lines += queue.passed_but(request.without)
+    return lines
 
 
 def _take(
@@ -85,7 +90,7 @@ def _take(
         claimed = owned[row.id] = to_claimed(row)
         batch.append(claimed)
     for row in passed:
-        places.queues[row.new.queue].line_of(row).join(row)
+        places.queues[row.new.queue].pass_over(row)
 
 
 def _next_due(asked: list[tuple[Queue, int]]) -> Microseconds:

@@ -230,15 +230,21 @@ class Merged:
 
 
 class Queue:
-    """One queue. ``later`` holds what waits for a time, ``suspended`` counts the PAUSED among it, ``parked`` what is set aside elsewhere."""
+    """One queue. ``later`` holds what waits for a time, ``suspended`` counts the PAUSED among it, ``parked`` what is set aside elsewhere.
 
-    __slots__ = ("later", "name", "parked", "ready", "state", "suspects", "suspended")
+    ``passed`` holds, by task, the READY rows that a runner has passed over because it does not know their task: so it does that once for each, and others find
+    them in their turn. It is empty as long as all runners know all tasks.
+    """
+
+    __slots__ = ("_rows", "later", "name", "parked", "passed", "ready", "state", "suspects", "suspended")
 
     def __init__(self, name: str, rows: dict[str, Row]) -> None:
         self.name = name
         self.state = QueueState.ACTIVE
         self.ready = Ready(rows)
         self.suspects = Ready(rows)
+        self.passed: dict[str, Ready] = {}
+        self._rows = rows
         self.later = Line(rows)
         self.suspended = 0
         self.parked = 0
@@ -246,11 +252,34 @@ class Queue:
     @property
     def unclaimed(self) -> int:
         """How many of its rows are READY, LATER or PARKED."""
-        return self.ready.live + self.suspects.live + self.later.live - self.suspended + self.parked
+        return self.claimable + self.later.live - self.suspended + self.parked
+
+    @property
+    def claimable(self) -> int:
+        """How many of its rows are READY."""
+        return self.ready.live + self.suspects.live + sum(line.live for line in self.passed.values())
 
     def line_of(self, row: Row) -> Ready:
         """Where a READY row waits."""
-        return self.suspects if row.alone else self.ready
+        if row.alone:
+            return self.suspects
+        return self._passed_line(row.new.task) if row.is_passed else self.ready
+
+    def pass_over(self, row: Row) -> None:
+        """Let a row that was called wait with those of its task, out of the way of who does not know that."""
+        row.is_passed = True
+        self.line_of(row).join(row)
+
+    def passed_but(self, tasks: Iterable[str]) -> list[Ready]:
+        """Where rows wait that somebody has passed over, except those of ``tasks``."""
+        self.passed = {task: line for task, line in self.passed.items() if line.live}
+        return [line for task, line in self.passed.items() if task not in tasks]
+
+    def _passed_line(self, task: str) -> Ready:
+        line = self.passed.get(task)
+        if line is None:
+            line = self.passed[task] = Ready(self._rows)
+        return line
 
 
 class KeyLane:

@@ -71,12 +71,13 @@ def queues(places: Places) -> list[QueueInfo]:
 
 
 def _queue(places: Places, queue: Queue, claimed: int) -> QueueInfo:
-    fronts = [entry for line in (queue.ready, queue.suspects) if (entry := line.oldest()) is not None]
+    lines = (queue.ready, queue.suspects, *queue.passed.values())
+    fronts = [entry for line in lines if (entry := line.oldest()) is not None]
     oldest = [places.rows[entry[3]] for entry in fronts]
     return QueueInfo(
         queue.name,
         queue.state,
-        ready=queue.ready.live + queue.suspects.live,
+        ready=queue.claimable,
         later=queue.later.live - queue.suspended,
         parked=queue.parked,
         claimed=claimed,

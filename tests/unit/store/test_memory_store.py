@@ -145,6 +145,46 @@ def test_a_turn_costs_the_same_however_many_wait(fields: dict[str, object], aged
     assert costs[0] == costs[1]
 
 
+@pytest.mark.parametrize("aged", [False, True])
+def test_what_a_runner_does_not_know_is_passed_over_once(aged: bool) -> None:
+    request = ClaimRequest("r", 2, aged=aged, without=("m.strange", "m.other"))
+    costs = []
+    for waiting in (50, 5_000):
+        store = make_store()
+        store.submit([new(f"strange{index}", task=("m.strange", "m.other")[index % 2]) for index in range(waiting)])
+        store.submit([new(f"n{index}") for index in range(10)])
+        for _ in range(2):
+            assert len(store.claim(request).batch) == 2
+            claims = []
+            cost = calls_of(lambda: claims.append(store.claim(request)))  # noqa: B023
+        assert [claimed.id for claimed in claims[0].batch] == ["n6", "n7"]
+        costs.append(cost)
+        assert store.queues()[0].ready == waiting + 2
+        assert store.check() == []
+    assert costs[0] == costs[1]
+
+
+def test_what_was_passed_over_comes_in_its_turn() -> None:
+    store = make_store()
+    store.submit([new("first", task="m.strange"), new("n1"), new("second", task="m.strange"), new("n2"), new("n3")])
+    assert take(store, without=("m.strange",)) == [Ref("n1", 1)]
+    assert take(store, without=("m.strange",)) == [Ref("n2", 1)]
+    store.submit([new("urgent", task="m.strange", priority=1), new("gone", task="m.strange")])
+    assert take(store, without=("m.strange",), limit=9) == [Ref("n3", 1)]
+    store.amend(["gone"], Change(ChangeKind.CANCEL))
+    store.amend(["second"], Change(ChangeKind.REPRIORITISE, priority=2))
+    assert store.check() == []
+    assert take(store, 2) == [Ref("second", 1), Ref("urgent", 1)]
+    store.submit([new("n4")])
+    assert take(store, 1, aged=True) == [Ref("first", 1)]
+    store.finish("r", [end(Ref("first", 1), S.REGISTERED)])
+    assert store.check() == []
+    assert take(store, 9, without=("m.strange",)) == [Ref("n4", 1)]
+    assert take(store, 9) == [Ref("first", 2)]
+    assert store.queues()[0].ready == 0
+    assert store.check() == []
+
+
 def test_waits_for_many_children_cost_the_same_each() -> None:
     store = make_store()
     store.submit([new("parent")])
@@ -244,6 +284,7 @@ DAMAGES: dict[str, Callable[[Places], object]] = {
     "a forgotten task": lambda places: places.unknown.clear(),
     "a parked row behind nothing": lambda places: setattr(places.rows["strange"], "behind", 0),
     "a wrong count of parked rows": lambda places: setattr(places.queues["default"], "parked", 0),
+    "a row that waits apart from its like": lambda places: setattr(places.rows["awaited"], "is_passed", True),
     "a wrong count of suspended rows": lambda places: setattr(places.queues["default"], "suspended", 1),
     "a later row out of line": lambda places: places.queues["default"].later.remove(places.rows["later"]),
     "a final that never goes": lambda places: places.mortal.remove(places.rows["final"]),
