@@ -58,7 +58,7 @@ class Running:
     )
 
     def __init__(
-        self, claimed: Claimed, runner: str, engine: Any, slot: Slot | None, handle: Callable[[Claimed], Any]
+        self, claimed: Claimed, runner: str, slot: Slot | None, engine: Any, handle: Callable[[Claimed], Any]
     ) -> None:
         self.id = claimed.id
         self.task = claimed.task

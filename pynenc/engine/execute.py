@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pynenc import context
@@ -84,13 +85,11 @@ class Executor:
         self._codec = codec
         self._now = clock.now
         self.resolve = resolve
-        self._handle = handle
         self._hooks = hooks
-        self._engine = engine
-
-    def running(self, claimed: Claimed, runner: str, slot: context.Slot | None) -> context.Running:
-        """The context of an attempt."""
-        return context.Running(claimed, runner, self._engine, slot, self._handle)
+        #: The context of an attempt, from what was claimed, the id of the runner, and the slot.
+        self.running: Callable[[Claimed, str, context.Slot | None], context.Running] = partial(
+            context.Running, engine=engine, handle=handle
+        )
 
     # -- the body ----------------------------------------------------------------------------------------------------------
     def run(self, claimed: Claimed, running: context.Running) -> Outcome:
@@ -104,7 +103,11 @@ class Executor:
     def _run(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Outcome:
         started = self._now()
         try:
-            return self._succeeded(spec, claimed, running, self._body(spec, claimed, running), started)
+            value = self._body(spec, claimed, running)
+            payload = self._codec.encode_result(spec, claimed, value)
+            if self._hooks.around_tasks:
+                self._hooks.fire("after_task", running.invocation)
+            return outcome.succeeded(claimed, payload, started, self._now())
         except BaseException as error:
             return self._ended(spec, claimed, running, error, started)
 
@@ -136,7 +139,10 @@ class Executor:
         started = self._now()
         try:
             value = await self._in_time(claimed, self._body(spec, claimed, running))
-            return self._succeeded(spec, claimed, running, value, started)
+            payload = self._codec.encode_result(spec, claimed, value)
+            if self._hooks.around_tasks:
+                self._hooks.fire("after_task", running.invocation)
+            return outcome.succeeded(claimed, payload, started, self._now())
         except BaseException as error:
             return self._ended(spec, claimed, running, error, started)
 
@@ -157,14 +163,6 @@ class Executor:
             raise
 
     # -- how it ended ------------------------------------------------------------------------------------------------------
-    def _succeeded(
-        self, spec: TaskSpec, claimed: Claimed, running: context.Running, value: Any, started: int
-    ) -> Outcome:
-        payload = self._codec.encode_result(spec, claimed, value)
-        if self._hooks.around_tasks:
-            self._hooks.fire("after_task", running.invocation)
-        return outcome.succeeded(claimed, payload, started, self._now())
-
     def _ended(
         self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: BaseException, started: int
     ) -> Outcome:

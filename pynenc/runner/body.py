@@ -30,7 +30,19 @@ _OURS = ("pynenc.engine", "pynenc.invocation", "pynenc.runner", "pynenc.serializ
 class BodySlot:
     """The place of the bodies of one thread; the thread writes it, the pump reads it."""
 
-    __slots__ = ("_lock", "_waits", "claimed", "deadline", "index", "marked", "running", "since", "taker", "thread_id", "worker")
+    __slots__ = (
+        "_lock",
+        "_waits",
+        "claimed",
+        "deadline",
+        "index",
+        "marked",
+        "running",
+        "since",
+        "taker",
+        "thread_id",
+        "worker",
+    )
 
     def __init__(self, worker: Worker, index: int) -> None:
         self.worker = worker

@@ -46,7 +46,6 @@ class Pump:
         self._slots = worker.slots
         self._tick = Condition(Lock())
         self._is_nudged = False
-        self.is_dozing = False
         self._poll_at = 0.0
         self._keep_at = 0.0
         self._memory_at = 0.0
@@ -60,17 +59,19 @@ class Pump:
 
     def rouse(self) -> None:
         """Look around now, unless it will soon anyway."""
-        if self.is_dozing:
+        if self._turns.is_watched:
             self.nudge()
 
     def step(self) -> None:
         """Sleep until something is due, then do all that is due."""
         now = time.monotonic()
+        turns = self._turns
+        turns.is_watched = True  # from here on, since the pause does not know what changes now
         pause = self._pause(now)
         with self._tick:
-            self.is_dozing = pause > TICK
+            turns.is_watched = pause > TICK
             was_nudged = self._is_nudged or self._tick.wait(pause)
-            self._is_nudged = self.is_dozing = False
+            self._is_nudged = turns.is_watched = False
         now = time.monotonic()
         if was_nudged:
             self._busy_until = now + LINGER
@@ -96,6 +97,8 @@ class Pump:
         if now >= self._poll_at or self._is_due(now):
             self._poll_at = now + settings.poll
             self._poll()
+        if settings.max_tasks and turns.claimed >= settings.max_tasks:
+            self._worker.recycle(f"it has claimed {turns.claimed} tasks")
         if settings.max_memory and now >= self._memory_at:
             self._memory_at = now + MEMORY_EVERY
             if resident_memory() > settings.max_memory:

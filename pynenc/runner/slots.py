@@ -72,13 +72,19 @@ class Slots:
     def give(self) -> None:
         """Give a token back, to the first returning parent if there is one."""
         with self._lock:
-            self._give()
+            if self._returning:
+                self._pass_on()
+            else:
+                self.free += 1
+                if self.calls:
+                    self._match()
 
     def call(self, count: int = 1) -> None:
         """Say that there may be work for ``count`` threads."""
         with self._lock:
             self.calls = min(self.calls + count, self.count)
-            self._match()
+            if self.free and self._sleepers:
+                self._match()
 
     def close(self) -> None:
         """Send the sleeping threads home; tokens still go to returning parents."""
@@ -87,13 +93,10 @@ class Slots:
             while self._sleepers:
                 self._sleepers.pop().lock.release()
 
-    def _give(self) -> None:
-        if self._returning:
-            self._returning.popleft().release()
-            self.wanted = bool(self._returning)
-        else:
-            self.free += 1
-            self._match()
+    def _pass_on(self) -> None:
+        """The token goes to the first returning parent."""
+        self._returning.popleft().release()
+        self.wanted = bool(self._returning)
 
     def _match(self) -> None:
         """Wake threads as long as there are calls and tokens; the one that slept last first."""
@@ -110,7 +113,11 @@ class Slots:
         with self._lock:
             self.parked += 1
             is_needed = not self._returning and not self._sleepers and not self._is_closed
-            self._give()
+            if self._returning:
+                self._pass_on()
+            else:
+                self.free += 1
+                self._match()
             return is_needed
 
     def unpark(self) -> None:

@@ -16,13 +16,13 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from pynenc.core import outcome
 from pynenc.core.queueing import shares
-from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Outcome
+from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Finished, Outcome
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots
@@ -51,7 +51,7 @@ class Turns:
 
     :param beat: the identity under which it claims. :param max_ahead: most to claim beyond free slots.
     :param on_lost: called when the store says that the lease of this identity was taken away.
-    :param on_change: called after a claim that changed what has to be watched.
+    :ivar on_change: called after a claim that changed what has to be watched, while it is so.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class Turns:
         max_ahead: int,
         coroutines: Coroutines | None,
         on_lost: Callable[[], None],
-        on_change: Callable[[], None],
     ) -> None:
         self.beat = beat
         self.settings = settings
@@ -78,6 +77,9 @@ class Turns:
         self.next_due = 0
         self.retry_at = 0.0
         self.is_closed = False
+        self.on_change: Callable[[], None] = lambda: None
+        #: Whether ``on_change`` is wanted.
+        self.is_watched = True
         self.is_drained = False
         self.listener: IdleListener
         self._store = store
@@ -85,7 +87,6 @@ class Turns:
         self._max_ahead = max_ahead
         self._coroutines = coroutines
         self._on_lost = on_lost
-        self._on_change = on_change
         self._lock = Lock()
         self._count = 0
         self._failures = 0
@@ -197,7 +198,11 @@ class Turns:
         try:
             if self._doubts and request is not None and time.monotonic() >= self._doubts[0]:
                 self._reconcile()
-            claim = self._exchange(outbox, request)
+            if outbox:
+                finished = self._store.finish(self.beat.id, outbox, request)
+            else:
+                assert request is not None
+                finished = Finished(claim=self._store.claim(request))
         except RunnerLostError:
             del self.outbox[: len(outbox)]
             self.buffer.clear()
@@ -213,8 +218,11 @@ class Turns:
             return None
         del self.outbox[: len(outbox)]
         self._held.difference_update([(ended.id, ended.attempt) for ended in outbox])
+        self.finished += len(outbox)
+        for invocation_id in finished.lost:
+            logger.warning("the result of %s came too late and was dropped: another attempt owns it", invocation_id)
         self._failures = 0
-        return claim
+        return finished.claim
 
     def _reconcile(self) -> None:
         """Take over what was claimed without an answer: nobody else will run it while this worker lives."""
@@ -223,26 +231,7 @@ class Turns:
         unknown = [claimed for claimed in owned if (claimed.id, claimed.attempt) not in self._held]
         if unknown:
             logger.warning("%d invocation(s) had been claimed without an answer and are taken over", len(unknown))
-            self._keep(unknown)
-
-    def _keep(self, batch: Sequence[Claimed]) -> None:
-        """Put what was claimed into the buffer."""
-        self._held.update([(claimed.id, claimed.attempt) for claimed in batch])
-        self.claimed += len(batch)
-        self.buffer.extend(batch)
-        self.buffered_at = time.monotonic()
-        if self._coroutines:
-            self._coroutines.learn(batch)
-
-    def _exchange(self, outbox: list[Outcome], request: ClaimRequest | None) -> Claim:
-        if not outbox:
-            assert request is not None
-            return self._store.claim(request)
-        finished = self._store.finish(self.beat.id, outbox, request)
-        self.finished += len(outbox)
-        for invocation_id in finished.lost:
-            logger.warning("the result of %s came too late and was dropped: another attempt owns it", invocation_id)
-        return finished.claim
+            self._take(Claim(tuple(unknown)), MANY, 0)
 
     def _hold(self, error: StoreError) -> None:
         """The store did not answer: keep the outcomes and try again after a jittered backoff."""
@@ -263,17 +252,23 @@ class Turns:
         self.next_due = claim.next_due
         if not count:
             self.is_drained = self.settings.burst and self._is_over(claim, tokens)
-            if self.is_drained or self.next_due:
-                self._on_change()
+            if self.is_watched and (self.is_drained or self.next_due):
+                self.on_change()
             return
-        self._keep(claim.batch)
+        self._held.update([(claimed.id, claimed.attempt) for claimed in claim.batch])
+        self.claimed += count
+        self.buffer.extend(claim.batch)
+        self.buffered_at = time.monotonic()
+        if self._coroutines:
+            self._coroutines.learn(claim.batch)
         waiting = len(self.buffer) - tokens
         if helpers := min(self._slots.free, waiting, int(count * self.mean / SHARE)):
             self._slots.call(helpers)
         if waiting >= self._slots.free and self._is_idle and not (self._coroutines and self._coroutines.room()):
             self._is_idle = False
             self.listener.idle(False)
-        self._on_change()
+        if self.is_watched or self.settings.max_tasks:
+            self.on_change()
 
     def _is_over(self, claim: Claim, tokens: int) -> bool:
         """Whether nothing is left to do, apart from what is due in a distant future."""

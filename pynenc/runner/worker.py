@@ -115,7 +115,7 @@ class Worker:
         self._resolve = engine.executor.resolve
         self._keep_up = keep_up
         self._is_here = execute is None
-        self._execute: Execute = execute or self._run_here
+        self._execute = execute
         self._on_recycling = on_recycling
         self._bodies: dict[int, BodySlot] = {}
         self._free_places: list[int] = []
@@ -130,9 +130,9 @@ class Worker:
             max_ahead=settings.max_ahead if execute is None else 0,
             coroutines=self.coroutines,
             on_lost=self.renew_identity,
-            on_change=self._on_change,
         )
         self.pump = Pump(self)
+        self.turns.on_change = self.pump.nudge
 
     @property
     def beat(self) -> Beat:
@@ -284,7 +284,11 @@ class Worker:
         reach the loop.
         """
         try:
-            ended = self._execute(claimed, me)
+            if self._execute:
+                ended = self._execute(claimed, me)
+            else:
+                me.running = self.engine.executor.running(claimed, self.turns.beat.id, me)
+                ended = self.engine.executor.run(claimed, me.running)
             is_mine = me.take(claimed)
             if me.running is not None and me.running.is_interrupted:
                 forget_raised()
@@ -296,10 +300,6 @@ class Worker:
         if me.running is not None and me.running.progress is not None and is_mine:
             self._report_last(me.running.progress)
         return ended, is_mine
-
-    def _run_here(self, claimed: Claimed, me: BodySlot) -> Outcome:
-        me.running = running = self.engine.executor.running(claimed, self.turns.beat.id, me)
-        return self.engine.executor.run(claimed, running)
 
     def _timed_out(self, claimed: Claimed, started: int) -> Outcome:
         return self.engine.executor.timed_out(claimed, started)
@@ -323,14 +323,6 @@ class Worker:
         if self.is_active and not self.beat.supervised:
             self.was_woken = True
             self.pump.keep_up_now()
-
-    def _on_change(self) -> None:
-        """A claim brought something to watch."""
-        if self.pump.is_dozing:
-            self.pump.nudge()
-        settings, turns = self.settings, self.turns
-        if settings.max_tasks and turns.claimed >= settings.max_tasks:
-            self.recycle(f"it has claimed {turns.claimed} tasks")
 
     @property
     def is_active(self) -> bool:

@@ -19,16 +19,17 @@ import pytest
 import pynenc
 from pynenc import Pynenc
 from pynenc.core.records import Beat
+from pynenc.runner.body import BodySlot
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.worker import Worker
 
 PACKAGE = str(Path(pynenc.__file__).parent)
 STORES = str(Path(PACKAGE) / "store")
 #: For each step the most calls of the engine and the runner, and of each store on top.
-SUBMIT, SUBMIT_STORE = 13, {"memory": 18, "sqlite": 30}
-RUN, RUN_STORE = 40, {"memory": 45, "sqlite": 58}
-MANY, MANY_STORE = 21, {"memory": 12, "sqlite": 7}
-RESULT, RESULT_STORE = 9, {"memory": 7, "sqlite": 8}
+SUBMIT, SUBMIT_STORE = 12, {"memory": 18, "sqlite": 13}
+RUN, RUN_STORE = 28, {"memory": 41, "sqlite": 17}
+MANY, MANY_STORE = 20, {"memory": 12, "sqlite": 7}
+RESULT, RESULT_STORE = 8, {"memory": 6, "sqlite": 4}
 BULK, BULK_STORE = 10, {"memory": 8, "sqlite": 4}
 app = Pynenc(app_id="budgets", store="memory://")
 
@@ -139,16 +140,15 @@ def make_worker() -> Worker:
     app.store.heartbeat([Beat(id="w", group="w", lease=10**12, slots=1, tasks=("x",))])
     worker = Worker(app.engine, WorkerSettings(slots=1), Beat(id="w", group="w", lease=10**12), keep_up=lambda _: 1.0)
     worker.turns.listener = app.store.listen((), lambda: None)
+    worker._bodies[0] = BodySlot(worker, 0)
     return worker
 
 
 def turn(worker: Worker) -> None:
     """What a thread does when it is called: claim, run and finish until there is nothing."""
-    from pynenc.runner.body import BodySlot
-
     worker.slots.call()
     assert worker.slots.acquire()
-    assert worker._work(BodySlot(worker, 0))
+    assert worker._work(worker._bodies[0])
 
 
 def test_a_submission(store: str) -> None:

@@ -107,37 +107,23 @@ def claim(tx: Tx, request: ClaimRequest) -> Claim:
         admit_due(tx, timers)
         overview = tx.all(OVERVIEW, request.runner)
         timers = {row[0]: row[1] for row in overview}
-    batch = _take_plain(tx, request, timers)
-    if batch is None:
-        batch, was_careful = _take_any(tx, request, timers)
-        if was_careful:
-            overview = tx.all(OVERVIEW, request.runner)
-            timers = {row[0]: row[1] for row in overview}
-    asked = [queue for queue, _ in request.shares] if request.shares else timers
-    next_due = min([timers[queue] for queue in asked if timers.get(queue)], default=0)
-    return Claim(tuple(batch), next_due, bool(overview and overview[0][3]))
-
-
-def _take_plain(tx: Tx, request: ClaimRequest, timers: Mapping[str, int | None]) -> list[Claimed] | None:
-    """The usual claim, from one queue with nothing special in front; None for any other."""
     queues = [queue for queue, _ in request.shares] if request.shares else list(timers)
-    if (
-        len(queues) != 1
-        or queues[0] not in timers
-        or request.ids
-        or request.aged
-        or request.without
-        or request.alone is Alone.ONLY
-    ):
-        return None
-    found = tx.execute(
-        tx.texts[READY], (queues[0], min(request.limit, *[most for _, most in request.shares], MOST))
-    ).fetchall()
-    if [row for row in found if row[SPECIAL] or row[ALONE]]:
-        return None
-    if found:
-        tx.execute(tx.texts[TAKE], (request.runner, tx.now, str([row[SEQ] for row in found])))
-    return [claimed_of(row, row[2] + 1, tx.now) for row in found]
+    # The usual claim is from one queue with nothing special in front.
+    is_usual = len(queues) == 1 and queues[0] in timers and not (request.ids or request.aged or request.without)
+    if is_usual and request.alone is not Alone.ONLY:
+        most = min(request.limit, *[most for _, most in request.shares], MOST)
+        found = tx.execute(tx.texts[READY], (queues[0], most)).fetchall()
+        if not [row for row in found if row[SPECIAL] or row[ALONE]]:
+            if found:
+                tx.execute(tx.texts[TAKE], (request.runner, tx.now, str([row[SEQ] for row in found])))
+            batch = tuple([claimed_of(row, row[2] + 1, tx.now) for row in found])
+            return Claim(batch, timers[queues[0]] or 0, bool(overview[0][3]))
+    taken, was_careful = _take_any(tx, request, timers)
+    if was_careful:
+        overview = tx.all(OVERVIEW, request.runner)
+        timers = {row[0]: row[1] for row in overview}
+    next_due = min([timers[queue] for queue in queues if timers.get(queue)], default=0)
+    return Claim(tuple(taken), next_due, bool(overview and overview[0][3]))
 
 
 def _take_any(tx: Tx, request: ClaimRequest, timers: Mapping[str, int | None]) -> tuple[list[Claimed], bool]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
+import msgspec
+
 from pynenc.exceptions import SchemaError, StoreError
 from pynenc.store.base import Clock
 from pynenc.store.sqlite import schema
@@ -53,23 +55,21 @@ class Texts(dict[str, str]):
         return made
 
 
-class Tx:
+class Tx(msgspec.Struct):
     """One transaction, and what it means for those who sleep: told to them after the commit.
+
+    The statements of every call do without the methods, where one function call less counts: ``tx.execute(tx.texts[TEXT], values)``.
 
     :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final. :ivar orders: whether a runner has a new order.
     """
 
-    __slots__ = ("_connection", "execute", "finals", "now", "orders", "ready", "texts")
-
-    def __init__(self, connection: sqlite3.Connection, texts: Texts, now: int) -> None:
-        self._connection = connection
-        #: For the statements of every call, where one function call less counts: ``tx.execute(tx.texts[TEXT], values)``.
-        self.execute = connection.execute
-        self.texts = texts
-        self.now = now
-        self.ready = 0
-        self.finals: list[str] = []
-        self.orders = False
+    execute: Callable[..., sqlite3.Cursor]
+    executemany: Callable[..., sqlite3.Cursor]
+    texts: Texts
+    now: int
+    ready: int = 0
+    finals: list[str] = []
+    orders: bool = False
 
     def run(self, text: str, *values: Any) -> sqlite3.Cursor:
         """Execute a statement."""
@@ -91,7 +91,7 @@ class Tx:
 
     def many(self, text: str, rows: Sequence[tuple[Any, ...]]) -> int:
         """Execute a statement for each row of values; how many rows of the table were changed."""
-        return self._connection.executemany(self.texts[text], rows).rowcount
+        return self.executemany(self.texts[text], rows).rowcount
 
 
 class Pending:
@@ -125,6 +125,8 @@ class Database:
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._lock = Lock()
+        #: Held by who does the work of all in ``_waiting``.
+        self._turn = Lock()
         self._waiting: deque[Pending] = deque()
         self._gate = -1
         self._is_durable = True
@@ -180,6 +182,7 @@ class Database:
         _abandoned.append((self._writer, self._readers))
         self._writer, self._readers = None, []
         self._lock = Lock()
+        self._turn = Lock()
         self._waiting = deque()
         if self._gate >= 0:
             os.close(self._gate)
@@ -240,8 +243,32 @@ class Database:
         if self._must_reopen:
             self.reopen()
         with self._lock:
-            result, tx = self._transact(work, durable=durable)
-        self._after(tx)
+            writer = self._writer
+            if writer is None:
+                raise StoreError("the store is closed: open it again, or use another app object")
+            try:
+                if durable is not self._is_durable and self._synchronous == "full":
+                    writer.execute(f"PRAGMA synchronous={'full' if durable else 'normal'}")
+                    self._is_durable = durable
+                try:
+                    flock(self._gate, LOCK_EX | LOCK_NB)
+                except BlockingIOError:
+                    self._wait_at_gate()
+                try:
+                    writer.execute("BEGIN IMMEDIATE")
+                    tx = Tx(writer.execute, writer.executemany, self._texts, self._now())
+                    result = work(tx)
+                    writer.execute("COMMIT")
+                except BaseException:
+                    if writer.in_transaction:
+                        writer.execute("ROLLBACK")
+                    raise
+                finally:
+                    flock(self._gate, LOCK_UN)
+            except (sqlite3.Error, OSError) as error:
+                raise explained(error, self._path) from error
+        if tx.ready or tx.finals or tx.orders:
+            self._after(tx)
         return result
 
     def combine(self, work: Callable[[Tx], T]) -> T:
@@ -249,72 +276,42 @@ class Database:
 
         Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock does the work of everybody.
         """
-        if self._must_reopen:
-            self.reopen()
-        if not self._waiting and self._lock.acquire(blocking=False):
-            try:
-                result, tx = self._transact(work, durable=True)
-            finally:
-                self._lock.release()
-            self._after(tx)
-            return result
+        if not (self._waiting or self._lock.locked()):
+            return self.write(work)
         met: T = self._meet(Pending(work))
         return met
 
     def _meet(self, mine: Pending) -> Any:
-        """Wait at the lock until somebody has done the work, or do that of everybody who waits."""
+        """Wait until somebody has done the work, or do that of everybody who waits when the transaction begins."""
         self._waiting.append(mine)
-        with self._lock:
-            done = None if mine.is_done else self._serve_all(mine)
-        if done is not None:
-            self._after(done)
+        with self._turn:
+            if not mine.is_done:
+                self._serve_all(mine)
         if mine.error is not None:
             raise mine.error
         return mine.result
 
-    def _serve_all(self, mine: Pending) -> Tx | None:
-        group = [self._waiting.popleft() for _ in range(len(self._waiting))]
+    def _serve_all(self, mine: Pending) -> None:
+        group: list[Pending] = []
+
+        def work(tx: Tx) -> None:
+            group.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
+            _serve(tx, group)
+
         try:
-            _, tx = self._transact(lambda tx: _serve(tx, group), durable=True)
-        except BaseException as error:
-            if isinstance(error, StoreError):
-                for each in group:
-                    each.error = each.error or error
-                    each.is_done = True
-                return None
+            self.write(work)
+        except StoreError as error:
+            for each in group or [mine]:
+                each.error = each.error or error
+            if not group:
+                self._waiting.remove(mine)
+        except BaseException:
             # This thread was interrupted: the others go on without it.
-            self._waiting.extendleft(each for each in reversed(group) if each is not mine)
+            self._waiting.extendleft(reversed(group))
+            self._waiting.remove(mine)
             raise
         for each in group:
             each.is_done = True
-        return tx
-
-    def _transact(self, work: Callable[[Tx], T], *, durable: bool) -> tuple[T, Tx]:
-        writer = self._writer
-        if writer is None:
-            raise StoreError("the store is closed: open it again, or use another app object")
-        try:
-            if durable is not self._is_durable and self._synchronous == "full":
-                writer.execute(f"PRAGMA synchronous={'full' if durable else 'normal'}")
-                self._is_durable = durable
-            try:
-                flock(self._gate, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
-                self._wait_at_gate()
-            try:
-                writer.execute("BEGIN IMMEDIATE")
-                tx = Tx(writer, self._texts, self._now())
-                result = work(tx)
-                writer.execute("COMMIT")
-            except BaseException:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
-                raise
-            finally:
-                flock(self._gate, LOCK_UN)
-        except (sqlite3.Error, OSError) as error:
-            raise explained(error, self._path) from error
-        return result, tx
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Do ``work`` on one consistent state, beside the writers."""
@@ -325,7 +322,7 @@ class Database:
         try:
             connection.execute("BEGIN")
             try:
-                return work(Tx(connection, self._texts, self._now()))
+                return work(Tx(connection.execute, connection.executemany, self._texts, self._now()))
             finally:
                 connection.execute("COMMIT")
         except sqlite3.Error as error:

@@ -36,33 +36,24 @@ OWNS = "SELECT 1 FROM $inv WHERE id = ? AND attempt = ? AND runner = ? AND place
 
 def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None, clock: Clock) -> Finished:
     """End attempts, then claim; see :meth:`pynenc.store.base.Store.finish`."""
-    lost = _end_all(tx, runner, outcomes, clock) if outcomes else ()
+    lost: tuple[str, ...] = ()
+    if outcomes:
+        simple = [
+            (o.id, o.attempt, runner, o.payload, o.started, o.ended or tx.now)
+            for o in outcomes
+            if o.status is InvocationStatus.SUCCESS and not (o.retries or o.crashes or o.reason or o.alone)
+        ]
+        if len(simple) == len(outcomes):
+            changed = tx.executemany(tx.texts[FINISH_SIMPLE], simple).rowcount
+        else:
+            changed = tx.many(FINISH, [_final_values(o, runner, tx.now) for o in outcomes if o.status in FINALS])
+        if changed == len(outcomes):
+            tx.finals += [each.id for each in outcomes]
+            if tx.execute(tx.texts[life.ANY_EDGE]).fetchone():
+                life.drop_edges(tx, tx.finals, tx.finals)
+        else:
+            lost = tuple(each.id for each in outcomes if not _end_one(tx, runner, each, clock))
     return Finished(lost, claiming.claim(tx, request) if request else Claim())
-
-
-def _end_all(tx: Tx, runner: str, outcomes: Sequence[Outcome], clock: Clock) -> tuple[str, ...]:
-    now = tx.now
-    if all(map(_is_simple, outcomes)):
-        values = [(o.id, o.attempt, runner, o.payload, o.started, o.ended or now) for o in outcomes]
-        changed = tx.many(FINISH_SIMPLE, values)
-    else:
-        changed = tx.many(FINISH, [_final_values(o, runner, now) for o in outcomes if o.status in FINALS])
-    if changed == len(outcomes):
-        ids = [each.id for each in outcomes]
-        life.drop_edges(tx, ids, ids)
-        tx.finals += ids
-        return ()
-    return tuple(each.id for each in outcomes if not _end_one(tx, runner, each, clock))
-
-
-def _is_simple(outcome: Outcome) -> bool:
-    return (
-        outcome.status is InvocationStatus.SUCCESS
-        and not outcome.retries
-        and not outcome.crashes
-        and not outcome.reason
-        and not outcome.alone
-    )
 
 
 def _final_values(outcome: Outcome, runner: str, now: int) -> tuple[Any, ...]:

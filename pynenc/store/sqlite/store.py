@@ -119,7 +119,7 @@ class SqliteStore:
         return bell
 
     def _ring(self, tx: Tx) -> None:
-        if (tx.ready or tx.finals or tx.orders) and self._database.is_open:
+        if self._database.is_open:
             (self._bell or self._ringer).ring(tx.ready, tx.finals, orders=tx.orders)
 
     def _finals_among(self, ids: Sequence[str]) -> list[str]:

@@ -232,7 +232,8 @@ class Bell:
         if self._closed.is_set():
             return
         if finals:
-            self._wake_watches(finals)
+            if self._watches:
+                self._wake_watches(finals)
             if self._board.marks.find(b"\1", _WAITS, _WAITS + SLOTS) >= 0:
                 self._send_all(_WAITS, _YES, b"f")
         if ready and (self._listeners or self._board.marks[_IDLE:_WAITS] != _NOBODY):
@@ -254,8 +255,6 @@ class Bell:
                 most -= self._board.send(slot, letter)
 
     def _wake_watches(self, finals: Sequence[str]) -> None:
-        if not self._watches:
-            return
         with self._lock:
             woken = {}
             for name in finals:

@@ -51,7 +51,6 @@ def turns(store: LosesReplies) -> Turns:
         max_ahead=0,
         coroutines=None,
         on_lost=lambda: None,
-        on_change=lambda: None,
     )
     turns.listener = store.listen((), lambda: None)
     return turns
