@@ -14,7 +14,7 @@ from pynenc.cli.output import ago, confirm, duration, guarded, json_option, prin
 from pynenc.cli.why import explain
 from pynenc.core.records import ChangeKind, Filter, Invocation, Page
 from pynenc.core.status import InvocationStatus
-from pynenc.exceptions import PynencError, TaskFailedError
+from pynenc.exceptions import ConfigError, PynencError, TaskFailedError
 from pynenc.invocation.base_invocation import BaseInvocation
 
 #: Seconds between two looks of ``watch``.
@@ -48,6 +48,11 @@ def call(
 ) -> None:
     """Call TASK with ARGUMENTS: JSON values, or plain text; name=value for keywords."""
     app = load_app(spec)
+    if not (app.store.shared or app.is_dev_mode):
+        raise ConfigError(
+            f"{app.store.display_url} lives in this process, so no runner would see the call: use sqlite:///..., "
+            "or PYNENC__DEV_MODE_FORCE_SYNC_TASKS=1 to run it here"
+        )
     app.import_tasks()
     found = _task(app, task)
     args = [_value(text) for text in arguments if not _is_keyword(text)]

@@ -59,6 +59,10 @@ def start(
         app.conf.runner_cls = runner_cls
     if log_level:
         app.conf.logging_level = log_level
+    if app.is_dev_mode:
+        raise ConfigError(
+            f"development mode is on ({app.conf.origin('dev_mode_force_sync_tasks')}): calls run in their caller, and a runner would never see one"
+        )
     if not app.store.shared:
         raise ConfigError(
             f"{app.store.display_url} lives in one process, where nobody else could make calls: use sqlite:///... (see `pynenc config show`)"

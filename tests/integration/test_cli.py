@@ -405,6 +405,18 @@ def test_runner_start_serves_the_named_queues_only(shop):
     assert shop.app.get_invocation(there).status == "registered"
 
 
+def test_a_call_that_no_runner_could_see_is_refused(shop):
+    done = process("call", "add", "1", "2", cwd=shop.folder, PYNENC__STORE="memory://")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no runner would see the call" in done.stderr
+
+
+def test_a_runner_of_its_own_refuses_development_mode(shop):
+    done = process("runner", "start", cwd=shop.folder, PYNENC__DEV_MODE_FORCE_SYNC_TASKS="1")
+    assert done.returncode == 2
+    assert "development mode is on (environment PYNENC__DEV_MODE_FORCE_SYNC_TASKS)" in done.stderr
+
+
 def test_a_runner_of_its_own_refuses_the_memory_store(shop):
     done = process("runner", "start", cwd=shop.folder, PYNENC__STORE="memory://")
     assert done.returncode == 2
