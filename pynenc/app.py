@@ -100,7 +100,15 @@ class Pynenc:
         self._dev: tuple[Engine, InlineRunner] | None = None
         self._runner: BaseRunner | None = None
         self._clock: Clock | None = None
+        conf.watch(self._follow)
         _apps[self._token] = self
+
+    def _follow(self, field: str) -> None:
+        """What was made of a setting is made anew when it is assigned."""
+        if field == "store":
+            self.close()
+        elif field == "runner_cls" and self._runner and not self._runner.is_running:
+            self._runner = None
 
     # -- parts ---------------------------------------------------------------------------------------------------------
     @property

@@ -93,10 +93,15 @@ class BaseRunner:
         """Begin a graceful stop; from any thread. ``run`` returns when it is done."""
         raise NotImplementedError
 
+    @property
+    def is_running(self) -> bool:
+        """Whether :meth:`run` is at work in this process; not in a fork of it."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
     def close(self) -> None:
         """Stop gracefully and wait for the end, if it runs in another thread of this process."""
-        thread = self._thread
-        if thread is not None and thread is not current_thread() and thread.is_alive():  # it is not after a fork
+        if self.is_running and self._thread is not current_thread():
             self.stop_runner_loop()
             self._has_ended.wait()
 

@@ -77,6 +77,18 @@ def test_a_wrong_runner_class_is_a_clear_error(app, name, text):
         app.runner  # noqa: B018
 
 
+def test_what_is_assigned_later_counts(app, tmp_path):
+    call = app.task(functions.plus)(1)
+    assert type(app.runner) is MultiThreadRunner
+    app.conf.runner_cls = "ThreadRunner"
+    assert type(app.runner) is ThreadRunner
+    app.conf.store = f"sqlite:///{tmp_path / 'later.db'}"
+    assert app.find_invocations() == []
+    app.conf.store = "memory://"
+    with pytest.raises(InvocationNotFoundError):
+        app.get_invocation(call.invocation_id)
+
+
 def test_the_runner_can_be_set_runs_until_it_is_stopped_and_fires_hooks(app):
     seen = []
     app.on("before_task", lambda invocation: seen.append(("before", invocation.invocation_id)))
