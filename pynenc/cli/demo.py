@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
+from shutil import which
 
 import click
 
@@ -39,10 +41,11 @@ def demo(*, processes: int, files: int, as_json: bool) -> None:
         click.echo(
             f"{len(paths)} files of the standard library in {len(batches)} calls, sharing {len(reference):,} characters of reference text"
         )
+        program = "pynenc" if which("pynenc") else f"{sys.executable} -m pynenc"
         click.echo(
-            f"store {app.store.display_url}; look at it from a second terminal:\n"
-            "  pynenc --app pynenc.cli.demo_tasks status\n"
-            "  pynenc --app pynenc.cli.demo_tasks invocations watch\n"
+            f"store {app.store.display_url}; look at it from a second terminal in this folder:\n"
+            f"  {program} --app pynenc.cli.demo_tasks status\n"
+            f"  {program} --app pynenc.cli.demo_tasks invocations watch\n"
         )
     with runner_process("pynenc.cli.demo_tasks", "--processes", str(processes), "--threads", "2"):
         started = time.perf_counter()

@@ -148,7 +148,9 @@ class ConfigPynenc(Section, section="pynenc"):
         (), several(key_bytes), "Keys that sign payloads: the first signs, all verify.", secret=True
     )
     max_inline_argument: int = setting(256 * 1024, size, "Bytes of one argument above which it goes to the data store.")
-    max_arguments: int = setting(64 * 2**20, size, "Most bytes of all arguments of a call.")
+    max_arguments: int = setting(
+        64 * 2**20, size, "Most bytes of all arguments of a call, without values in the data store."
+    )
     max_result: int = setting(64 * 2**20, size, "Most bytes of a result.")
     max_depth: int = setting(64, whole(minimum=1, maximum=900), "Deepest nesting of an argument or result.")
     max_traceback: int = setting(64 * 1024, size, "Bytes of traceback text that are kept.")

@@ -254,6 +254,9 @@ class BaseInvocationGroup(Generic[Params, Result]):
     def __getitem__(self, index: int) -> BaseInvocation[Params, Result]:
         return self.invocations[index]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.invocations)} of {self.task.task_id.key})"
+
     # -- waiting -------------------------------------------------------------------------------------------------------
     def _pending(self, start: int, count: int = CHUNK) -> list[str]:
         """Ids of the next invocations that are not known to be final, from ``start`` on."""
@@ -265,7 +268,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
                     break
         return found
 
-    def _ready(self, index: int, deadline: float | None) -> BaseInvocation[Params, Result]:
+    def _ready(self, index: int, timeout: float | None, deadline: float | None) -> BaseInvocation[Params, Result]:
         """The invocation at ``index`` once it is final; what is final among the next ones is fetched along."""
         invocation = self.invocations[index]
         while invocation._final is None:
@@ -279,7 +282,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
                     *self._engine.results.wait(awaited if not finals else ids[:1], left, inline=self.task.conf.inline),
                 ]
             if not finals:
-                raise timed_out([invocation.invocation_id], left)
+                raise timed_out([invocation.invocation_id], timeout)
             self._settle_from(index, finals)
         return invocation
 
@@ -297,7 +300,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
     def results(self) -> Iterator[Result]:
         """The values in submission order; the first failure is raised when it is reached."""
         for index in range(len(self.invocations)):
-            yield self._ready(index, None).get_result()
+            yield self._ready(index, None, None).get_result()
 
     def get_results(
         self, timeout: float | None = None, *, return_exceptions: bool = False
@@ -311,7 +314,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
         values: list[Result | BaseException] = []
         for index in range(len(self.invocations)):
             try:
-                values.append(self._ready(index, deadline).get_result(0))
+                values.append(self._ready(index, timeout, deadline).get_result(0))
             except Exception as error:
                 if not return_exceptions or self.invocations[index]._final is None:
                     raise
@@ -350,7 +353,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
         deadline = None if timeout is None else monotonic() + timeout
         for index in range(len(self.invocations)):
             try:
-                self._ready(index, deadline)
+                self._ready(index, timeout, deadline)
             except TimeoutError:
                 return False
         return True

@@ -8,7 +8,12 @@ import pytest
 from pynenc import ConcurrencyControlType, Pynenc
 from pynenc.arguments import Arguments
 from pynenc.core.records import Filter, Page
-from pynenc.exceptions import InvocationConcurrencyWithDifferentArgumentsError, QueueFullError, SerializationError
+from pynenc.exceptions import (
+    InvocationConcurrencyWithDifferentArgumentsError,
+    QueueFullError,
+    ResultTimeoutError,
+    SerializationError,
+)
 from pynenc.invocation import (
     ConcurrentInvocationGroup,
     DistributedInvocation,
@@ -81,6 +86,14 @@ def test_groups_are_sequences(app):
     assert len(group) == 3
     assert [invocation.arguments.kwargs["x"] for invocation in group] == [0, 1, 2]
     assert group[2] == list(group)[2]
+    assert repr(group) == "DistributedInvocationGroup(3 of tests.api.functions.plus)"
+
+
+def test_a_group_that_is_late_says_how_long_was_waited(app):
+    group = app.task(functions.plus).parallelize((x, 0) for x in range(3))
+    with pytest.raises(ResultTimeoutError, match=r"within 0\.05 s"):
+        group.get_results(timeout=0.05)
+    assert group.wait(timeout=0.01) is False
 
 
 def test_no_calls_make_an_empty_group(app, dev):
