@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -19,7 +19,7 @@ from pynenc.conf.config_task import ConfigTask, TaskOptions
 from pynenc.conf.location import calling_module
 from pynenc.core.ids import TaskId
 from pynenc.core.records import Claimed, Filter, Invocation, Page, Purge
-from pynenc.direct import make_direct
+from pynenc.direct import DirectDecorator, TaskDecorator, make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
@@ -42,21 +42,6 @@ R = TypeVar("R")
 
 #: The apps of this process by token, so that an app that comes back from a pickle is the same object.
 _apps: WeakValueDictionary[str, Pynenc] = WeakValueDictionary()
-
-
-class TaskDecorator(Protocol):
-    """Makes tasks of functions, with options chosen before."""
-
-    @overload
-    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
-
-
-class DirectDecorator(Protocol):
-    """Makes direct tasks of functions."""
-
-    def __call__(self, func: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 class Pynenc:
@@ -331,8 +316,11 @@ class Pynenc:
     def find_invocations(
         self, *, limit: int = 50, oldest_first: bool = False, **where: Any
     ) -> list[BaseInvocation[Any, Any]]:
-        """Handles of invocations that match: fields of :class:`~pynenc.core.records.Filter` by name, such as ``statuses=("failed",)``."""
-        found = self.store.find(Filter(**where), Page(limit=limit, oldest_first=oldest_first))
+        """Handles of invocations that match: fields of :class:`~pynenc.core.records.Filter` by name, such as ``statuses=("failed",)``.
+
+        One text stands for a tuple of it; raises ``ValueError`` for a status that does not exist.
+        """
+        found = self.store.find(Filter.of(where), Page(limit=limit, oldest_first=oldest_first))
         return [self._from_row(row) for row in found.invocations]
 
     def _name_invocation(self, invocation: BaseInvocation[Any, Any]) -> list[str]:

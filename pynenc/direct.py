@@ -1,12 +1,30 @@
-"""Direct tasks: plain functions whose calls run elsewhere."""
+"""What decorators make: the types of those with options, and direct tasks, plain functions whose calls run elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from pynenc.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskDecorator(Protocol):
+    """Makes tasks of functions, with options chosen before."""
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class DirectDecorator(Protocol):
+    """Makes direct tasks of functions."""
+
+    def __call__(self, func: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 def make_direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Callable[..., Any]:

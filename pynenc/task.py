@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from pynenc import context
 from pynenc.arguments import Arguments
-from pynenc.conf.config_task import ConcurrencyControlType, ConfigTask, check_options
+from pynenc.conf.config_task import ConcurrencyControlType, ConfigTask, check_argument_names, check_options
 from pynenc.core.ids import TaskId
 from pynenc.core.naming import check_importable, task_id_of
 from pynenc.engine.spec import TaskSpec
@@ -46,6 +46,7 @@ class Task(Generic[Params, Result]):
     :raises RuntimeError: ``func`` is defined in ``__main__``, which no other process can import.
     :raises ValueError: ``func`` is a lambda or is defined inside another function or a class.
     :raises InvalidTaskOptionsError: some options do not exist; all of them are listed.
+    :raises ConfigError: an option has a bad value, or names an argument that the function does not have.
     """
 
     wf: ClassVar[WorkflowContext] = WorkflowContext()
@@ -57,6 +58,7 @@ class Task(Generic[Params, Result]):
         self.options: Options[Params, Result] = Options(self, options)
         self.task_id = task_id_of(func, options.get("name"))
         self.validate_options()
+        check_argument_names(self.options, func, self.task_id.key)
         self.conf: ConfigTask = app.task_conf(self.task_id, dict(options))
         self._spec: tuple[int, TaskSpec] | None = None
         update_wrapper(self, func, updated=())
@@ -226,11 +228,12 @@ class Options(dict[str, Any], Generic[Params, Result]):
         :param delay: seconds from now until it may start. :param run_at: the same as a point in time, with its time zone.
         :param priority: -100 to 100, higher first. :param timeout: seconds per attempt.
         :param key: idempotency key: calls of this task under one key are one invocation, until it is purged.
-        :param tags: labels for search, added to those of the task.
+        :param tags: labels for search (or one), added to those of the task.
         :raises ValueError: a value makes no sense.
         """
+        own = (tags,) if isinstance(tags, str) else tuple(tags)
         chosen = CallOptions(
-            delay=delay, run_at=run_at, priority=priority, queue=queue, timeout=timeout, key=key, tags=tuple(tags)
+            delay=delay, run_at=run_at, priority=priority, queue=queue, timeout=timeout, key=key, tags=own
         )
         return CallWithOptions(self._task, chosen)
 
@@ -257,6 +260,10 @@ class CallWithOptions(Generic[Params, Result]):
         from asyncio import to_thread
 
         return await to_thread(self, *args, **kwargs)
+
+    def map(self, values: Iterable[Any], *, progress: bool = False) -> BaseInvocationGroup[Params, Result]:
+        """As :meth:`Task.map`, each call with these options."""
+        return self.parallelize([(value,) for value in values], progress=progress)
 
     def parallelize(
         self, param_iter: Iterable[CallParams], common_args: dict[str, Any] | None = None, *, progress: bool = False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from inspect import signature
+from typing import cast
 
 from pynenc.conf.section import Section, setting
 from pynenc.conf.values import (
@@ -17,13 +19,21 @@ from pynenc.conf.values import (
     rate,
     rate_text,
     several,
+    suggestion,
     text,
     whole,
 )
 from pynenc.core.options import ConcurrencyControlType, TaskOptions
 from pynenc.exceptions import ConfigError, InvalidTaskOptionsError, RetryError
 
-__all__ = ["ConcurrencyControlType", "ConfigTask", "TaskOptions", "check_options", "exception_classes"]
+__all__ = [
+    "ConcurrencyControlType",
+    "ConfigTask",
+    "TaskOptions",
+    "check_argument_names",
+    "check_options",
+    "exception_classes",
+]
 
 ExceptionRef = type[Exception] | str
 
@@ -169,3 +179,18 @@ def check_options(names: Iterable[str], task_id: str) -> None:
         else (f"; valid options: {', '.join(ConfigTask.settings)}")
     )
     raise InvalidTaskOptionsError(f"invalid options for task {task_id}: {listed}{everything}", task_id, invalid)
+
+
+def check_argument_names(options: Mapping[str, object], func: Callable[..., object], task_id: str) -> None:
+    """Refuse a decorator that speaks of arguments which the function does not have: a wrong key would be one key for all calls.
+
+    :raises ConfigError: names the option, and the nearest parameter.
+    """
+    where = f"decorator of {task_id}"
+    for option in {"key_arguments", "disable_cache_args"}.intersection(options):
+        parameters = signature(func).parameters
+        for name in cast("tuple[str, ...]", ConfigTask.parse(option, options[option], where)):
+            if name not in parameters and (option, name) != ("disable_cache_args", "*"):
+                raise ConfigError(
+                    f"{option!r} ({where}) names {name!r}, which is no parameter{suggestion(name, parameters)}"
+                )

@@ -8,7 +8,9 @@ longer to build than SQLite takes to insert it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -379,6 +381,16 @@ class Filter(_Record, frozen=True, kw_only=True):
     created_from: Microseconds = 0
     created_until: Microseconds = 0
     text: str = ""
+
+    @classmethod
+    def of(cls, where: Mapping[str, Any]) -> Filter:
+        """As people write it: one text for a tuple of it, statuses by name. :raises ValueError: there is no such status."""
+        several = ("ids", "tasks", "statuses", "queues", "tags")
+        given: dict[str, Any] = {
+            name: (value,) if name in several and isinstance(value, str) else value for name, value in where.items()
+        }
+        given["statuses"] = tuple(map(InvocationStatus, given.get("statuses", ())))
+        return cls(**given)
 
 
 class Page(_Record, frozen=True):

@@ -134,7 +134,9 @@ def test_invocations_are_found_again(app):
     drain(app)
     assert app.get_invocation(good.invocation_id) == good
     assert app.get_invocation(good.invocation_id).result == 11
-    assert app.find_invocations(statuses=("failed",)) == [bad]
+    assert app.find_invocations(statuses=("failed",)) == app.find_invocations(statuses="failed") == [bad]
+    with pytest.raises(ValueError, match="'bogus' is not a valid InvocationStatus"):
+        app.find_invocations(statuses=("bogus",))
     assert app.find_invocations(oldest_first=True) == [good, bad]
     assert len(app.find_invocations(limit=1)) == 1
     with pytest.raises(InvocationNotFoundError, match="no invocation nope"):

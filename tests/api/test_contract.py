@@ -144,7 +144,9 @@ def test_call_options_reach_the_store(app):
     row = app.store.get([one.invocation_id])[0]
     assert (row.due, row.priority, row.queue, row.tags) == (int(soon.timestamp() * 1e6), 3.0, "fast", ("own", "more"))
     group = plus.options(queue="many").parallelize([(1,), (2,)])
-    assert {app.store.get([each.invocation_id])[0].queue for each in group} == {"many"}
+    mapped = plus.options(queue="many", tags="single").map([1, 2])
+    assert {app.store.get([each.invocation_id])[0].queue for each in (*group, *mapped)} == {"many"}
+    assert app.find_invocations(tags="single", oldest_first=True) == list(mapped)
 
 
 def test_an_idempotency_key_stands_for_one_call(app):

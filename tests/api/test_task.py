@@ -15,7 +15,7 @@ from pynenc import Pynenc, RetryError, Task
 from pynenc.arguments import Arguments
 from pynenc.call import Call, PreSerializedCall
 from pynenc.conf.config_task import ConfigTask
-from pynenc.exceptions import InvalidTaskOptionsError, SerializationError, TaskError
+from pynenc.exceptions import ConfigError, InvalidTaskOptionsError, SerializationError, TaskError
 from pynenc.identifiers.task_id import TaskId
 from pynenc.invocation import BaseInvocation, ConcurrentInvocation, DistributedInvocation
 from pynenc.runner.inline import InlineRunner
@@ -107,6 +107,18 @@ def test_all_invalid_options_are_listed_with_the_nearest_valid_name(app):
     assert isinstance(caught.value, TaskError)
     for text in ("'max_retires' (did you mean 'max_retries'?)", "'queu' (did you mean 'queue'?)", "'nonsense'"):
         assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"), [("key_arguments", "z"), ("key_arguments", "*"), ("disable_cache_args", "z")]
+)
+def test_options_that_name_arguments_name_some_that_there_are(app, option, wrong):
+    right = app.task(**{option: ["x", "y"]})(functions.plus)
+    assert getattr(right.conf, option) == ("x", "y")
+    with pytest.raises(
+        ConfigError, match=rf"'{option}' \(decorator of tests.api.functions.plus\) names '.', which is no"
+    ):
+        app.task(**{option: ["x", wrong]})(functions.plus)
 
 
 def test_validate_options_looks_at_the_options_of_the_moment(app):
