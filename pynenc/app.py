@@ -23,7 +23,7 @@ from pynenc.direct import DirectDecorator, TaskDecorator, make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import SerializationError
+from pynenc.exceptions import RunnerError, SerializationError
 from pynenc.invocation.base_invocation import BaseInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation
 from pynenc.logs import configure
@@ -161,7 +161,8 @@ class Pynenc:
         return store
 
     def _make_engine(self, store: Store) -> Engine:
-        codec = Codec.from_conf(self.conf, store, self._gate(), self._resolve)
+        gate = TypeGate.for_app(self._module, (*self.conf.imports, *self.conf.allowed_types))
+        codec = Codec.from_conf(self.conf, store, gate, self._resolve)
         if isinstance(codec.serializer, JsonSerializer):
             codec.serializer.register("invocation", BaseInvocation, self._name_invocation, self._named_invocation)
         return Engine(
@@ -301,10 +302,6 @@ class Pynenc:
         """The classes that data of this task may bring back to life."""
         return TypeGate.for_task(func, self._module, (*self.conf.imports, *self.conf.allowed_types))
 
-    def _gate(self) -> TypeGate:
-        """The same where no task is at hand."""
-        return TypeGate.for_app(self._module, (*self.conf.imports, *self.conf.allowed_types))
-
     # -- invocations ---------------------------------------------------------------------------------------------------
     def _handle(self, claimed: Claimed) -> BaseInvocation[Any, Any]:
         return DistributedInvocation(self.get_task(claimed.task), claimed.id, self.engine, claimed=claimed)
@@ -320,8 +317,8 @@ class Pynenc:
 
         One text stands for a tuple of it; raises ``ValueError`` for a status that does not exist.
         """
-        found = self.store.find(Filter.of(where), Page(limit=limit, oldest_first=oldest_first))
-        return [self._from_row(row) for row in found.invocations]
+        page = Page(limit=limit, oldest_first=oldest_first)
+        return [self._from_row(row) for row in self.store.find(Filter.of(where), page).invocations]
 
     def _name_invocation(self, invocation: BaseInvocation[Any, Any]) -> list[str]:
         """What stands for an invocation that is an argument or a result."""
@@ -366,7 +363,13 @@ class Pynenc:
             pass
 
     def close(self) -> None:
-        """Stop the runner of this process, as gracefully as a signal would, and close the store; the next use opens it again."""
+        """Stop the runner of this process, as gracefully as a signal would, and close the store; the next use opens it again.
+
+        :raises RunnerError: a task of this app wants it, whose runner needs the store to finish it.
+        """
+        running = context.current()
+        if running is not None and running.invocation.app is self:
+            raise RunnerError(f"{running.invocation.task} cannot close the app that runs it: leave that to the program")
         if self._runner:
             self._runner.close()
         with self._lock:

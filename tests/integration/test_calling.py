@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pynenc import InvocationStatus, Pynenc
-from pynenc.exceptions import InvocationCancelledError, ResultTimeoutError, TaskTimeoutError
+from pynenc.exceptions import InvocationCancelledError, ResultTimeoutError, RunnerError, TaskTimeoutError
 from tests.integration.apps import basic
 from tests.integration.conftest import LONG
 
@@ -113,6 +113,12 @@ def test_cancelled_before_it_starts_it_never_runs(idle_app: Pynenc) -> None:
     assert not invocation.cancel()
     with pytest.raises(InvocationCancelledError):
         invocation.get_result(LONG)
+
+
+def test_a_task_cannot_close_its_app(app: Pynenc) -> None:
+    with pytest.raises(RunnerError, match="leave that to the program"):
+        basic.closes_its_app().get_result(LONG)
+    assert basic.add(1, 2).get_result(LONG) == 3
 
 
 def test_a_running_sync_body_sees_the_request_to_cancel(app: Pynenc, tmp_path: Path) -> None:

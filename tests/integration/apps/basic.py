@@ -165,6 +165,11 @@ def wait_until(path: str) -> str:
 
 
 @app.task
+def closes_its_app() -> None:
+    app.close()
+
+
+@app.task
 def obeys_cancel(started: str) -> str:
     Path(started).touch()
     while not obeys_cancel.invocation.cancel_requested:
