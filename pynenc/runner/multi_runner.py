@@ -56,7 +56,7 @@ class MultiThreadRunner(BaseRunner):
 
 
 class PersistentProcessRunner(MultiThreadRunner):
-    """``processes`` worker processes that run one task at a time each and live on: for CPU-bound tasks."""
+    """``processes`` worker processes that run one sync task at a time each, beside an event loop, and live on: for CPU-bound tasks."""
 
     def threads(self) -> int:
         """One."""

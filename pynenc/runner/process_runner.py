@@ -24,6 +24,7 @@ from pynenc.exceptions import RunnerError, WorkerLostError
 from pynenc.runner.body import BodySlot
 from pynenc.runner.launch import Job, Launch, Up, receive_frame, send_frame, send_launch, start_process
 from pynenc.runner.process import describe_exit
+from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.thread_runner import ThreadRunner
 from pynenc.runner.worker import Execute, Worker
 from pynenc.serializer.errors import encode_error
@@ -116,7 +117,7 @@ class ForkServer:
 
 
 class ProcessRunner(ThreadRunner):
-    """Every invocation gets a process of its own, which ends with it: full isolation, at some milliseconds each
+    """Every invocation, async ones too, gets a process of its own, which ends with it: full isolation, at some milliseconds each
     (``processes`` at once, 0: one a CPU).
     """
 
@@ -143,6 +144,9 @@ class ProcessRunner(ThreadRunner):
             super()._run(engine, tasks)
         finally:
             self._forks.close()
+
+    def _settings(self) -> WorkerSettings:
+        return msgspec.structs.replace(super()._settings(), coroutines=0)  # async bodies get processes too
 
     def _execute(self) -> Execute | None:
         return self._run_forked

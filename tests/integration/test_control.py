@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from pynenc import Pynenc
+from pynenc import Pynenc, Task
 from pynenc.exceptions import (
     ConcurrencyControlledError,
     InvocationConcurrencyWithDifferentArgumentsError,
@@ -116,8 +116,8 @@ def test_a_retry_error_chooses_its_delay(app: Pynenc, tmp_path: Path) -> None:
 @pytest.mark.parametrize("app", ["sqlite-processes", "sqlite-multi", "sqlite-fork"], indirect=True)
 @pytest.mark.parametrize(
     "pill",
-    [lambda: basic.exits(1), lambda: basic.exits(0), basic.segfaults, basic.kills_itself],
-    ids=["exit-1", "exit-0", "segfault", "sigkill"],
+    [lambda: basic.exits(1), lambda: basic.exits(0), basic.segfaults, basic.kills_itself, basic.async_exits],
+    ids=["exit-1", "exit-0", "segfault", "sigkill", "async-exit"],
 )
 def test_a_task_that_kills_its_process_harms_nobody_else(app: Pynenc, pill: object) -> None:
     neighbours = basic.add.parallelize([(i, 0) for i in range(50)])
@@ -132,6 +132,12 @@ def test_a_task_that_kills_its_process_harms_nobody_else(app: Pynenc, pill: obje
     assert row.attempt <= 4
     rows = app.store.get([i.invocation_id for i in [*neighbours, *more]])
     assert all(row.crashes == 0 and row.retries == 0 for row in rows)
+
+
+@pytest.mark.parametrize("app", ["sqlite-fork"], indirect=True)
+@pytest.mark.parametrize("task", [basic.pid_of_runner, basic.async_pid], ids=["sync", "async"])
+def test_every_invocation_has_a_process_of_its_own(app: Pynenc, task: Task[[], int]) -> None:
+    assert len(set(task.parallelize([()] * 5).get_results(LONG))) == 5
 
 
 @pytest.mark.parametrize("app", ["sqlite-processes", "sqlite-fork"], indirect=True)

@@ -207,6 +207,16 @@ def segfaults() -> None:
 
 
 @app.task
+async def async_exits() -> None:
+    os._exit(4)
+
+
+@app.task
+async def async_pid() -> int:
+    return os.getpid()
+
+
+@app.task
 def kills_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
