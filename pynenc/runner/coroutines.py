@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pynenc.core.outcome import SECOND
 from pynenc.core.records import Claimed
+from pynenc.engine.execute import HandBack
 from pynenc.engine.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -173,6 +174,8 @@ class Coroutines:
             claimed = self._take(slot)
             if claimed is not None:
                 taken.append(claimed)
+                if slot.running is not None:
+                    slot.running.interrupt = HandBack
                 if slot.task is not None:
                     self.on_loop(slot.task.cancel)
         return taken

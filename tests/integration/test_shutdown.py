@@ -63,6 +63,19 @@ def test_what_does_not_finish_in_time_is_handed_back(start_runner: Start, tmp_pa
     assert {(row.status.value, row.crashes, row.retries) for row in rows} == {("registered", 0, 0)}
 
 
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_an_async_task_that_is_handed_back_has_not_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, store: str
+) -> None:
+    started = tmp_path / "started"
+    with configured(url_of(store, tmp_path), shutdown_timeout=0.05) as app:
+        with running(app):
+            call = basic.async_sleeper(str(started))
+            eventually(started.exists, "it runs")
+        assert call.status == "registered"
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_second_signal_does_not_wait(start_runner: Start, tmp_path: Path, kind: str) -> None:
     program = start_runner(kind, PROCESSES="1")
