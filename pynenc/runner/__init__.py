@@ -14,7 +14,8 @@ class DummyRunner(BaseRunner):
         from pynenc.exceptions import RunnerNotExecutableError
 
         raise RunnerNotExecutableError(
-            "this app has no runner: set runner_cls to ThreadRunner or MultiThreadRunner, or use `pynenc runner start`"
+            "DummyRunner runs nothing, it is for programs that only make calls: "
+            "choose another, as in `pynenc runner start --runner-cls MultiThreadRunner`"
         )
 
     def stop_runner_loop(self) -> None:
