@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from pynenc.core.records import Claimed
+from pynenc.core.records import Claimed, ClaimRequest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,8 +18,20 @@ R = TypeVar("R")
 class Slot(Protocol):
     """The place in a runner that a running body occupies."""
 
+    def watch(self, begin: Callable[[ClaimRequest | None], Any], /) -> Any:
+        """Begin a wait with ``begin``, which is told what to claim in the same step, for this slot to run meanwhile."""
+        return begin(None)
+
     def park(self, ids: Sequence[str] = (), /) -> None:
         """Give the slot back while the body waits for one of ``ids``, or for something else."""
+
+    def recall(self, wake: Callable[[], None], /) -> None:
+        """What the body waits for is there: ``wake`` it once its slot is free, or now. From any thread; does not block."""
+        wake()
+
+    def rest(self) -> None:
+        """It is not there after all: the body goes on waiting."""
+        return
 
     def unpark(self) -> None:
         """Take a free slot again, before all new work; blocks until there is one."""

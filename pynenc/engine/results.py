@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from threading import Event
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pynenc import context
@@ -27,6 +28,31 @@ if TYPE_CHECKING:
 SAFETY_POLL = 1.0
 #: Seconds without a result after which ``hint`` is asked why.
 HINT_AFTER = 3.0
+
+
+class Signal:
+    """An event with one waiter, which forgets that it was set when that has noticed; made of one lock."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Wake the waiter, now or when it waits."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it is set
+
+    def is_set(self) -> bool:
+        """Whether a wait would end at once."""
+        return not self._lock.locked()
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until it is set, at most ``timeout`` seconds."""
+        self._lock.acquire(timeout=timeout)
 
 
 class Results:
@@ -90,25 +116,30 @@ class Results:
         return self._block(ids, timeout, running)
 
     def _block(self, ids: Sequence[str], timeout: float | None, running: context.Running | None) -> list[Final]:
-        event = Event()
-        subscription = self._store.watch(ids, event.set, waiter=_ref(running))
+        signal = Signal()
+        slot = running.slot if running else None
+        if running is None or slot is None:
+            watch = self._store.watch(ids, signal.set)
+        else:
+            wake, ref = partial(slot.recall, signal.set), Ref(running.id, running.attempt)
+            watch = slot.watch(lambda request: self._store.watch(ids, wake, waiter=ref, request=request))
         try:
-            if running is None or running.slot is None:
+            if running is None or slot is None:
                 self.drive(ids)
-                return self._poll(ids, timeout, event)
-            if event.is_set() and (finals := self._store.finals(ids)):
+                return self._poll(ids, timeout, signal, lambda: None)
+            if signal.is_set() and (finals := self._store.finals(ids)):
                 return finals
-            wake, running.wake = running.wake, event.set
-            running.slot.park(ids)
+            before, running.wake = running.wake, signal.set
+            slot.park(ids)
             try:
-                return self._poll(ids, timeout, event)
+                return self._poll(ids, timeout, signal, slot.rest)
             finally:
-                running.wake = wake
-                running.slot.unpark()
+                running.wake = before
+                slot.unpark()
         finally:
-            subscription.close()
+            watch.close()
 
-    def _poll(self, ids: Sequence[str], timeout: float | None, event: Event) -> list[Final]:
+    def _poll(self, ids: Sequence[str], timeout: float | None, signal: Signal, rest: Callable[[], None]) -> list[Final]:
         started = time.monotonic()
         hinted = False
         while True:
@@ -116,10 +147,10 @@ class Results:
             elapsed = time.monotonic() - started
             if timeout is not None and elapsed >= timeout:
                 return self._store.finals(ids)
-            event.wait(SAFETY_POLL if timeout is None else min(SAFETY_POLL, timeout - elapsed))
-            event.clear()
+            signal.wait(SAFETY_POLL if timeout is None else min(SAFETY_POLL, timeout - elapsed))
             if finals := self._store.finals(ids):
                 return finals
+            rest()
             if not hinted and elapsed > HINT_AFTER:
                 hinted = True
                 self._hint(ids)

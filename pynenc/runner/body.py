@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
 from pynenc import context
-from pynenc.core.records import Claimed
+from pynenc.core.records import Claimed, ClaimRequest
 from pynenc.engine.execute import BODY_CODE, Interruption
+from pynenc.runner.slots import Turn
 
 if TYPE_CHECKING:
     from pynenc.runner.worker import Worker
+    from pynenc.store.base import Watch
 
 #: Packages whose operations must not be torn.
 _OURS = ("pynenc.engine", "pynenc.invocation", "pynenc.runner", "pynenc.serializer", "pynenc.store", "pynenc.workflow")
@@ -31,7 +33,9 @@ class BodySlot:
     """The place of the bodies of one thread; the thread writes it, the pump reads it."""
 
     __slots__ = (
+        "_ids",
         "_lock",
+        "_turn",
         "_waits",
         "claimed",
         "deadline",
@@ -55,6 +59,8 @@ class BodySlot:
         self.marked = False
         self.taker = 0
         self._waits = 0
+        self._turn: Turn | None = None
+        self._ids: Sequence[str] = ()
         self._lock = Lock()
 
     # -- waiting; also called by threads that the body started -----------------------------------------------------------
@@ -63,19 +69,38 @@ class BodySlot:
         """Whether the body waits for others."""
         return self._waits > 0
 
-    def park(self, _ids: Sequence[str] = (), /) -> None:
+    def park(self, ids: Sequence[str] = (), /) -> None:
         with self._lock:
             self._waits += 1
             is_first = self._waits == 1
         if is_first:
-            self.worker.park(self)
+            self._turn = Turn()
+            self._ids = ids
+            self.worker.park(self, ids)
+
+    def watch(self, begin: Callable[[ClaimRequest | None], Watch], /) -> Watch:
+        return self.worker.turns.watch(begin)
+
+    def recall(self, wake: Callable[[], None], /) -> None:
+        if self._waits == 1 and (turn := self._turn):
+            self.worker.slots.recall(turn, wake)
+        else:
+            wake()
+
+    def rest(self) -> None:
+        if turn := self._turn:
+            self.worker.slots.rest(turn)
 
     def unpark(self) -> None:
         with self._lock:
             self._waits -= 1
             is_last = self._waits == 0
         if is_last:
-            self.worker.unpark(self)
+            turn, self._turn = self._turn, None
+            assert turn is not None
+            self.worker.unpark(self, turn, self._ids)
+        else:
+            self.rest()
 
     async def unpark_async(self) -> None:
         self.unpark()

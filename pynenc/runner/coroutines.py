@@ -15,6 +15,7 @@ from contextvars import copy_context
 from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING
 
+from pynenc.context import Slot
 from pynenc.core.outcome import SECOND
 from pynenc.core.records import Claimed
 from pynenc.engine.execute import HandBack
@@ -33,7 +34,7 @@ PROBE_EVERY = 1.0
 SAMPLE = 32
 
 
-class AsyncSlot:
+class AsyncSlot(Slot):
     """The place of one coroutine."""
 
     __slots__ = ("_coroutines", "claimed", "index", "marked", "running", "since", "task", "waits")

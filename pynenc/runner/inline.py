@@ -44,7 +44,7 @@ class SkipClock(SystemClock):
         return True
 
 
-class InlineSlot:
+class InlineSlot(context.Slot):
     """The slot of a body on the calling thread; while it waits, the runner works on what it waits for."""
 
     def __init__(self, runner: InlineRunner) -> None:

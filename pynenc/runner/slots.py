@@ -13,6 +13,7 @@ sees all that was there before.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Lock
 
 #: Sleeping threads that are kept beyond one for each token, for the next bodies that wait.
@@ -30,6 +31,20 @@ class _Sleeper:
         self.lock.acquire()
 
 
+class Turn:
+    """A waiting body on its way back to a token."""
+
+    __slots__ = ("has_token", "is_over", "is_queued", "lock", "wake")
+
+    def __init__(self) -> None:
+        self.has_token = False
+        self.is_queued = False
+        self.is_over = False
+        self.wake: Callable[[], None] | None = None
+        self.lock = Lock()
+        self.lock.acquire()
+
+
 class Slots:
     """``n`` tokens; returning parents come first.
 
@@ -42,7 +57,7 @@ class Slots:
         self.parked = 0
         self.wanted = False
         self.calls = 0
-        self._returning: deque[Lock] = deque()
+        self._returning: deque[Turn] = deque()
         self._sleepers: list[_Sleeper] = []
         self._is_closed = False
         self._lock = Lock()
@@ -72,12 +87,10 @@ class Slots:
     def give(self) -> None:
         """Give a token back, to the first returning parent if there is one."""
         with self._lock:
-            if self._returning:
-                self._pass_on()
+            if self._returning or self.calls:
+                self._give()
             else:
                 self.free += 1
-                if self.calls:
-                    self._match()
 
     def call(self, count: int = 1) -> None:
         """Say that there may be work for ``count`` threads."""
@@ -93,10 +106,20 @@ class Slots:
             while self._sleepers:
                 self._sleepers.pop().lock.release()
 
-    def _pass_on(self) -> None:
-        """The token goes to the first returning parent."""
-        self._returning.popleft().release()
-        self.wanted = bool(self._returning)
+    def _give(self) -> None:
+        if self._returning:
+            self._grant(self._returning.popleft())
+            self.wanted = bool(self._returning)
+        else:
+            self.free += 1
+            if self.calls:
+                self._match()
+
+    def _grant(self, turn: Turn) -> None:
+        turn.has_token = True
+        turn.lock.release()
+        if turn.wake:
+            turn.wake()
 
     def _match(self) -> None:
         """Wake threads as long as there are calls and tokens; the one that slept last first."""
@@ -113,22 +136,42 @@ class Slots:
         with self._lock:
             self.parked += 1
             is_needed = not self._returning and not self._sleepers and not self._is_closed
-            if self._returning:
-                self._pass_on()
-            else:
-                self.free += 1
-                self._match()
+            self._give()
             return is_needed
 
-    def unpark(self) -> None:
+    def recall(self, turn: Turn, wake: Callable[[], None]) -> None:
+        """A body may go on: it is woken when it has a token. So it does not wake up only to wait for that."""
+        with self._lock:
+            if not (turn.is_over or turn.is_queued):
+                turn.wake = wake
+                self._queue(turn)
+
+    def rest(self, turn: Turn) -> None:
+        """A body that was recalled waits on: its token is free for others."""
+        with self._lock:
+            if turn.has_token:
+                turn.has_token = turn.is_queued = False
+                turn.lock.acquire()
+                self._give()
+            elif turn.is_queued:
+                turn.is_queued = False
+                self._returning.remove(turn)
+                self.wanted = bool(self._returning)
+
+    def unpark(self, turn: Turn) -> None:
         """A body goes on: blocks until it has a token again."""
         with self._lock:
             self.parked -= 1
-            if self.free:
-                self.free -= 1
-                return
-            turn = Lock()
-            turn.acquire()
+            turn.is_over = True
+            if not turn.is_queued:
+                self._queue(turn)
+        turn.lock.acquire()
+
+    def _queue(self, turn: Turn) -> None:
+        turn.is_queued = True
+        if self.free:
+            self.free -= 1
+            self._grant(turn)
+        else:
             self._returning.append(turn)
             self.wanted = True
-        turn.acquire()

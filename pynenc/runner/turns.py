@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Finis
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots
-from pynenc.store.base import IdleListener, Store
+from pynenc.store.base import IdleListener, Store, Watch
 
 if TYPE_CHECKING:
     from pynenc.runner.coroutines import Coroutines
@@ -70,6 +70,8 @@ class Turns:
         self.buffer: deque[Claimed] = deque()
         self.buffered_at = 0.0
         self.outbox: list[Outcome] = []
+        #: What bodies of this worker wait for, those that wait for one thing.
+        self.awaited: set[str] = set()
         self.oldest = 0.0
         self.mean = AHEAD
         self.claimed = 0
@@ -126,6 +128,8 @@ class Turns:
             now = time.monotonic()
             if now < self.retry_at or (claims and self.buffer and not self.is_overdue(now)):
                 return bool(self.buffer)
+            if self.awaited:  # those who wait for what ended come back, and take the tokens
+                tokens -= sum([ended.id in self.awaited for ended in self.outbox])
             request = self._request(tokens, now) if claims and not self.is_closed else None
             claim = self._write(request)
             if claim is not None and request is not None:
@@ -134,6 +138,33 @@ class Turns:
                     claim = self._write(request) or claim
                 self._take(claim, request.limit, tokens)
             return bool(self.buffer)
+
+    def watch(self, begin: Callable[[ClaimRequest | None], Watch]) -> Watch:
+        """Begin the wait of a body, and claim for the token that it is about to give away in the same step."""
+        with self._lock:
+            now = time.monotonic()
+            is_ready = not (self.is_closed or self._doubts or self.buffer or now < self.retry_at)
+            request = self._request(1, now) if is_ready else None
+            try:
+                watch = begin(request)
+            except RunnerLostError:  # the next turn deals with that
+                return begin(None)
+            except StoreError:
+                if request is not None:
+                    self._doubt()
+                raise
+            if request is not None and watch.claim.batch:
+                self._take(watch.claim, request.limit, 1)
+            return watch
+
+    def make_way(self, ids: Sequence[str]) -> None:
+        """A body waits for ``ids``: what is claimed and not started goes back, unless it is one of them and runs next."""
+        taken = self.empty_buffer()
+        self.buffer.extend(kept := [claimed for claimed in taken if claimed.id in ids])
+        if len(kept) < len(taken):
+            self.release([claimed for claimed in taken if claimed.id not in ids], "a running task waits for others")
+        if self.outbox:
+            self.make(claims=False)
 
     def give_back(self, reason: str) -> None:
         """Release what is claimed and not started, together with the outcomes that wait."""
@@ -213,8 +244,7 @@ class Turns:
         except StoreError as error:
             self._hold(error)
             if request is not None:
-                now = time.monotonic()
-                self._doubts = [now, now + self.beat.lease / outcome.SECOND]
+                self._doubt()
             return None
         del self.outbox[: len(outbox)]
         self._held.difference_update([(ended.id, ended.attempt) for ended in outbox])
@@ -223,6 +253,11 @@ class Turns:
             logger.warning("the result of %s came too late and was dropped: another attempt owns it", invocation_id)
         self._failures = 0
         return finished.claim
+
+    def _doubt(self) -> None:
+        """A claim had no answer."""
+        now = time.monotonic()
+        self._doubts = [now, now + self.beat.lease / outcome.SECOND]
 
     def _reconcile(self) -> None:
         """Take over what was claimed without an answer: nobody else will run it while this worker lives."""

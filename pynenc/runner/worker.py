@@ -30,7 +30,7 @@ import heapq
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock, Thread
 from typing import Protocol
 
@@ -46,7 +46,7 @@ from pynenc.runner.body import BodySlot, forget_raised
 from pynenc.runner.coroutines import AsyncSlot, Coroutines
 from pynenc.runner.pump import Pump
 from pynenc.runner.settings import WorkerSettings
-from pynenc.runner.slots import Slots
+from pynenc.runner.slots import Slots, Turn
 from pynenc.runner.turns import Turns
 
 logger = logging.getLogger("pynenc.runner")
@@ -334,19 +334,22 @@ class Worker:
         return [*self._bodies.values(), *(self.coroutines.running() if self.coroutines else ())]
 
     # -- waiting bodies -----------------------------------------------------------------------------------------------
-    def park(self, me: BodySlot) -> None:
+    def park(self, me: BodySlot, ids: Sequence[str]) -> None:
         """The body of ``me`` waits: others may use its token."""
         if self.board:
             self.board.lend(me.index, is_parked=True)
         if self.turns.buffer or self.turns.outbox:
-            self.turns.give_back("a running task waits for others")
+            self.turns.make_way(ids)
+        if len(ids) == 1:
+            self.turns.awaited.add(ids[0])
         if self.slots.park():
             self._spawn()
         self.slots.call()
 
-    def unpark(self, me: BodySlot) -> None:
-        """The body of ``me`` goes on as soon as a token is free."""
-        self.slots.unpark()
+    def unpark(self, me: BodySlot, turn: Turn, ids: Sequence[str]) -> None:
+        """The body of ``me``, which waited for ``ids``, goes on as soon as a token is free."""
+        self.turns.awaited.difference_update(ids)
+        self.slots.unpark(turn)
         if self.board:
             self.board.lend(me.index, is_parked=False)
 

@@ -24,13 +24,13 @@ from typing import Any
 
 import msgspec
 
-from pynenc.context import Running
+from pynenc.context import Running, Slot
 from pynenc.engine.execute import TimeUp
 from pynenc.runner.body import interrupt
 from pynenc.runner.launch import Job, Up, die_with_parent, receive_frame, receive_launch, send_frame
 
 
-class ForkedSlot:
+class ForkedSlot(Slot):
     """The slot of the only body in a forked process; the tokens are in the runner's process."""
 
     def __init__(self, connection: socket.socket) -> None:

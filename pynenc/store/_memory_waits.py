@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 
-from pynenc.core.records import Ref
+from pynenc.core.records import Claim, Ref
 from pynenc.exceptions import StoreError
 from pynenc.store.base import Wake
 
@@ -100,6 +100,7 @@ class Watch:
         self.ids = tuple(dict.fromkeys(ids))
         self.wake = wake
         self.waiter = waiter
+        self.claim = Claim()
 
     def close(self) -> None:
         self._waits.unit.close(lambda: self._waits.forget(self))

@@ -127,6 +127,12 @@ class Subscription(Protocol):
         """Stop the wake-ups and forget the interest; may be called twice."""
 
 
+class Watch(Subscription, Protocol):
+    """The interest in finals; and what was claimed in the same step, if that was asked for."""
+
+    claim: Claim
+
+
 class IdleListener(Subscription, Protocol):
     """The interest of a runner in new work. It is woken only while it says that it is idle."""
 
@@ -227,13 +233,17 @@ class Store(Protocol):
         :raises InvocationNotFoundError: an id is unknown.
         """
 
-    def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
+    def watch(
+        self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None, request: ClaimRequest | None = None
+    ) -> Watch:
         """Call ``wake`` (from any thread; must not block) whenever one of ``ids`` has become final; at once if one is final already.
 
         With a waiter (a running invocation): record the wait edges, raise rank and boost of ``ids`` and of all they wait for. Edges last until the
-        awaited is final, the waiter's attempt ends, or ``close``.
+        awaited is final, the waiter's attempt ends, or ``close``. With a ``request`` then claim, in the same step, unless one of ``ids`` is final
+        already: the slot of the waiter is free for what it waits for.
 
         :raises CycleDetectedError: the wait would never end; nothing is recorded. :attr:`~CycleDetectedError.cycle` lists the ids.
+        :raises RunnerLostError: as ``claim`` does; nothing is recorded.
         """
 
     def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:

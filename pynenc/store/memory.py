@@ -60,7 +60,7 @@ from pynenc.store._memory_places import Places
 from pynenc.store._memory_rows import Row, RunnerRow, to_final, to_history, to_invocation, to_runner
 from pynenc.store._memory_runners import Runners
 from pynenc.store._memory_waits import Listener, Unit, Waits, Watch
-from pynenc.store.base import Clock, IdleListener, Subscription, SystemClock, Wake
+from pynenc.store.base import Clock, IdleListener, SystemClock, Wake
 
 S = InvocationStatus
 
@@ -315,8 +315,12 @@ class MemoryStore:
                     )
             return [to_final(rows[name]) for name in ids if rows[name].place is Place.FINAL]
 
-    def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
+    def watch(
+        self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None, request: ClaimRequest | None = None
+    ) -> Watch:
         with self._unit:
+            if request is not None:
+                self._require(request.runner)
             rows = self._places.rows
             row = self._waiting(waiter)
             watch = Watch(self._waits, ids, wake, waiter if row is not None else None)
@@ -328,6 +332,8 @@ class MemoryStore:
                 self._places.lift(pending, row.rank, self.clock.now())
             if len(pending) < len(watch.ids):
                 self._unit.wakes[watch] = None
+            elif request is not None:
+                watch.claim = _memory_claim.claim(self._places, request, self.clock.now())
             return watch
 
     def _waiting(self, waiter: Ref | None) -> Row | None:

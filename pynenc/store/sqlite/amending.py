@@ -10,7 +10,7 @@ from pynenc.exceptions import CycleDetectedError
 from pynenc.store.sqlite import life, schema
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import Row, load
-from pynenc.store.sqlite.schema import CLAIMED, FINAL, LATER, STATUSES, WAITING, json_list
+from pynenc.store.sqlite.schema import CLAIMED, FINAL, LATER, STATUSES, WAITING, json_list, of_one
 
 REMEMBER = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value"
 HIGHEST_WAITER = "SELECT max(i.rank) FROM $edge e JOIN $inv i ON i.id = e.waiter WHERE e.awaited = ?"
@@ -29,7 +29,9 @@ ADD_EDGE = "INSERT OR IGNORE INTO $edge (waiter, awaited) VALUES (?, ?)"
 DROP_EDGE = (
     "DELETE FROM $edge WHERE waiter = ? AND awaited = ? AND EXISTS (SELECT 1 FROM $inv WHERE id = ?1 AND attempt = ?3)"
 )
+UNFINISHED_ONE = of_one(UNFINISHED)
 RAISE = "UPDATE $inv SET rank = max(rank, ?2), boost = max(boost, ?3) WHERE id IN (SELECT value FROM json_each(?1)) AND place < 5"
+RAISE_ONE = of_one(RAISE)
 
 
 def amend(tx: Tx, ids: Sequence[str], change: Change) -> list[Amended]:
@@ -111,12 +113,14 @@ def wait(tx: Tx, waiter: Ref, ids: Sequence[str]) -> bool:
     rank = tx.value(OWNS, waiter.id, waiter.attempt)
     if rank is None:
         return True
-    found = dict(tx.all(UNFINISHED, json_list(ids)))
+    found = dict(tx.all(UNFINISHED_ONE, *ids) if len(ids) == 1 else tx.all(UNFINISHED, json_list(ids)))
     blocked = [name for name in ids if found.get(name) or name == waiter.id]
     if blocked:
         _refuse_cycles(tx, waiter.id, blocked)
     tx.many(ADD_EDGE, [(waiter.id, name) for name in found])
-    if blocked:
+    if len(found) == 1 and not blocked:
+        tx.run(RAISE_ONE, *found, rank, tx.now)
+    elif blocked:
         raise_awaited(tx, [waiter.id], rank, tx.now, only=list(found))
     elif found:
         tx.run(RAISE, json_list(list(found)), rank, tx.now)

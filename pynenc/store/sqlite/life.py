@@ -28,6 +28,7 @@ from pynenc.store.sqlite.schema import (
     SUSPECTED,
     WAITING,
     json_list,
+    of_one,
 )
 
 HOLDERS = "SELECT count(*) FROM $inv WHERE held = ?"
@@ -39,6 +40,7 @@ ADD_ENTRY = (
 DROP_REGISTRATION = "DELETE FROM $registration WHERE key = ? AND seq = ?"
 ANY_EDGE = "SELECT 1 FROM $edge LIMIT 1"
 DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?2))"
+DROP_EDGES_OF_ONE = of_one(DROP_EDGES)
 
 
 # -- history ---------------------------------------------------------------------------------------------------------------
@@ -191,7 +193,10 @@ def drop_edges(tx: Tx, waiters: Sequence[str], awaited: Sequence[str]) -> None:
     """Forget who waited, and what was waited for."""
     if tx.execute(tx.texts[ANY_EDGE]).fetchone() is None:
         return
-    tx.run(DROP_EDGES, json_list(waiters), json_list(awaited))
+    if len(waiters) == len(awaited) == 1:
+        tx.run(DROP_EDGES_OF_ONE, waiters[0], awaited[0])
+    else:
+        tx.run(DROP_EDGES, json_list(waiters), json_list(awaited))
 
 
 def lose_owner(tx: Tx, row: Row, reason: str) -> int:

@@ -104,6 +104,13 @@ encode_progress = msgspec.msgpack.encode
 _progress = msgspec.msgpack.Decoder(Progress).decode
 
 
+def of_one(text: str) -> str:
+    """The same statement for a single value, which is the usual case and needs no list."""
+    for parameter in ("?1", "?2", "?"):
+        text = text.replace(f"IN (SELECT value FROM json_each({parameter}))", f"= {parameter}")
+    return text
+
+
 def json_list(values: Sequence[object]) -> str:
     """Values for ``IN (SELECT value FROM json_each(?))``: any number of them in one parameter. Subclasses of text are text."""
     return msgspec.json.encode(values, enc_hook=str).decode()

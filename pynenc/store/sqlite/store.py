@@ -40,7 +40,7 @@ from pynenc.core.records import (
     Submitted,
 )
 from pynenc.exceptions import ConfigError
-from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, Subscription, SystemClock, Wake
+from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
 from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting
 from pynenc.store.sqlite.database import Database, Tx, explained
 from pynenc.store.sqlite.schema import json_list
@@ -199,13 +199,17 @@ class SqliteStore:
             return reading.finals(self._database.query(reading.FINAL, ids[0]), ids)
         return reading.finals(self._database.query(reading.FINALS, json_list(ids)), ids) if ids else []
 
-    def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
+    def watch(
+        self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None, request: ClaimRequest | None = None
+    ) -> Watch:
         bell = self._ringer
         close = None if waiter is None else lambda left: self._stop_waiting(waiter, left)
         watch = bell.watch(ids, wake, close)
         try:
             if waiter is not None:
-                is_over = self._database.write(lambda tx: amending.wait(tx, waiter, ids), durable=False)
+                is_over, watch.claim = self._database.write(
+                    partial(_wait, waiter=waiter, ids=ids, request=request), durable=False
+                )
             else:
                 is_over = bool(self._database.query(reading.ANY_FINAL, json_list(ids)))
         except BaseException:
@@ -304,3 +308,8 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _wait(tx: Tx, waiter: Ref, ids: Sequence[str], request: ClaimRequest | None) -> tuple[bool, Claim]:
+    is_over = amending.wait(tx, waiter, ids)
+    return is_over, claiming.claim(tx, request) if request and not is_over else Claim()

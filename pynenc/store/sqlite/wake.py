@@ -24,7 +24,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
+
+from pynenc.core.records import Claim
 
 SLOTS = 512
 _USED, _IDLE, _WAITS = 0, SLOTS, 2 * SLOTS
@@ -143,11 +145,12 @@ class Listener:
 class Watch:
     """Somebody who waits for finals."""
 
-    __slots__ = ("_bell", "_close", "ids", "left", "wake")
+    __slots__ = ("_bell", "_close", "claim", "ids", "left", "wake")
 
     def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> None:
         self._bell = bell
         self._close = close
+        self.claim = Claim()
         self.ids = ids
         #: Those that are not known to be final.
         self.left = set(ids)
@@ -175,7 +178,7 @@ class Bell:
         self._watches: dict[str, list[Watch]] = {}
         self._slot = -1
         self._receiver: socket.socket | None = None
-        self._closed = Event()
+        self._is_closed = False
 
     # -- who wants to be woken -------------------------------------------------------------------------------------------
     def listen(self, wake: Wake, *, is_picky: bool) -> Listener:
@@ -195,7 +198,7 @@ class Bell:
 
     def publish(self) -> None:
         """Write to the board whether anybody here is idle."""
-        if self._slot < 0 or self._closed.is_set():
+        if self._slot < 0 or self._is_closed:
             return
         idle = [listener.is_picky for listener in self._listeners if listener.is_idle]
         mark = (_PICKY if any(idle) else _YES) if idle else _NO
@@ -223,24 +226,27 @@ class Bell:
                     self._watches[name] = left
                 else:
                     self._watches.pop(name, None)
-            if self._slot >= 0 and not self._watches and not self._closed.is_set():
+            if self._slot >= 0 and not self._watches and not self._is_closed:
                 self._board.marks[_WAITS + self._slot] = _NO
 
     # -- ringing -----------------------------------------------------------------------------------------------------------
     def ring(self, ready: int, finals: Sequence[str], *, orders: bool) -> None:
         """Tell what a commit has changed."""
-        if self._closed.is_set():
+        if self._is_closed:
             return
         if finals:
             if self._watches:
                 self._wake_watches(finals)
-            if self._board.marks.find(b"\1", _WAITS, _WAITS + SLOTS) >= 0:
+            marks, mine = self._board.marks, _WAITS + self._slot
+            first = marks.find(b"\1", _WAITS, _WAITS + SLOTS)
+            if first >= 0 and (first != mine or marks.find(b"\1", first + 1, _WAITS + SLOTS) >= 0):
                 self._send_all(_WAITS, _YES, b"f")
-        if ready and (self._listeners or self._board.marks[_IDLE:_WAITS] != _NOBODY):
-            left = ready - self._wake_idle(ready)
-            self._send_all(_IDLE, _PICKY, b"w")
-            if left > 0:
-                self._send_all(_IDLE, _YES, b"w", left)
+        if ready:
+            left = ready - self._wake_idle(ready) if self._listeners else ready
+            if self._board.marks[_IDLE:_WAITS] != _NOBODY:
+                self._send_all(_IDLE, _PICKY, b"w")
+                if left > 0:
+                    self._send_all(_IDLE, _YES, b"w", left)
         if orders:
             self._wake_everybody()
             self._send_all(_USED, _YES, b"o")
@@ -285,7 +291,7 @@ class Bell:
     # -- receiving -----------------------------------------------------------------------------------------------------------
     def _start(self) -> None:
         """Take a slot and receive, once somebody wants to be woken."""
-        if self._receiver is not None or self._closed.is_set():
+        if self._receiver is not None or self._is_closed:
             return
         with self._lock:
             self._take_slot()
@@ -297,7 +303,7 @@ class Bell:
 
     def _receive(self, receiver: socket.socket) -> None:
         """Turn letters into wake-ups, all that have come in the meantime at once."""
-        while not self._closed.is_set():
+        while True:
             try:
                 letters = receiver.recv(1)
                 receiver.setblocking(False)
@@ -307,7 +313,7 @@ class Bell:
                 pass
             except OSError:
                 return
-            if self._closed.is_set():
+            if self._is_closed:
                 return
             receiver.setblocking(True)
             if b"w" in letters:
@@ -334,10 +340,10 @@ class Bell:
 
     def close(self) -> None:
         """Wake nobody any more, and let the thread end."""
-        if self._closed.is_set():
+        if self._is_closed:
             return
         with self._lock:
-            self._closed.set()
+            self._is_closed = True
         if self._receiver is not None:
             self._board.send(self._slot, b"q")
             self._board.free(self._slot)

@@ -8,8 +8,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from pynenc.core.records import Ref
-from pynenc.store.base import IdleListener, Store, Subscription, Wake
+from pynenc.core.records import ClaimRequest, Ref
+from pynenc.store.base import IdleListener, Store, Wake, Watch
 from pynenc.store.memory import MemoryStore
 from pynenc.store.sqlite import SqliteStore
 from pynenc.testing.clock import VirtualClock
@@ -40,8 +40,15 @@ class DeafSqliteStore(SqliteStore):
     def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:  # noqa: ARG002
         return super().listen(queues, _nothing)
 
-    def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:  # noqa: ARG002
-        return super().watch(ids, _nothing, waiter=waiter)
+    def watch(
+        self,
+        ids: Sequence[str],
+        wake: Wake,  # noqa: ARG002
+        *,
+        waiter: Ref | None = None,
+        request: ClaimRequest | None = None,
+    ) -> Watch:
+        return super().watch(ids, _nothing, waiter=waiter, request=request)
 
 
 def _nothing() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pynenc.core.records import ChangeKind, Claimed
+from pynenc.core.records import ChangeKind, Claimed, ClaimRequest
 from pynenc.core.status import InvocationStatus, Place
-from pynenc.exceptions import CycleDetectedError
+from pynenc.exceptions import CycleDetectedError, RunnerLostError
 from pynenc.store.base import Subscription
 from pynenc.testing.store_suite.base import SECOND, Clause, Waker, new, ref
 
@@ -33,6 +33,35 @@ class Waiting(Clause):
         self.wait(self.run("a"), "b", "c")
         assert self.edges("a", "b", "c") == [("b", "c"), (), ()]
         assert self.status("a") is S.RUNNING
+
+    def test_wait_may_claim_in_the_same_step(self) -> None:
+        self.put("a", "b", "c")
+        self.beat()
+        waiter = self.run("a")
+        watch = self.store.watch(["c"], nothing, waiter=ref(waiter), request=ClaimRequest("r1", 1))
+        assert [claimed.id for claimed in watch.claim.batch] == ["c"], "what is awaited comes first"
+        assert self.edges("a") == [("c",)]
+        assert self.status("c") is S.PENDING
+
+    def test_wait_for_a_final_claims_nothing(self) -> None:
+        self.put("a", "b", "c")
+        self.beat()
+        waiter = self.run("a")
+        self.end(self.take("c"))
+        watch = self.store.watch(["b", "c"], nothing, waiter=ref(waiter), request=ClaimRequest("r1", 1))
+        assert watch.claim.batch == ()
+        assert self.status("b") is S.REGISTERED
+
+    def test_wait_that_is_refused_claims_nothing(self) -> None:
+        self.put("a", "b")
+        self.beat()
+        waiter = self.run("a")
+        with pytest.raises(CycleDetectedError):
+            self.store.watch(["a"], nothing, waiter=ref(waiter), request=ClaimRequest("r1", 1))
+        with pytest.raises(RunnerLostError):
+            self.store.watch(["b"], nothing, waiter=ref(waiter), request=ClaimRequest("unknown", 1))
+        assert self.edges("a") == [()]
+        assert self.status("b") is S.REGISTERED
 
     def test_wait_of_nobody_is_not_shown(self) -> None:
         self.put("a")

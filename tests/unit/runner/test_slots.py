@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from pynenc.runner.slots import SPARE_THREADS, Slots
+from pynenc.runner.slots import SPARE_THREADS, Slots, Turn
 
 LONG = 20.0
 
@@ -118,7 +118,7 @@ def test_returning_parents_come_before_new_work_in_their_order(slots: Slots, sle
     slots.parked = 2
     returned: Queue[str] = Queue()
     for name in ("first", "second"):
-        Thread(target=lambda name=name: (slots.unpark(), returned.put(name)), daemon=True).start()
+        Thread(target=lambda name=name: (slots.unpark(Turn()), returned.put(name)), daemon=True).start()
         while len(slots._returning) < (1 if name == "first" else 2):
             pass
     sleepers.add()
@@ -139,7 +139,7 @@ def test_a_parent_takes_a_free_token_at_once(slots: Slots) -> None:
     slots.call()
     assert slots.acquire()
     slots.park()
-    slots.unpark()
+    slots.unpark(Turn())
     assert (slots.free, slots.parked) == (1, 0)
 
 
@@ -157,5 +157,52 @@ def test_closing_sends_sleepers_home_and_serves_parents_still(slots: Slots, slee
     assert not sleepers.next()
     assert not sleepers.next()
     assert not slots.acquire()
-    slots.unpark()
+    slots.unpark(Turn())
     assert slots.busy == 1
+
+
+def test_a_recalled_body_is_woken_once_it_has_a_token(slots: Slots) -> None:
+    slots.call(2)
+    assert slots.acquire()
+    assert slots.acquire()
+    turn, woken = Turn(), []
+    slots.park()
+    slots.call()
+    assert slots.acquire(), "somebody else runs meanwhile"
+    slots.recall(turn, lambda: woken.append(turn.has_token))
+    assert (slots.wanted, woken) == (True, [])
+    slots.give()
+    assert (slots.wanted, woken, slots.busy) == (False, [True], 2)
+    slots.unpark(turn)
+    assert (slots.busy, slots.parked) == (2, 0)
+
+
+def test_a_body_is_recalled_once(slots: Slots) -> None:
+    slots.call()
+    assert slots.acquire()
+    turn, woken = Turn(), []
+    slots.park()
+    for _ in range(2):
+        slots.recall(turn, lambda: woken.append(True))
+    assert (woken, slots.busy) == ([True], 1)
+    slots.unpark(turn)
+    slots.recall(turn, lambda: woken.append(True))
+    assert (woken, slots.busy) == ([True], 1)
+
+
+@pytest.mark.parametrize("has_token", [True, False])
+def test_a_body_that_was_recalled_in_vain_lends_its_token_again(slots: Slots, *, has_token: bool) -> None:
+    slots.call(2)
+    assert slots.acquire()
+    assert slots.acquire()
+    turn, woken = Turn(), []
+    slots.park()
+    if not has_token:
+        slots.call()
+        assert slots.acquire()
+    slots.recall(turn, lambda: woken.append(True))
+    slots.rest(turn)
+    slots.rest(turn)
+    assert (slots.wanted, slots.busy, slots.parked) == (False, 1 if has_token else 2, 1)
+    slots.recall(turn, lambda: woken.append(True))
+    assert slots.wanted is not has_token
