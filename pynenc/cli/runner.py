@@ -68,6 +68,9 @@ def start(
             f"{app.store.display_url} lives in one process, where nobody else could make calls: use sqlite:///... (see `pynenc config show`)"
         )
     app.configure_logging()
+    from pynenc.runner.launch import share_one_arena
+
+    share_one_arena()
     _announce(app)
     app.runner.run()
     if app.runner.was_forced:

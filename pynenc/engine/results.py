@@ -19,7 +19,7 @@ from pynenc.engine.codec import Codec
 from pynenc.engine.loops import is_on_loop
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError
-from pynenc.store.base import Store
+from pynenc.store.base import Store, Watch
 
 if TYPE_CHECKING:
     import asyncio
@@ -126,20 +126,22 @@ class Results:
         try:
             if running is None or slot is None:
                 self.drive(ids)
-                return self._poll(ids, timeout, signal, lambda: None)
+                return self._poll(ids, timeout, watch, signal, lambda: None)
             if signal.is_set() and (finals := self._store.finals(ids)):
                 return finals
             before, running.wake = running.wake, signal.set
             slot.park(ids)
             try:
-                return self._poll(ids, timeout, signal, slot.rest)
+                return self._poll(ids, timeout, watch, signal, slot.rest)
             finally:
                 running.wake = before
                 slot.unpark()
         finally:
             watch.close()
 
-    def _poll(self, ids: Sequence[str], timeout: float | None, signal: Signal, rest: Callable[[], None]) -> list[Final]:
+    def _poll(
+        self, ids: Sequence[str], timeout: float | None, watch: Watch, signal: Signal, rest: Callable[[], None]
+    ) -> list[Final]:
         started = time.monotonic()
         hinted = False
         while True:
@@ -148,6 +150,8 @@ class Results:
             if timeout is not None and elapsed >= timeout:
                 return self._store.finals(ids)
             signal.wait(SAFETY_POLL if timeout is None else min(SAFETY_POLL, timeout - elapsed))
+            if watch.final is not None:
+                return [watch.final]
             if finals := self._store.finals(ids):
                 return finals
             rest()

@@ -17,6 +17,7 @@ from pynenc.core.records import Beat, Claimed, Outcome, Progress
 from pynenc.runner.settings import WorkerSettings
 
 _LENGTH = struct.Struct("<Q")
+_M_ARENA_MAX = -8
 _PR_SET_PDEATHSIG = 1
 #: Signals that only the runner itself interprets: a terminal sends Ctrl-C to its children too.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -71,6 +72,7 @@ def receive_launch(connection: socket.socket) -> Launch:
     frame = receive_frame(connection)
     if frame is None:
         raise EOFError("the supervisor went away before it said what to run")
+    share_one_arena()
     launch = msgspec.msgpack.decode(frame, type=Launch)
     sys.path[:] = list(launch.paths)
     return launch
@@ -98,6 +100,18 @@ def _receive(connection: socket.socket, size: int) -> bytes | None:
             return None
         parts += part
     return bytes(parts)
+
+
+def share_one_arena() -> None:
+    """Let all threads allocate from one arena (glibc), unless ``MALLOC_ARENA_MAX`` says otherwise.
+
+    By default each thread fragments one of its own, and a runner with ten threads grows by megabytes for every 100,000 tasks.
+    Threads that hold the interpreter's lock hardly ever meet in the allocator.
+    """
+    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt:
+            mallopt(_M_ARENA_MAX, 1)
 
 
 def die_with_parent(parent: int) -> None:

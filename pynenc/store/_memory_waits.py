@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 
-from pynenc.core.records import Claim, Ref
+from pynenc.core.records import Claim, Final, Ref
 from pynenc.exceptions import StoreError
 from pynenc.store.base import Wake
 
@@ -101,6 +101,7 @@ class Watch:
         self.wake = wake
         self.waiter = waiter
         self.claim = Claim()
+        self.final: Final | None = None
 
     def close(self) -> None:
         self._waits.unit.close(lambda: self._waits.forget(self))

@@ -128,9 +128,14 @@ class Subscription(Protocol):
 
 
 class Watch(Subscription, Protocol):
-    """The interest in finals; and what was claimed in the same step, if that was asked for."""
+    """The interest in finals.
+
+    :ivar claim: what was claimed in the same step, if that was asked for.
+    :ivar final: the only one that is watched, where the wake-up brought it along; None says nothing.
+    """
 
     claim: Claim
+    final: Final | None
 
 
 class IdleListener(Subscription, Protocol):

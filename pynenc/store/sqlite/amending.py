@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pynenc.core.records import Amended, Change, ChangeKind, Ref
+from pynenc.core.records import Amended, Change, ChangeKind, Claim, ClaimRequest, Ref
 from pynenc.core.waiting import find_cycle
 from pynenc.exceptions import CycleDetectedError
-from pynenc.store.sqlite import life, schema
+from pynenc.store.sqlite import claiming, life, schema
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import Row, load
 from pynenc.store.sqlite.schema import CLAIMED, FINAL, LATER, STATUSES, WAITING, json_list, of_one
@@ -30,8 +30,6 @@ DROP_EDGE = (
     "DELETE FROM $edge WHERE waiter = ? AND awaited = ? AND EXISTS (SELECT 1 FROM $inv WHERE id = ?1 AND attempt = ?3)"
 )
 UNFINISHED_ONE = of_one(UNFINISHED)
-RAISE = "UPDATE $inv SET rank = max(rank, ?2), boost = max(boost, ?3) WHERE id IN (SELECT value FROM json_each(?1)) AND place < 5"
-RAISE_ONE = of_one(RAISE)
 
 
 def amend(tx: Tx, ids: Sequence[str], change: Change) -> list[Amended]:
@@ -105,26 +103,29 @@ _CHANGES = {
 
 
 # -- waiting ----------------------------------------------------------------------------------------------------------------
-def wait(tx: Tx, waiter: Ref, ids: Sequence[str]) -> bool:
-    """Record that a claimed invocation waits for others, and raise these; whether it need not wait at all.
+def wait(tx: Tx, waiter: Ref, ids: Sequence[str], request: ClaimRequest | None) -> tuple[bool, Claim]:
+    """Record that a claimed invocation waits for others, and raise these; then claim. Whether it need not wait at all, and the claim.
 
     :raises CycleDetectedError: the wait would never end.
     """
     rank = tx.value(OWNS, waiter.id, waiter.attempt)
     if rank is None:
-        return True
+        return True, Claim()
     found = dict(tx.all(UNFINISHED_ONE, *ids) if len(ids) == 1 else tx.all(UNFINISHED, json_list(ids)))
     blocked = [name for name in ids if found.get(name) or name == waiter.id]
     if blocked:
         _refuse_cycles(tx, waiter.id, blocked)
     tx.many(ADD_EDGE, [(waiter.id, name) for name in found])
-    if len(found) == 1 and not blocked:
-        tx.run(RAISE_ONE, *found, rank, tx.now)
-    elif blocked:
+    is_over = len(found) < len(set(ids))
+    if is_over:
+        request = None
+    if request and len(found) == 1 and not blocked:
+        return False, claiming.claim(tx, request, tuple(found), rank)
+    if blocked:
         raise_awaited(tx, [waiter.id], rank, tx.now, only=list(found))
     elif found:
-        tx.run(RAISE, json_list(list(found)), rank, tx.now)
-    return len(found) < len(set(ids))
+        tx.run(claiming.RAISE, json_list(list(found)), rank, tx.now)
+    return is_over, claiming.claim(tx, request) if request else Claim()
 
 
 def _refuse_cycles(tx: Tx, waiter: str, ids: Sequence[str]) -> None:
@@ -157,6 +158,6 @@ def raise_awaited(tx: Tx, waiters: list[str], rank: float, boost: int, only: lis
     if only is None:
         level = [name for (name,) in tx.all(AWAITED, json_list(level))]
     while level:
-        tx.run(RAISE, json_list(level), rank, boost)
+        tx.run(claiming.RAISE, json_list(level), rank, boost)
         seen.update(level)
         level = [name for (name,) in tx.all(AWAITED, json_list(level)) if name not in seen]

@@ -6,7 +6,7 @@ be the head of a rate) are looked at one by one, in their turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -28,6 +28,7 @@ from pynenc.store.sqlite.schema import (
     SPECIAL,
     claimed_of,
     json_list,
+    of_one,
 )
 
 #: What a claim must know, in one look: the queues that are not paused with their next timer, whether the runner may claim, whether there are suspects.
@@ -80,6 +81,15 @@ TAKE = (
     "UPDATE $inv SET place = 3, status = 1, attempt = attempt + 1, runner = ?, claimed = ?, started = 0 "
     "WHERE seq IN (SELECT value FROM json_each(?))"
 )
+TAKE_ONE = of_one(TAKE)
+#: One row, if it would be the first of all READY ones with at least this rank and the latest boost.
+FIRST = (
+    f"SELECT {CLAIM_COLUMNS} FROM $inv i WHERE id = ?1 AND place = 0 AND special = 0 AND alone = 0 AND queue = ?2 AND max(rank, ?3) >= 0 "
+    "AND NOT EXISTS (SELECT 1 FROM $inv INDEXED BY $ranked WHERE place = 0 AND (rank != 0 OR boost != 0) AND alone = 0 AND queue = ?2 "
+    "AND rank > max(i.rank, ?3))"
+)
+RAISE = "UPDATE $inv SET rank = max(rank, ?2), boost = max(boost, ?3) WHERE id IN (SELECT value FROM json_each(?1)) AND place < 5"
+RAISE_ONE = of_one(RAISE)
 CLAIMED_OF_KEY = "SELECT count(*) FROM $inv WHERE held IN (?, ?) AND place = 3"
 HOLD_TO_DROP = "UPDATE $inv SET held = ? WHERE seq = ?"
 BIG_OF = "SELECT seq, args FROM $big WHERE seq IN (SELECT value FROM json_each(?))"
@@ -94,8 +104,11 @@ DUE_BATCH = 5000
 DUE_BATCH_SLOW = 500
 
 
-def claim(tx: Tx, request: ClaimRequest) -> Claim:
+def claim(tx: Tx, request: ClaimRequest, awaited: Sequence[str] = (), rank: float = 0.0) -> Claim:
     """Carry out a claim.
+
+    :param awaited: what is waited for since this transaction, and gets at least this ``rank``. A claim for one takes it without the detour
+    through the indices of what is READY if it is the first of these.
 
     :raises RunnerLostError: the runner is not known, or its lease was taken away.
     """
@@ -110,7 +123,15 @@ def claim(tx: Tx, request: ClaimRequest) -> Claim:
     queues = [queue for queue, _ in request.shares] if request.shares else list(timers)
     # The usual claim is from one queue with nothing special in front.
     is_usual = len(queues) == 1 and queues[0] in timers and not (request.ids or request.aged or request.without)
-    if is_usual and request.alone is not Alone.ONLY:
+    is_usual = is_usual and request.alone is not Alone.ONLY
+    if len(awaited) == 1:
+        first = tx.one(FIRST, *awaited, queues[0], rank) if is_usual and request.limit == 1 else None
+        if first is not None:
+            tx.run(TAKE_ONE, request.runner, tx.now, first[SEQ])
+        tx.run(RAISE_ONE, *awaited, rank, tx.now)
+        if first is not None:
+            return Claim((claimed_of(first, first[2] + 1, tx.now),), timers[queues[0]] or 0, bool(overview[0][3]))
+    if is_usual:
         most = min(request.limit, *[most for _, most in request.shares], MOST)
         found = tx.execute(tx.texts[READY], (queues[0], most)).fetchall()
         if not [row for row in found if row[SPECIAL] or row[ALONE]]:

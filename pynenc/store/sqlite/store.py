@@ -122,8 +122,10 @@ class SqliteStore:
         if self._database.is_open:
             (self._bell or self._ringer).ring(tx.ready, tx.finals, orders=tx.orders)
 
-    def _finals_among(self, ids: Sequence[str]) -> list[str]:
-        return [name for (name,) in self._database.query(reading.ALL_FINAL, json_list(ids))]
+    def _finals_among(self, ids: Sequence[str]) -> dict[str, Final | None]:
+        if len(ids) == 1:
+            return {final.id: final for final in self.finals(ids)}
+        return dict.fromkeys([name for (name,) in self._database.query(reading.ALL_FINAL, json_list(ids))])
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
     def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
@@ -208,7 +210,7 @@ class SqliteStore:
         try:
             if waiter is not None:
                 is_over, watch.claim = self._database.write(
-                    partial(_wait, waiter=waiter, ids=ids, request=request), durable=False
+                    partial(amending.wait, waiter=waiter, ids=ids, request=request), durable=False
                 )
             else:
                 is_over = bool(self._database.query(reading.ANY_FINAL, json_list(ids)))
@@ -308,8 +310,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def _wait(tx: Tx, waiter: Ref, ids: Sequence[str], request: ClaimRequest | None) -> tuple[bool, Claim]:
-    is_over = amending.wait(tx, waiter, ids)
-    return is_over, claiming.claim(tx, request) if request and not is_over else Claim()

@@ -22,11 +22,11 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 
-from pynenc.core.records import Claim
+from pynenc.core.records import Claim, Final
 
 SLOTS = 512
 _USED, _IDLE, _WAITS = 0, SLOTS, 2 * SLOTS
@@ -145,12 +145,13 @@ class Listener:
 class Watch:
     """Somebody who waits for finals."""
 
-    __slots__ = ("_bell", "_close", "claim", "ids", "left", "wake")
+    __slots__ = ("_bell", "_close", "claim", "final", "ids", "left", "wake")
 
     def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> None:
         self._bell = bell
         self._close = close
         self.claim = Claim()
+        self.final: Final | None = None
         self.ids = ids
         #: Those that are not known to be final.
         self.left = set(ids)
@@ -167,10 +168,10 @@ class Watch:
 class Bell:
     """All who listen or watch through one store object.
 
-    :param finals_among: which of some ids are final, from the database.
+    :param finals_among: those of some ids that are final, from the database; with the final itself when only one is asked for.
     """
 
-    def __init__(self, folder: Path, finals_among: Callable[[Sequence[str]], Sequence[str]]) -> None:
+    def __init__(self, folder: Path, finals_among: Callable[[Sequence[str]], Mapping[str, Final | None]]) -> None:
         self._finals_among = finals_among
         self._board = Board(folder)
         self._lock = Lock()
@@ -236,7 +237,7 @@ class Bell:
             return
         if finals:
             if self._watches:
-                self._wake_watches(finals)
+                self._wake_watches(dict.fromkeys(finals))
             marks, mine = self._board.marks, _WAITS + self._slot
             first = marks.find(b"\1", _WAITS, _WAITS + SLOTS)
             if first >= 0 and (first != mine or marks.find(b"\1", first + 1, _WAITS + SLOTS) >= 0):
@@ -260,12 +261,13 @@ class Bell:
                     self._board.marks[_IDLE + slot] = _NO
                 most -= self._board.send(slot, letter)
 
-    def _wake_watches(self, finals: Sequence[str]) -> None:
+    def _wake_watches(self, finals: Mapping[str, Final | None]) -> None:
         with self._lock:
             woken = {}
-            for name in finals:
+            for name, final in finals.items():
                 for watch in self._watches.get(name, ()):
                     watch.left.discard(name)
+                    watch.final = final if len(watch.ids) == 1 else None
                     woken[id(watch)] = watch
         for watch in woken.values():
             watch.wake()
