@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,11 +26,10 @@ from pynenc.core.records import (
     New,
     Outcome,
     Recovered,
-    Ref,
     Submitted,
 )
 from pynenc.core.status import InvocationStatus, Place
-from pynenc.store.base import Store, Subscription, Wake
+from pynenc.store.base import Store, Wake, Watch
 from pynenc.store.memory import MemoryStore
 from pynenc.testing.clock import VirtualClock
 from pynenc.testing.model import StoreMachine
@@ -173,9 +173,9 @@ class LosesAWake(Sound):
 
     watches = 0
 
-    def watch(self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None) -> Subscription:
+    def watch(self, ids: Sequence[str], wake: Wake, **more: Any) -> Watch:
         self.watches += 1
-        return self.sound.watch(ids, wake if self.watches % 2 else _nothing, waiter=waiter)
+        return self.sound.watch(ids, wake if self.watches % 2 else _nothing, **more)
 
 
 def _nothing() -> None:

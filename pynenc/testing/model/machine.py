@@ -26,7 +26,6 @@ from pynenc.core.records import (
     Alone,
     Change,
     ChangeKind,
-    Claimed,
     ClaimRequest,
     New,
     Outcome,
@@ -37,7 +36,6 @@ from pynenc.core.records import (
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.exceptions import QueueFullError, RunnerLostError, TaskRoutingError
 from pynenc.testing.clock import SECOND
-from pynenc.testing.model.claiming import ClaimCheck
 from pynenc.testing.model.machine_base import OPERATIONS, numbers, operation, programs
 from pynenc.testing.model.machine_runners import RunnerRules
 from pynenc.testing.model.row import Row
@@ -175,10 +173,6 @@ class StoreMachine(RunnerRules):
         request = self.request(self.runner(number), limit, part, kind)
         self.claimed_by(request, self.store.claim(request).batch)
         self.compare()
-
-    def claimed_by(self, request: ClaimRequest, batch: tuple[Claimed, ...]) -> None:
-        ClaimCheck(self.model).check(request, batch)
-        self.refs += [(request.runner, Ref(claimed.id, claimed.attempt)) for claimed in batch]
 
     @operation(1, when=lambda self: self.model.gone)
     def claim_by_the_gone(self) -> None:

@@ -13,11 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from pynenc.core.records import (
     Beat,
+    Claimed,
+    ClaimRequest,
     Ref,
 )
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.store.base import Store, Subscription
 from pynenc.testing.clock import VirtualClock
+from pynenc.testing.model.claiming import ClaimCheck
 from pynenc.testing.model.comparing import Comparison
 from pynenc.testing.model.row import Row, RunnerRow
 from pynenc.testing.model.state import Model
@@ -130,6 +133,10 @@ class Machine(RuleBasedStateMachine):
         """What living runners own."""
         names = self.living()
         return [row for row in self.model.rows.values() if row.place is Place.CLAIMED and row.runner in names]
+
+    def claimed_by(self, request: ClaimRequest, batch: tuple[Claimed, ...]) -> None:
+        ClaimCheck(self.model).check(request, batch)
+        self.refs += [(request.runner, Ref(claimed.id, claimed.attempt)) for claimed in batch]
 
     def compare(self) -> None:
         """All readings agree, and whoever watches something final was woken."""

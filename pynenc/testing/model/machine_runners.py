@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pynenc.core.records import (
     Beat,
+    ClaimRequest,
     Ref,
 )
 from pynenc.core.status import InvocationStatus, Place
@@ -100,8 +101,14 @@ class RunnerRules(Machine):
         self.compare()
 
     # -- waiting -------------------------------------------------------------------------------------------------------------
-    @operation(5, when=lambda self: self.claimed(), number=numbers, picks=st.lists(numbers, min_size=1, max_size=2))
-    def wait(self, number: int, picks: list[int]) -> None:
+    @operation(
+        5,
+        when=lambda self: self.claimed(),
+        number=numbers,
+        picks=st.lists(numbers, min_size=1, max_size=2),
+        limit=st.sampled_from([0, 0, 1, 2]),
+    )
+    def wait(self, number: int, picks: list[int], limit: int) -> None:
         self.step()
         rows = self.claimed()
         waiter = rows[number % len(rows)]
@@ -109,14 +116,20 @@ class RunnerRules(Machine):
         if not ids:
             return
         waker, ref = Waker(), Ref(waiter.new.id, waiter.attempt)
+        request = ClaimRequest(waiter.runner, limit) if limit and waiter.runner in self.living() else None
         try:
-            subscription = self.store.watch(ids, waker, waiter=ref)
+            subscription = self.store.watch(ids, waker, waiter=ref, request=request)
         except CycleDetectedError as error:
             assert is_stuck(self.model, waiter.new.id, ids), f"refused without a circle: {error.cycle}"
             assert waiter.new.id in error.cycle
         else:
             assert can_end_without(self.model, waiter.new.id, ids), f"{waiter.new.id} waits for {ids} for ever"
+            is_over = any(self.model.rows[name].place is Place.FINAL for name in ids)
             wait(self.model, waiter.new.id, ids)
+            if request and not is_over:
+                self.claimed_by(request, subscription.claim.batch)
+            else:
+                assert subscription.claim.batch == ()
             self.waits.append((subscription, ref, ids))
             self.watches.append((waker, ids))
         self.compare()
