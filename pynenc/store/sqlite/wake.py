@@ -34,8 +34,8 @@ _NO, _YES, _PICKY = 0, 1, 2
 _NOBODY = bytes(SLOTS)
 #: A look for finals that took this many seconds is followed by a pause of a multiple of it.
 _LONG_LOOK, _PAUSE, _MOST_PAUSE = 0.001, 4, 0.05
-#: Bytes that the path of a socket may have on every system.
-_PATH_LIMIT = 100
+#: Bytes that the folder of the sockets may have on every system.
+_PATH_LIMIT = 90
 
 Wake = Callable[[], None]
 #: Told of the ids that are not known to be final when a watch ends.
@@ -52,16 +52,16 @@ class Board:
         if os.fstat(handle).st_size < 3 * SLOTS:
             os.ftruncate(handle, 3 * SLOTS)
         self._handle = handle
+        # Short enough for every system.
+        is_long = len(str(folder).encode()) > _PATH_LIMIT and sys.platform.startswith("linux")
+        self._sockets = f"/proc/self/fd/{self._folder_handle}" if is_long else str(folder)
         self.marks = mmap.mmap(handle, 3 * SLOTS)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
 
     def _path(self, slot: int) -> str:
-        """The path of the socket of a slot, short enough for every system."""
-        path = str(self._folder / f"wake-{slot}")
-        if len(path.encode()) <= _PATH_LIMIT or not sys.platform.startswith("linux"):
-            return path
-        return f"/proc/self/fd/{self._folder_handle}/wake-{slot}"
+        """The path of the socket of a slot."""
+        return f"{self._sockets}/wake-{slot}"
 
     def take_slot(self) -> tuple[int, socket.socket] | None:
         """A free slot and the socket that receives for it; None where that is not possible."""
@@ -308,16 +308,14 @@ class Bell:
         while True:
             try:
                 letters = receiver.recv(1)
-                receiver.setblocking(False)
                 while b"q" not in letters:
-                    letters += receiver.recv(1)
+                    letters += receiver.recv(1, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 pass
             except OSError:
                 return
             if self._is_closed:
                 return
-            receiver.setblocking(True)
             if b"w" in letters:
                 self._wake_idle(SLOTS)
             if b"o" in letters:
