@@ -318,9 +318,10 @@ class Worker:
     # -- what wakes ---------------------------------------------------------------------------------------------------
     def _on_wake(self) -> None:
         """The store has work, or an order for a body that runs here."""
+        has_bodies = self.is_active
         self.turns.note_wake()
         self.slots.call()
-        if self.is_active and not self.beat.supervised:
+        if has_bodies and not self.beat.supervised:
             self.was_woken = True
             self.pump.keep_up_now()
 
