@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from benchmarks.tasks import app
+from pynenc.runner.launch import share_one_arena
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -19,6 +20,7 @@ def main(settings: dict[str, Any]) -> None:
         setattr(app.conf.runner, name, value)
     app.conf.logging_level = "ERROR"
     app.configure_logging()
+    share_one_arena()  # as `pynenc runner start` does
     store, loads = app.store, 0
     load = store.get_blobs
 

@@ -18,22 +18,26 @@ R = TypeVar("R")
 class Slot(Protocol):
     """The place in a runner that a running body occupies."""
 
-    def watch(self, begin: Callable[[ClaimRequest | None], Any], /) -> Any:
+    def turn(self) -> Any:
+        """What stands for one wait of the body, if the slot wants to tell them apart."""
+        return None
+
+    def watch(self, _ids: Sequence[str], begin: Callable[[ClaimRequest | None], Any], /) -> Any:
         """Begin a wait with ``begin``, which is told what to claim in the same step, for this slot to run meanwhile."""
         return begin(None)
 
-    def park(self, ids: Sequence[str] = (), /) -> None:
+    def park(self, ids: Sequence[str] = (), turn: Any = None, /) -> None:
         """Give the slot back while the body waits for one of ``ids``, or for something else."""
 
-    def recall(self, wake: Callable[[], None], /) -> None:
-        """What the body waits for is there: ``wake`` it once its slot is free, or now. From any thread; does not block."""
+    def recall(self, _turn: Any, wake: Callable[[], None], /) -> None:
+        """What a wait was for is there: ``wake`` the body once its slot is free, or now. From any thread; does not block."""
         wake()
 
-    def rest(self) -> None:
+    def rest(self, _turn: Any, /) -> None:
         """It is not there after all: the body goes on waiting."""
         return
 
-    def unpark(self) -> None:
+    def unpark(self, turn: Any = None, /) -> None:
         """Take a free slot again, before all new work; blocks until there is one."""
 
     async def unpark_async(self) -> None:
@@ -46,7 +50,7 @@ class Running:
     ``handle`` builds the object that users see, once it is asked for; ``engine`` is what submits and waits on its behalf.
 
     :ivar cancel_requested: somebody wants it cancelled. :ivar interrupt: what its runner wants a waiting body to raise.
-    :ivar is_interrupted: that was raised. :ivar wake: wakes the body where it waits, so that it notices either.
+    :ivar is_interrupted: that was raised. :ivar wakes: wake the body where it waits, in each of its branches, so that it notices either.
     """
 
     __slots__ = (
@@ -65,7 +69,7 @@ class Running:
         "runner",
         "slot",
         "task",
-        "wake",
+        "wakes",
         "workflow",
     )
 
@@ -84,7 +88,7 @@ class Running:
         self.cancel_requested = False
         self.interrupt: type[BaseException] | None = None
         self.is_interrupted = False
-        self.wake: Callable[[], None] | None = None
+        self.wakes: list[Callable[[], None]] = []
         self.progress: Any = None
         self.report: Callable[[Any], None] | None = None
         self._handle = handle
@@ -104,7 +108,7 @@ class Running:
 
     def wake_up(self) -> None:
         """Wake the body if it waits; from any thread."""
-        if (wake := self.wake) is not None:
+        for wake in self.wakes[:]:
             wake()
 
 

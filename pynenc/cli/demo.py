@@ -21,7 +21,7 @@ SHOWN = 3
 
 
 @click.command(epilog="Example: pynenc demo --processes 2")
-@click.option("--processes", default=0, help="Worker processes (0: one a CPU).")
+@click.option("--processes", default=0, help="Worker processes (0: one for each CPU).")
 @click.option("--files", default=0, help="Index only so many files (0: all).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @guarded

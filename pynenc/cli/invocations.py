@@ -27,7 +27,7 @@ WATCH_EVERY = 0.5
 @click.argument("task")
 @click.argument("arguments", nargs=-1)
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
-@click.option("--timeout", type=float, help="Seconds to wait at most.")
+@click.option("--timeout", type=float, help="Seconds to wait for the result at most; includes --wait.")
 @click.option("--delay", type=float, help="Seconds until it may start.")
 @click.option("--priority", type=float, help="-100 to 100, higher first.")
 @click.option("--queue", help="Queue instead of the task's own.")

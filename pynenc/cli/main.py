@@ -23,7 +23,7 @@ from pynenc.version import __version__
 @click.version_option(__version__, prog_name="pynenc")
 @click.pass_context
 def cli(context: click.Context, /, *, spec: str | None, verbose: bool) -> None:  # noqa: ARG001  # output.guarded reads it
-    """Distributed tasks and durable workflows for Python."""
+    """Run Python functions elsewhere: in other threads and processes, later, again after a crash."""
     context.obj = spec
 
 

@@ -164,15 +164,13 @@ def migrate(spec: str | None) -> None:
 
 
 @store.command(epilog="Examples: pynenc store purge · pynenc store purge --everything --yes")
-@click.option(
-    "--everything", is_flag=True, help="All invocations, not only finals whose time is over. Queues keep their states."
-)
-@click.option("--older-than", type=float, metavar="SECONDS", help="Finals that ended longer ago.")
+@click.option("--everything", is_flag=True, help="All invocations, whatever their status. Queues keep their states.")
+@click.option("--older-than", type=float, metavar="SECONDS", help="Finished invocations that ended longer ago.")
 @yes_option
 @click.pass_obj
 @guarded
 def purge(spec: str | None, /, *, everything: bool, older_than: float | None, is_sure: bool) -> None:
-    """Remove what is over."""
+    """Remove finished invocations whose time (result_ttl) is over."""
     app = load_app(spec)
     if everything or older_than is not None:
         confirm(

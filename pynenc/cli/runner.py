@@ -20,7 +20,7 @@ def runner() -> None:
 @runner.command(
     epilog="Examples: pynenc runner start · pynenc runner start --threads 4 --queues high,default · pynenc --app shop.tasks runner start --burst"
 )
-@click.option("--processes", type=click.IntRange(0), help="Worker processes (0: one a CPU).")
+@click.option("--processes", type=click.IntRange(0), help="Worker processes (0: one for each CPU).")
 @click.option("--threads", type=click.IntRange(1), help="Threads in each process.")
 @click.option("--queues", "-Q", help="Queues to serve, in order: high,default. Default: all.")
 @click.option("--burst", is_flag=True, help="Stop when there is nothing left to run.")

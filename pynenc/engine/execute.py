@@ -126,7 +126,7 @@ class Executor:
             task = asyncio.current_task()
             loop = asyncio.get_running_loop()
             assert task is not None
-            running.wake = lambda: _from_any_thread(loop, task.cancel)
+            running.wakes.append(lambda: _from_any_thread(loop, task.cancel))
             return await self.run_async(spec, claimed, running)
 
         if not is_on_loop():

@@ -111,31 +111,33 @@ class Results:
             raise RuntimeError(
                 "this would block the running event loop: use `await invocation.async_result()` instead of `.result`"
             )
-        if inline and is_body and any(map(self._inline, ids)):
-            return self._store.finals(ids)
+        if inline and is_body and any(map(self._inline, ids)) and (finals := self._store.finals(ids)):
+            return finals
         return self._block(ids, timeout, running)
 
     def _block(self, ids: Sequence[str], timeout: float | None, running: context.Running | None) -> list[Final]:
         signal = Signal()
-        slot = running.slot if running else None
-        if running is None or slot is None:
+        if running is None or running.slot is None:
             watch = self._store.watch(ids, signal.set)
-        else:
-            wake, ref = partial(slot.recall, signal.set), Ref(running.id, running.attempt)
-            watch = slot.watch(lambda request: self._store.watch(ids, wake, waiter=ref, request=request))
-        try:
-            if running is None or slot is None:
+            try:
                 self.drive(ids)
                 return self._poll(ids, timeout, watch, signal, lambda: None)
+            finally:
+                watch.close()
+        slot, ref = running.slot, Ref(running.id, running.attempt)
+        turn = slot.turn()
+        wake = partial(slot.recall, turn, signal.set)
+        watch = slot.watch(ids, lambda request: self._store.watch(ids, wake, waiter=ref, request=request))
+        try:
             if signal.is_set() and (finals := self._store.finals(ids)):
                 return finals
-            before, running.wake = running.wake, signal.set
-            slot.park(ids)
+            running.wakes.append(signal.set)
+            slot.park(ids, turn)
             try:
-                return self._poll(ids, timeout, watch, signal, slot.rest)
+                return self._poll(ids, timeout, watch, signal, partial(slot.rest, turn))
             finally:
-                running.wake = before
-                slot.unpark()
+                running.wakes.remove(signal.set)
+                slot.unpark(turn)
         finally:
             watch.close()
 

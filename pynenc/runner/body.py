@@ -33,9 +33,9 @@ class BodySlot:
     """The place of the bodies of one thread; the thread writes it, the pump reads it."""
 
     __slots__ = (
-        "_ids",
+        "_awaits",
         "_lock",
-        "_turn",
+        "_sole",
         "_waits",
         "claimed",
         "deadline",
@@ -59,8 +59,9 @@ class BodySlot:
         self.marked = False
         self.taker = 0
         self._waits = 0
-        self._turn: Turn | None = None
-        self._ids: Sequence[str] = ()
+        #: The only wait of the body, which can be recalled.
+        self._sole: Turn | None = None
+        self._awaits = ""
         self._lock = Lock()
 
     # -- waiting; also called by threads that the body started -----------------------------------------------------------
@@ -69,38 +70,52 @@ class BodySlot:
         """Whether the body waits for others."""
         return self._waits > 0
 
-    def park(self, ids: Sequence[str] = (), /) -> None:
+    def turn(self) -> Turn:
+        return Turn()
+
+    def watch(self, ids: Sequence[str], begin: Callable[[ClaimRequest | None], Watch], /) -> Watch:
+        return self.worker.turns.watch(ids, begin)
+
+    def park(self, ids: Sequence[str] = (), turn: Turn | None = None, /) -> None:
         with self._lock:
             self._waits += 1
             is_first = self._waits == 1
+            if is_first and turn:
+                self._sole = turn
+                self._awaits = ids[0] if len(ids) == 1 else ""
+                self.worker.turns.awaited.add(self._awaits)
+            elif self._sole:  # no branch alone decides any more when the body goes on
+                self.worker.slots.rest(self._sole)
+                self._forget_sole()
         if is_first:
-            self._turn = Turn()
-            self._ids = ids
-            self.worker.park(self, ids)
+            if not turn:
+                self.worker.turns.make_way(ids)
+            self.worker.park(self)
 
-    def watch(self, begin: Callable[[ClaimRequest | None], Watch], /) -> Watch:
-        return self.worker.turns.watch(begin)
+    def _forget_sole(self) -> None:
+        self._sole = None
+        self.worker.turns.awaited.discard(self._awaits)
 
-    def recall(self, wake: Callable[[], None], /) -> None:
-        if self._waits == 1 and (turn := self._turn):
-            self.worker.slots.recall(turn, wake)
-        else:
-            wake()
+    def recall(self, turn: Turn, wake: Callable[[], None], /) -> None:
+        with self._lock:
+            if self._sole is turn:
+                self.worker.slots.recall(turn, wake)
+                return
+        wake()
 
-    def rest(self) -> None:
-        if turn := self._turn:
-            self.worker.slots.rest(turn)
+    def rest(self, turn: Turn, /) -> None:
+        with self._lock:
+            if self._sole is turn:
+                self.worker.slots.rest(turn)
 
-    def unpark(self) -> None:
+    def unpark(self, turn: Turn | None = None, /) -> None:
         with self._lock:
             self._waits -= 1
             is_last = self._waits == 0
+            if is_last:
+                self._forget_sole()
         if is_last:
-            turn, self._turn = self._turn, None
-            assert turn is not None
-            self.worker.unpark(self, turn, self._ids)
-        else:
-            self.rest()
+            self.worker.unpark(self, turn or Turn())
 
     async def unpark_async(self) -> None:
         self.unpark()

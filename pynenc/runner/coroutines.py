@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import partial
 from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,10 @@ class AsyncSlot(Slot):
         self.task: asyncio.Task[None] | None = None
         self.running: Running | None = None
 
-    def park(self, _ids: Sequence[str] = (), /) -> None:
+    def park(self, _ids: Sequence[str] = (), _turn: object = None, /) -> None:
         self._coroutines.on_loop(lambda: self._coroutines.park(self))
 
-    def unpark(self) -> None:
+    def unpark(self, _turn: object = None, /) -> None:
         self._coroutines.wait_on_loop(self)
 
     async def unpark_async(self) -> None:
@@ -265,7 +266,7 @@ class Coroutines:
             worker.board.enter(slot.index, claimed, worker.kill_time(deadline))
         slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
         slot.task = self._loop.create_task(self._run(spec, claimed, slot, slot.running), context=copy_context())
-        slot.running.wake = lambda task=slot.task: self.on_loop(task.cancel)
+        slot.running.wakes.append(partial(self.on_loop, slot.task.cancel))
 
     async def _run(self, spec: TaskSpec, claimed: Claimed, slot: AsyncSlot, running: Running) -> None:
         worker = self._worker

@@ -50,7 +50,7 @@ class InlineSlot(context.Slot):
     def __init__(self, runner: InlineRunner) -> None:
         self._runner = runner
 
-    def park(self, ids: Sequence[str] = (), /) -> None:
+    def park(self, ids: Sequence[str] = (), _turn: object = None, /) -> None:
         """Nobody else will do the work: do it now."""
         self._runner.waiting += 1
         try:
@@ -58,7 +58,7 @@ class InlineSlot(context.Slot):
         finally:
             self._runner.waiting -= 1
 
-    def unpark(self) -> None:
+    def unpark(self, _turn: object = None, /) -> None:
         """The thread is its own."""
 
     async def unpark_async(self) -> None:

@@ -218,20 +218,20 @@ class Fork:
 
     def follow(self) -> Outcome | None:
         """Obey the fork's frames until it is done (its outcome) or dead (None)."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self._connection], [], [], TICK)
-            if not ready:
+            if not poll.poll(TICK * 1000):
                 self._enforce(time.monotonic())
                 continue
             frame = receive_frame(self._connection)
-            if frame is None:
-                if self._is_parked:
-                    self._slot.unpark()
-                return None
-            up = msgspec.msgpack.decode(frame, type=Up)
-            if up.outcome is not None:
-                return up.outcome
-            self._obey(up)
+            up = msgspec.msgpack.decode(frame, type=Up) if frame else None
+            if up is not None and up.outcome is None:
+                self._obey(up)
+                continue
+            if self._is_parked:  # a thread of the body waits still
+                self._slot.unpark()
+            return up.outcome if up else None
 
     def _obey(self, up: Up) -> None:
         if up.kind == "pid":

@@ -9,6 +9,7 @@ slowly; otherwise it *dozes* until the next thing is due, and the first claim wa
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from pathlib import Path
@@ -93,7 +94,10 @@ class Pump:
                 turns.give_back("no slot became free soon enough")
         self._worker.mind_coroutines(now)
         if now >= self._keep_at:
-            self._keep_at = now + self._worker.keep_up()
+            self._keep_at = math.inf
+            pause = self._worker.keep_up()
+            if self._keep_at:  # nobody asked for the next time to be at once
+                self._keep_at = now + pause
         if now >= self._poll_at or self._is_due(now):
             self._poll_at = now + settings.poll
             self._poll()

@@ -135,9 +135,8 @@ class Slots:
         """A body begins to wait: its token is free for others. Whether a thread is missing that could use it."""
         with self._lock:
             self.parked += 1
-            is_needed = not self._returning and not self._sleepers and not self._is_closed
             self._give()
-            return is_needed
+            return len(self._sleepers) < self.free and not self._is_closed
 
     def recall(self, turn: Turn, wake: Callable[[], None]) -> None:
         """A body may go on: it is woken when it has a token. So it does not wake up only to wait for that."""
@@ -149,6 +148,8 @@ class Slots:
     def rest(self, turn: Turn) -> None:
         """A body that was recalled waits on: its token is free for others."""
         with self._lock:
+            if turn.is_over:
+                return
             if turn.has_token:
                 turn.has_token = turn.is_queued = False
                 turn.lock.acquire()

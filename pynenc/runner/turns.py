@@ -20,9 +20,12 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pynenc.core import outcome
 from pynenc.core.queueing import shares
 from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Finished, Outcome
+from pynenc.core.status import FINAL
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots
@@ -35,6 +38,8 @@ logger = logging.getLogger("pynenc.runner")
 
 #: Seconds of work to claim ahead.
 AHEAD = 0.05
+#: Seconds after a wait in which nothing is claimed ahead: the next body may wait too, and all of it would have to go back.
+CALM = 1.0
 #: Seconds of work that make it worth to wake another thread.
 SHARE = 0.005
 #: A claim that brought at least so many, and all that were asked for, will be followed by another that finds something.
@@ -70,7 +75,7 @@ class Turns:
         self.buffer: deque[Claimed] = deque()
         self.buffered_at = 0.0
         self.outbox: list[Outcome] = []
-        #: What bodies of this worker wait for, those that wait for one thing.
+        #: What bodies of this worker wait for, if that alone decides when they go on.
         self.awaited: set[str] = set()
         self.oldest = 0.0
         self.mean = AHEAD
@@ -94,6 +99,7 @@ class Turns:
         self._failures = 0
         self._is_idle = False
         self._was_full = False
+        self._calm_at = 0.0
         self._suspects_since = 0.0
         #: Tasks that were found not to be known here; others may know them.
         self._unknown: set[str] = set()
@@ -128,8 +134,8 @@ class Turns:
             now = time.monotonic()
             if now < self.retry_at or (claims and self.buffer and not self.is_overdue(now)):
                 return bool(self.buffer)
-            if self.awaited:  # those who wait for what ended come back, and take the tokens
-                tokens -= sum([ended.id in self.awaited for ended in self.outbox])
+            if self.awaited:  # those who wait for what has a final now come back, and take the tokens
+                tokens -= sum([ended.id in self.awaited and ended.status in FINAL for ended in self.outbox])
             request = self._request(tokens, now) if claims and not self.is_closed else None
             claim = self._write(request)
             if claim is not None and request is not None:
@@ -139,12 +145,16 @@ class Turns:
                 self._take(claim, request.limit, tokens)
             return bool(self.buffer)
 
-    def watch(self, begin: Callable[[ClaimRequest | None], Watch]) -> Watch:
-        """Begin the wait of a body, and claim for the token that it is about to give away in the same step."""
+    def watch(self, ids: Sequence[str], begin: Callable[[ClaimRequest | None], Watch]) -> Watch:
+        """Begin the wait of a body for ``ids``, and claim for the token that it is about to give away in the same step."""
         with self._lock:
+            self._make_way(ids)
             now = time.monotonic()
+            self._calm_at = now + CALM
             is_ready = not (self.is_closed or self._doubts or self.buffer or now < self.retry_at)
             request = self._request(1, now) if is_ready else None
+            if request is not None:
+                request = msgspec.structs.replace(request, limit=1)
             try:
                 watch = begin(request)
             except RunnerLostError:  # the next turn deals with that
@@ -159,12 +169,17 @@ class Turns:
 
     def make_way(self, ids: Sequence[str]) -> None:
         """A body waits for ``ids``: what is claimed and not started goes back, unless it is one of them and runs next."""
+        with self._lock:
+            self._make_way(ids)
+
+    def _make_way(self, ids: Sequence[str]) -> None:
+        if not self.buffer:
+            return
         taken = self.empty_buffer()
         self.buffer.extend(kept := [claimed for claimed in taken if claimed.id in ids])
         if len(kept) < len(taken):
             self.release([claimed for claimed in taken if claimed.id not in ids], "a running task waits for others")
-        if self.outbox:
-            self.make(claims=False)
+            self._write(None)
 
     def give_back(self, reason: str) -> None:
         """Release what is claimed and not started, together with the outcomes that wait."""
@@ -322,7 +337,7 @@ class Turns:
             if settings.alone is Alone.ONLY or (now - self._suspects_since) % SUSPECT_PERIOD < SUSPECT_PATIENCE:
                 return None
         limit = self._slots.free + tokens - len(self.buffer)
-        if self._max_ahead and not self._slots.parked:
+        if self._max_ahead and not self._slots.parked and now > self._calm_at:
             limit += min(self._max_ahead, int(AHEAD / max(self.mean, 1e-6)) * settings.slots)
         if self._coroutines:
             limit = limit + self._coroutines.room() if tokens else max(1, self._coroutines.room())

@@ -30,7 +30,7 @@ import heapq
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import Lock, Thread
 from typing import Protocol
 
@@ -335,21 +335,18 @@ class Worker:
         return [*self._bodies.values(), *(self.coroutines.running() if self.coroutines else ())]
 
     # -- waiting bodies -----------------------------------------------------------------------------------------------
-    def park(self, me: BodySlot, ids: Sequence[str]) -> None:
+    def park(self, me: BodySlot) -> None:
         """The body of ``me`` waits: others may use its token."""
         if self.board:
             self.board.lend(me.index, is_parked=True)
-        if self.turns.buffer or self.turns.outbox:
-            self.turns.make_way(ids)
-        if len(ids) == 1:
-            self.turns.awaited.add(ids[0])
+        if self.turns.outbox:
+            self.turns.make(claims=False)
         if self.slots.park():
             self._spawn()
         self.slots.call()
 
-    def unpark(self, me: BodySlot, turn: Turn, ids: Sequence[str]) -> None:
-        """The body of ``me``, which waited for ``ids``, goes on as soon as a token is free."""
-        self.turns.awaited.difference_update(ids)
+    def unpark(self, me: BodySlot, turn: Turn) -> None:
+        """The body of ``me`` goes on as soon as a token is free."""
         self.slots.unpark(turn)
         if self.board:
             self.board.lend(me.index, is_parked=False)

@@ -19,7 +19,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
-from threading import Event, Lock, Thread, main_thread
+from threading import Lock, Semaphore, Thread, main_thread
 from typing import Any
 
 import msgspec
@@ -35,7 +35,7 @@ class ForkedSlot(Slot):
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._go = Event()
+        self._go = Semaphore(0)
         self._waits = 0
         self._lock = Lock()
         self._sending = Lock()
@@ -46,7 +46,7 @@ class ForkedSlot(Slot):
         with self._sending:
             send_frame(self._connection, msgspec.msgpack.encode(frame))
 
-    def park(self, _ids: Sequence[str] = (), /) -> None:
+    def park(self, _ids: Sequence[str] = (), _turn: object = None, /) -> None:
         """Tell the runner that the body waits; once, however many of its branches do."""
         with self._lock:
             self._waits += 1
@@ -54,15 +54,14 @@ class ForkedSlot(Slot):
         if is_first:
             self.send(Up("park"))
 
-    def unpark(self) -> None:
+    def unpark(self, _turn: object = None, /) -> None:
         """Ask the runner for a slot and wait for it, once the last branch goes on."""
         with self._lock:
             self._waits -= 1
             is_last = self._waits == 0
         if is_last:
             self.send(Up("unpark"))
-            self._go.wait()
-            self._go.clear()
+            self._go.acquire()
 
     async def unpark_async(self) -> None:
         """The same; whatever else runs on this process's loop belongs to the body too."""
@@ -73,7 +72,7 @@ class ForkedSlot(Slot):
         while (frame := receive_frame(self._connection)) is not None:
             running = self.running
             if frame == b"go":
-                self._go.set()
+                self._go.release()
             elif running is None:
                 continue
             elif frame == b"cancel":
@@ -118,7 +117,12 @@ def _serve(connection: socket.socket, app: Any) -> bool:
     if frame is None:
         return False
     job = msgspec.msgpack.decode(frame, type=Job)
-    if os.fork() == 0:
+    try:
+        child = os.fork()
+    except OSError:  # no memory, or too many processes: the runner gives the work back
+        traceback.print_exc()
+        child = -1
+    if child == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         parent = os.getppid()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pynenc import Pynenc
-from pynenc.exceptions import CycleDetectedError
+from pynenc.exceptions import CycleDetectedError, InvocationCancelledError
 from tests.integration.apps import basic
-from tests.integration.conftest import LONG
+from tests.integration.conftest import LONG, configured, eventually, running, url_of
 
 
 @pytest.mark.parametrize("task", [basic.fib, basic.fib_group, basic.async_fib], ids=["result", "group", "await"])
@@ -46,3 +47,26 @@ def test_waiting_for_what_the_own_key_blocks_is_a_circle(app: Pynenc) -> None:
 def test_fibonacci_of_fifteen_finishes_on_one_slot_in_a_process(start_runner: Callable[..., object], kind: str) -> None:
     start_runner(kind, PROCESSES="1", THREADS="1")
     assert basic.fib(15).get_result(LONG) == 610
+
+
+@pytest.mark.parametrize("task", [basic.parent_of_flaky, basic.parent_of_inline_flaky], ids=["flaky", "inline"])
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_a_child_that_is_retried_needs_no_poll(tmp_path: Path, store: str, task: Callable[..., object]) -> None:
+    with configured(url_of(store, tmp_path), threads=1, poll_seconds=3600.0) as app, running(app):
+        assert task(str(tmp_path / "note")).get_result(LONG) == 2  # type: ignore[attr-defined]
+
+
+def test_what_is_claimed_for_a_parent_that_waits_is_not_given_back(one_slot: Pynenc) -> None:
+    parents = basic.parent_of_one.parallelize([(index,) for index in range(30)])
+    others = basic.add.parallelize([(index, 1) for index in range(60)])
+    assert sorted(parents.get_results(LONG)) == list(range(30))
+    assert len(others.get_results(LONG)) == 60
+    assert max(invocation.attempt for invocation in parents.invocations) <= 2
+
+
+def test_a_body_whose_threads_have_waited_can_be_cancelled(one_slot: Pynenc, tmp_path: Path) -> None:
+    invocation = basic.waits_in_two_threads(str(tmp_path / "done"))
+    eventually((tmp_path / "done").exists, "both waits are over")
+    assert invocation.cancel()
+    with pytest.raises(InvocationCancelledError):
+        invocation.get_result(LONG)

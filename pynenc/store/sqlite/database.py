@@ -177,6 +177,14 @@ class Database:
             os.close(self._gate)
             self._gate = -1
 
+    def pause(self) -> None:
+        """Before a fork: let the transaction of another thread end, or the child's SQLite believes for ever that it goes on."""
+        self._lock.acquire()
+
+    def resume(self) -> None:
+        """After it, in the parent."""
+        self._lock.release()
+
     def abandon(self) -> None:
         """In a forked child: the connections are the parent's. They are kept, unused; others are opened when they are needed."""
         _abandoned.append((self._writer, self._readers))
@@ -296,7 +304,7 @@ class Database:
 
         def work(tx: Tx) -> None:
             group.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
-            _serve(tx, group)
+            _serve(tx, group, self._path)
 
         try:
             self.write(work)
@@ -358,7 +366,7 @@ class Database:
         return connection
 
 
-def _serve(tx: Tx, group: Sequence[Pending]) -> None:
+def _serve(tx: Tx, group: Sequence[Pending], path: Path) -> None:
     """Do the work of several callers in one transaction; what fails is undone alone."""
     for each in group:
         tx.run("SAVEPOINT caller")
@@ -366,7 +374,7 @@ def _serve(tx: Tx, group: Sequence[Pending]) -> None:
         try:
             each.result = each.work(tx)
         except Exception as error:
-            each.error = error
+            each.error = explained(error, path) if isinstance(error, sqlite3.Error) else error
             tx.run("ROLLBACK TO caller")
             tx.ready = ready
         tx.run("RELEASE caller")

@@ -304,9 +304,24 @@ _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 _inherited: list[object] = []
 
 
-def _after_fork() -> None:
+_paused: list[Database] = []
+
+
+def _before_fork() -> None:
+    for store in list(_stores):
+        store._database.pause()
+        _paused.append(store._database)
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+
+
+def _after_fork_in_child() -> None:
+    _paused.clear()
     for store in list(_stores):
         store._after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -201,11 +201,9 @@ class Bell:
         """Write to the board whether anybody here is idle."""
         if self._slot < 0 or self._is_closed:
             return
-        idle = [listener.is_picky for listener in self._listeners if listener.is_idle]
-        mark = (_PICKY if any(idle) else _YES) if idle else _NO
-        at = _IDLE + self._slot
-        if self._board.marks[at] != mark:
-            self._board.marks[at] = mark
+        with self._lock:
+            idle = [listener.is_picky for listener in self._listeners if listener.is_idle]
+            self._board.marks[_IDLE + self._slot] = (_PICKY if any(idle) else _YES) if idle else _NO
 
     def watch(self, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> Watch:
         """Someone new who waits for finals; the database must be looked at after this."""

@@ -113,6 +113,42 @@ def parent_of_inline() -> bool:
     return inline_thread().result == threading.get_ident()
 
 
+@app.task(inline=True, max_retries=1)
+def inline_flaky(path: str) -> int:
+    return flaky.func(path, 1)
+
+
+@app.task
+def parent_of_flaky(path: str) -> int:
+    return flaky(path, 1).result
+
+
+@app.task
+def parent_of_inline_flaky(path: str) -> int:
+    return inline_flaky(path).result
+
+
+@app.task
+def parent_of_one(index: int) -> int:
+    return add(index, 0).result
+
+
+@app.task
+async def waits_in_two_threads(done: str) -> None:
+    """And then for ever."""
+    first, second = sleeps(0.02), sleeps(0.05)
+    one = asyncio.create_task(asyncio.to_thread(lambda: first.result))
+    await asyncio.to_thread(lambda: second.result)
+    await one
+    await asyncio.to_thread(Path(done).touch)
+    await asyncio.sleep(3600)
+
+
+@app.task
+def sleeps(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 @app.task(running_concurrency=ConcurrencyControlType.TASK)
 def serial(path: str, name: str) -> None:
     with Path(path).open("a") as file:

@@ -104,11 +104,13 @@ def test_a_parked_body_lends_its_token(slots: Slots, sleepers: Sleepers) -> None
     assert (slots.free, slots.parked) == (0, 1)
 
 
-def test_no_thread_is_missing_when_one_sleeps(slots: Slots, sleepers: Sleepers) -> None:
-    slots.call()
+def test_no_thread_is_missing_when_one_sleeps_for_each_token(slots: Slots, sleepers: Sleepers) -> None:
+    slots.call(2)
+    assert slots.acquire()
     assert slots.acquire()
     sleepers.add()
     assert not slots.park()
+    assert slots.park()
 
 
 def test_returning_parents_come_before_new_work_in_their_order(slots: Slots, sleepers: Sleepers) -> None:

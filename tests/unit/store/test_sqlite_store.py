@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event, Thread
 
 import pytest
 
@@ -172,6 +172,29 @@ def test_a_forked_child_opens_the_store_for_itself(store: SqliteStore) -> None:
     store.submit([new("after")])
     assert {row.id for row in store.find(Filter()).invocations} == {"parent", "child", "after"}
     assert store.check() == []
+
+
+def test_a_fork_waits_for_the_transaction_of_another_thread(store: SqliteStore) -> None:
+    """The child's SQLite would believe for ever that it goes on."""
+    is_over = Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            store.submit([new(os.urandom(8).hex())])
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        for index in range(10):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                store.submit([new(f"child {index}")])
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        is_over.set()
+        writer.join()
 
 
 # -- callers that meet -------------------------------------------------------------------------------------------------
