@@ -89,7 +89,9 @@ def _attribute(module: ModuleType, path: str, spec: str) -> Pynenc:
     for name in path.split("."):
         value = getattr(value, name, None)
     if not isinstance(value, Pynenc):
-        raise ConfigError(f"{spec!r} is {'nothing' if value is None else type(value).__name__}, not an app: {_HELP}")
+        what = f"is a {type(value).__name__}, not an app" if value is not None else "does not exist"
+        apps = ", ".join(name for name, each in vars(module).items() if isinstance(each, Pynenc))
+        raise ConfigError(f"{spec!r} {what}; apps in {module.__name__}: {apps or 'none'}; {_HELP}")
     return value
 
 

@@ -21,8 +21,8 @@ SHOWN = 3
 
 
 @click.command(epilog="Example: pynenc demo --processes 2")
-@click.option("--processes", default=0, help="Worker processes (0: one for each CPU).")
-@click.option("--files", default=0, help="Index only so many files (0: all).")
+@click.option("--processes", type=click.IntRange(0), default=0, help="Worker processes (0: one for each CPU).")
+@click.option("--files", type=click.IntRange(0), default=0, help="Index only so many files (0: all).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @guarded
 def demo(*, processes: int, files: int, as_json: bool) -> None:
@@ -141,7 +141,7 @@ def _tree(rows: list[Invocation]) -> None:
                 took = duration((row.ended - (row.started or row.claimed)) / 1e6) if row.ended else "-"
                 retried = f", {row.retries} retry" if row.retries else ""
                 add(
-                    tree.add(f"{task.rpartition('.')[2]} [dim]{row.id[-12:]}[/dim] {row.status} in {took}{retried}"),
+                    tree.add(f"{task.rpartition('.')[2]} [dim]{row.id}[/dim] {row.status} in {took}{retried}"),
                     row.id,
                 )
             if len(group) > SHOWN:

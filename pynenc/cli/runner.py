@@ -82,7 +82,7 @@ def _announce(app: Pynenc) -> None:
     count = len(app.import_tasks())
     runner = app.runner
     app.logger.info(
-        "%s serves %s: %d tasks from %s",
+        "%s serves %s: %d task(s) from %s",
         type(runner).__name__,
         ", ".join(runner.conf.queues) or "all queues",
         count,

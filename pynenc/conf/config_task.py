@@ -9,11 +9,11 @@ from typing import cast
 
 from pynenc.conf.section import Section, setting
 from pynenc.conf.values import (
-    anything,
     boolean,
     choice,
     duration,
     member,
+    nothing_yet,
     number,
     optional,
     rate,
@@ -109,7 +109,7 @@ class ConfigTask(Section, section="task"):
     inline: bool = setting(False, boolean, "May run in place on the thread of a parent that waits for it.")
     aliases: tuple[str, ...] = setting((), several(text()), "Former names, still accepted.", single=True)
     force_new_workflow: bool = setting(False, boolean, "Always start a new workflow.")
-    triggers: object = setting(None, anything, "A TriggerBuilder or a list of them.", single=True)
+    triggers: object = setting(None, nothing_yet, "Not used in this release.", single=True)
     name: str | None = setting(None, optional(text()), "Stable name, whatever the function is called.", single=True)
     tags: tuple[str, ...] = setting((), several(text()), "Labels for search.")
     redact: tuple[str, ...] = setting((), several(text()), "Arguments whose values are never shown.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -10,14 +11,14 @@ from typing import Any, Protocol
 
 from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
-from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation, Submitted
+from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation, Outcome, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
-from pynenc.exceptions import InvocationNotFoundError
+from pynenc.exceptions import InvocationNotFoundError, StoreError
 from pynenc.store.base import Store
 
 logger = logging.getLogger("pynenc")
@@ -132,5 +133,19 @@ class Engine:
         claim = self.store.claim(ClaimRequest(running.runner, 1, ids=(invocation_id,)))
         for claimed in claim.batch:
             ended = self.executor.run(claimed, self.executor.running(claimed, running.runner, running.slot))
-            self.store.finish(running.runner, [ended])
+            self._finish(running.runner, ended)
         return bool(claim.batch)
+
+    def _finish(self, runner: str, ended: Outcome) -> None:
+        """Write an outcome, also to a store that does not answer at first."""
+        pause = 0.05
+        while True:
+            try:
+                self.store.finish(runner, [ended])
+                return
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("the store did not answer (%s); trying again", error)
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)

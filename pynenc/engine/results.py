@@ -6,6 +6,7 @@ bounded poll is only the safety net. Inside a task the slot is lent out for the 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +17,6 @@ from pynenc import context
 from pynenc.core.records import Final, Ref
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec
-from pynenc.engine.loops import is_on_loop
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError
 from pynenc.store.base import Store, Watch
@@ -100,17 +100,19 @@ class Results:
         :raises RuntimeError: on a running event loop, which this would block.
         :raises CycleDetectedError: the wait would never end.
         """
-        running = context.current()
-        is_body = running is not None and running.slot is not None
-        # What a body waits for is seldom there already, and recording that it waits tells: it looks only afterwards.
-        if not is_body or inline or (timeout is not None and timeout <= 0) or is_on_loop():
-            finals = self._store.finals(ids)
-            if finals or (timeout is not None and timeout <= 0):
-                return finals
-        if is_on_loop():
+        if timeout is not None and timeout <= 0:
+            return self._store.finals(ids)
+        # As in is_on_loop, without the call: every result that is read comes by here.
+        running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+        if running_loop is not None and running_loop() is not None:
             raise RuntimeError(
                 "this would block the running event loop: use `await invocation.async_result()` instead of `.result`"
             )
+        running = context.current()
+        is_body = running is not None and running.slot is not None
+        # What a body waits for is seldom there already, and recording that it waits tells: it looks only afterwards.
+        if (not is_body or inline) and (finals := self._store.finals(ids)):
+            return finals
         if inline and is_body and any(map(self._inline, ids)) and (finals := self._store.finals(ids)):
             return finals
         return self._block(ids, timeout, running)

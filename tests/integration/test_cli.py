@@ -154,7 +154,7 @@ def test_without_a_name_the_environment_the_project_and_the_folder_are_asked(sho
     ("spec", "text"),
     [
         ("no.such", "there is no module 'no'"),
-        ("shop:missing", "'shop:missing' is nothing, not an app"),
+        ("shop:missing", "'shop:missing' does not exist; apps in shop: app"),
         ("missing.py", "there is no file"),
         ("broken", "importing 'broken' failed: ZeroDivisionError"),
     ],
@@ -394,7 +394,7 @@ def test_runner_start_burst_runs_everything_and_ends(shop):
     identities = [shop.call("add", str(number)) for number in range(5)]
     done = process("runner", "start", "--burst", "--processes", "2", "--threads", "2", cwd=shop.folder)
     assert done.returncode == 0, done.stderr
-    assert "MultiThreadRunner serves all queues: 4 tasks from sqlite:" in done.stderr
+    assert "MultiThreadRunner serves all queues: 4 task(s) from sqlite:" in done.stderr
     assert [shop.app.get_invocation(each).get_result(0) for each in identities] == [10, 11, 12, 13, 14]
 
 
