@@ -34,6 +34,8 @@ _NO, _YES, _PICKY = 0, 1, 2
 _NOBODY = bytes(SLOTS)
 #: A look for finals that took this many seconds is followed by a pause of a multiple of it.
 _LONG_LOOK, _PAUSE, _MOST_PAUSE = 0.001, 4, 0.05
+#: Seconds of pause for each look in a row that found nothing: others wait for what ends now.
+_MISS_PAUSE, _MOST_MISS_PAUSE = 0.0005, 0.005
 #: Bytes that the folder of the sockets may have on every system.
 _PATH_LIMIT = 90
 
@@ -180,6 +182,7 @@ class Bell:
         self._slot = -1
         self._receiver: socket.socket | None = None
         self._is_closed = False
+        self._misses = 0
 
     # -- who wants to be woken -------------------------------------------------------------------------------------------
     def listen(self, wake: Wake, *, is_picky: bool) -> Listener:
@@ -329,12 +332,16 @@ class Bell:
             return
         started = time.monotonic()
         try:
-            self._wake_watches(self._finals_among(ids))
+            found = self._finals_among(ids)
+            self._wake_watches(found)
         except Exception:  # the store is closing, or does not answer now: whoever waits polls
             return
         taken = time.monotonic() - started
+        self._misses = 0 if found else self._misses + 1
         if taken > _LONG_LOOK:
             time.sleep(min(_PAUSE * taken, _MOST_PAUSE))
+        elif self._misses > 1:
+            time.sleep(min(_MISS_PAUSE * self._misses, _MOST_MISS_PAUSE))
 
     def close(self) -> None:
         """Wake nobody any more, and let the thread end."""
