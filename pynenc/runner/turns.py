@@ -134,9 +134,10 @@ class Turns:
             now = time.monotonic()
             if now < self.retry_at or (claims and self.buffer and not self.is_overdue(now)):
                 return bool(self.buffer)
+            is_probe = not tokens
             if self.awaited:  # those who wait for what has a final now come back, and take the tokens
                 tokens -= sum([ended.id in self.awaited and ended.status in FINAL for ended in self.outbox])
-            request = self._request(tokens, now) if claims and not self.is_closed else None
+            request = self._request(tokens, now, is_probe=is_probe) if claims and not self.is_closed else None
             claim = self._write(request)
             if claim is not None and request is not None:
                 if not claim.batch and not self._is_idle:
@@ -327,8 +328,11 @@ class Turns:
         return not (is_due_soon or is_waiting or claim.suspects or self.outbox) and self.is_quiet(tokens)
 
     # -- what to claim -----------------------------------------------------------------------------------------------------
-    def _request(self, tokens: int, now: float) -> ClaimRequest | None:
-        """What to claim now; None when nothing can be started."""
+    def _request(self, tokens: int, now: float, *, is_probe: bool = False) -> ClaimRequest | None:
+        """What to claim now; None when nothing can be started.
+
+        :param is_probe: one at least, for the event loop.
+        """
         settings = self.settings
         if settings.alone is Alone.ONLY or (self._suspects_since and not self.beat.supervised):
             if self.is_quiet(tokens):
@@ -340,7 +344,7 @@ class Turns:
         if self._max_ahead and not self._slots.parked and now > self._calm_at:
             limit += min(self._max_ahead, int(AHEAD / max(self.mean, 1e-6)) * settings.slots)
         if self._coroutines:
-            limit = limit + self._coroutines.room() if tokens else max(1, self._coroutines.room())
+            limit = max(1, self._coroutines.room()) if is_probe else limit + self._coroutines.room()
         if settings.max_tasks:
             limit = min(limit, settings.max_tasks - self.claimed)
         if limit <= 0:

@@ -202,9 +202,9 @@ class Bell:
 
     def publish(self) -> None:
         """Write to the board whether anybody here is idle."""
-        if self._slot < 0 or self._is_closed:
-            return
         with self._lock:
+            if self._slot < 0 or self._is_closed:
+                return
             idle = [listener.is_picky for listener in self._listeners if listener.is_idle]
             self._board.marks[_IDLE + self._slot] = (_PICKY if any(idle) else _YES) if idle else _NO
 

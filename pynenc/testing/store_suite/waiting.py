@@ -43,6 +43,14 @@ class Waiting(Clause):
         assert self.edges("a") == [("c",)]
         assert self.status("c") is S.PENDING
 
+    def test_wait_claims_what_is_more_urgent_than_what_it_waits_for(self) -> None:
+        self.put("a", "b")
+        self.put("urgent", priority=5.0)
+        self.beat()
+        waiter = self.run("a")
+        watch = self.store.watch(["b"], nothing, waiter=ref(waiter), request=ClaimRequest("r1", 1))
+        assert [claimed.id for claimed in watch.claim.batch] == ["urgent"]
+
     def test_wait_for_a_final_claims_nothing(self) -> None:
         self.put("a", "b", "c")
         self.beat()
