@@ -39,6 +39,7 @@ from pynenc.core.records import (
     RunnerInfo,
     Submitted,
 )
+from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
 from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting
@@ -131,6 +132,9 @@ class SqliteStore:
     def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
         if not new:
             return []
+        if len(new) == 1 and not max_queue_length and submitting.submit_alone(self._database, new[0], self.clock.now()):
+            (self._bell or self._ringer).ring(1, (), orders=False)
+            return [Submitted(new[0].id, InvocationStatus.REGISTERED)]
         return self._database.combine(
             partial(submitting.submit, new=new, blobs=blobs, max_queue_length=max_queue_length)
         )
