@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Callable, Coroutine, Iterable
 from importlib import import_module
 from threading import RLock
@@ -381,6 +380,8 @@ class Pynenc:
     # -- travelling ----------------------------------------------------------------------------------------------------
     def launch_payload(self) -> bytes:
         """What a child process needs to build the same app, with the same log."""
+        import pickle  # takes long to import
+
         return pickle.dumps(_Launched(self))
 
     def __reduce__(self) -> tuple[Any, ...]:

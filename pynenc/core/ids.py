@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from hashlib import blake2b
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 
@@ -72,6 +71,8 @@ class InvocationId(str):
 
 def digest(*parts: str | bytes) -> str:
     """32 hexadecimal digits of BLAKE2b over the length-prefixed parts: no two lists of parts collide by concatenation."""
+    from hashlib import blake2b  # takes long to import
+
     state = blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
