@@ -80,7 +80,7 @@ class Submitter:
         :raises TaskRoutingError: the store refuses it.
         """
         call = self._codec.encode(spec, bound)
-        if call.blobs or spec.needs_digest or options is not NO_OPTIONS:
+        if call.blobs or spec.needs_digest or options is not NO_OPTIONS or context.transaction() is not None:
             return self.submit_encoded(spec, [call], options)[0]
         rows = self._rows(spec, (call,), options)
         try:
@@ -112,9 +112,17 @@ class Submitter:
         return answers
 
     def _submit(self, rows: Sequence[New], blobs: Sequence[Blob]) -> list[Submitted]:
+        store, connection = context.transaction() or (None, None)
         try:
-            return self._store.submit(rows, blobs, max_queue_length=self._conf.max_queue_length)
+            return self._store.submit(
+                rows,
+                blobs,
+                max_queue_length=self._conf.max_queue_length,
+                connection=connection if store is self._store else None,
+            )
         except QueueFullError as full:
+            if store is self._store:
+                raise
             return self._wait_for_room(rows, blobs, full)
 
     def _wait_for_room(self, rows: Sequence[New], blobs: Sequence[Blob], full: QueueFullError) -> list[Submitted]:

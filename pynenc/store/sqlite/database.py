@@ -351,6 +351,35 @@ class Database:
         for each in group:
             each.is_done = True
 
+    def join(self, connection: object, work: Callable[[Tx], T]) -> T:
+        """Do ``work`` in a transaction that is somebody else's to commit, on their connection; it begins one if there is none.
+
+        :raises StoreError: it is no connection to this file.
+        """
+        if not self.is_open:
+            self.reopen()
+        if not isinstance(connection, sqlite3.Connection):
+            raise StoreError(
+                f"a {type(connection).__name__} is no connection to {self._path}: give a sqlite3.Connection"
+            )
+        try:
+            if not _leads_to(connection, self._path):
+                raise StoreError(f"the connection leads to another database than {self._path}: connect to that file")
+            cursor = connection.cursor()
+            cursor.row_factory = None
+            if not connection.in_transaction:
+                cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute("SAVEPOINT call")
+            try:
+                return work(Tx(cursor.execute, cursor.executemany, self._texts, self._now()))
+            except BaseException:
+                cursor.execute("ROLLBACK TO call")
+                raise
+            finally:
+                cursor.execute("RELEASE call")
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+
     def read(self, work: Callable[[Tx], T]) -> T:
         """Do ``work`` on one consistent state, beside the writers."""
         try:
@@ -394,6 +423,13 @@ class Database:
         except sqlite3.Error as error:
             raise explained(error, self._path) from error
         return connection
+
+
+def _leads_to(connection: sqlite3.Connection, path: Path) -> bool:
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    files = {name: file for _, name, file in cursor.execute("PRAGMA database_list")}
+    return bool(files["main"]) and path.samefile(files["main"])
 
 
 def _serve(tx: Tx, group: Sequence[Pending], path: Path) -> None:
