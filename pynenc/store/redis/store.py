@@ -142,8 +142,17 @@ class RedisStore:
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
     def submit(
-        self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0
+        self,
+        new: Sequence[New],
+        blobs: Sequence[Blob] = (),
+        *,
+        max_queue_length: int = 0,
+        connection: object | None = None,
     ) -> list[Submitted]:
+        if connection is not None:
+            raise StoreError(
+                "calls cannot be a part of a transaction in Redis: use the SQLite or the PostgreSQL store for that"
+            )
         if not new:
             return []
         pairs: list[Any] = []

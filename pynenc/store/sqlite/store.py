@@ -39,10 +39,12 @@ from pynenc.core.records import (
     RunnerInfo,
     Submitted,
 )
+from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
 from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting
 from pynenc.store.sqlite.database import Database, Tx, explained
+from pynenc.store.sqlite.joined import Joined
 from pynenc.store.sqlite.schema import json_list
 from pynenc.store.sqlite.signs import Signs
 from pynenc.store.sqlite.wake import Bell
@@ -71,6 +73,7 @@ class SqliteStore:
         self._database = Database(self.path, self._folder, app_id, self._synchronous, self.clock, self._ring)
         self._signs = Signs(self._folder, app_id)
         self._bell: Bell | None = None
+        self._joined = self._expect_commits()
         _stores.add(self)
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -104,6 +107,10 @@ class SqliteStore:
         self._bell = None
         self._signs = Signs(self._folder, self._app_id)
         self._database.abandon()
+        self._joined = self._expect_commits()
+
+    def _expect_commits(self) -> Joined:
+        return Joined(self._database, lambda ready: self._ringer.ring(ready, (), orders=False))
 
     @property
     def _ringer(self) -> Bell:
@@ -128,9 +135,24 @@ class SqliteStore:
         return dict.fromkeys([name for (name,) in self._database.query(reading.ALL_FINAL, json_list(ids))])
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
-    def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
+    def submit(
+        self,
+        new: Sequence[New],
+        blobs: Sequence[Blob] = (),
+        *,
+        max_queue_length: int = 0,
+        connection: object | None = None,
+    ) -> list[Submitted]:
         if not new:
             return []
+        if connection is not None:
+            work = partial(submitting.submit, new=new, blobs=blobs, max_queue_length=max_queue_length)
+            answers = self._database.join(connection, work)
+            self._joined.expect(answers[-1].id, len(answers))
+            return answers
+        if len(new) == 1 and not max_queue_length and submitting.submit_alone(self._database, new[0], self.clock.now()):
+            (self._bell or self._ringer).ring(1, (), orders=False)
+            return [Submitted(new[0].id, InvocationStatus.REGISTERED)]
         return self._database.combine(
             partial(submitting.submit, new=new, blobs=blobs, max_queue_length=max_queue_length)
         )
