@@ -42,7 +42,7 @@ from pynenc.core.records import (
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
-from pynenc.store.redis import reading, refusals, safety
+from pynenc.store.redis import checking, reading, refusals, safety
 from pynenc.store.redis.bell import Bell
 from pynenc.store.redis.clock import ServerClock
 from pynenc.store.redis.codec import (
@@ -343,7 +343,7 @@ class RedisStore:
         return reading.runners(self._link, self.clock)
 
     def check(self) -> list[str]:
-        return []
+        return checking.check(self._link)
 
 
 _REGISTERED = InvocationStatus.REGISTERED
