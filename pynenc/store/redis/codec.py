@@ -1,8 +1,8 @@
 """How records become the bytes that the scripts pack and take apart, and back.
 
 A *call* is what was submitted: ``seq, created`` (written by the script), ``flags, result_ttl, task, queue``, the rest as msgpack, then the
-arguments. A *state* is what became of it: it begins like the call, then comes msgpack, then the payload. An invocation that is READY and was never claimed has no
-state. The usual history is not stored but follows from the state (:func:`derived`); the same is written in Lua in ``life.lua``.
+arguments. A *state* is what became of it: it begins like the call, then comes msgpack, then the payload. An invocation that is READY and was never
+claimed has no state. The usual history is not stored but follows from the state (:func:`derived`); the same is written in Lua in ``life.lua``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from pynenc.core.records import (
+    Alone,
     Claim,
     Claimed,
     ClaimRequest,
-    Alone,
     Filter,
     Final,
     HistoryEntry,
