@@ -12,6 +12,7 @@ from pynenc.store.base import Clock, Store
 SCHEMES = {
     "memory": "pynenc.store.memory:MemoryStore",
     "sqlite": "pynenc.store.sqlite:SqliteStore",
+    **dict.fromkeys(("redis", "rediss", "valkey", "valkeys"), "pynenc.store.redis:RedisStore"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Real servers for tests: started in a temporary folder on a free port, killed and started again at will."""
