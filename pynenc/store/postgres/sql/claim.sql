@@ -25,7 +25,7 @@ BEGIN
     RETURN EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND special))
         OR EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (
             SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND timer <= now
-            AND (place = P_WAITING OR running_key IS NOT NULL OR rate_key IS NOT NULL)));
+            AND (place = P_WAITING OR running_key IS NOT NULL OR special)));
 END $f$;
 
 -- What has waited for its time settles; a bounded number in one transaction.
@@ -38,7 +38,7 @@ BEGIN
     FOREACH q IN ARRAY names LOOP
         CONTINUE WHEN NOT EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND timer <= now);
         UPDATE @inv SET place = P_READY, timer = NULL WHERE app = app_ AND seq IN (
-            SELECT seq FROM @inv WHERE app = app_ AND queue = q AND timer <= now AND place = P_LATER AND running_key IS NULL AND rate_key IS NULL
+            SELECT seq FROM @inv WHERE app = app_ AND queue = q AND timer <= now AND place = P_LATER AND running_key IS NULL AND NOT special
             ORDER BY timer LIMIT 5000 FOR UPDATE SKIP LOCKED);
         GET DIAGNOSTICS n = ROW_COUNT;
         IF n > 0 THEN

@@ -43,6 +43,7 @@ CREATE INDEX inv_held ON @inv (app, held) WHERE held IS NOT NULL;
 CREATE INDEX inv_rated ON @inv (app, rated) WHERE rated IS NOT NULL;
 CREATE INDEX inv_owned ON @inv (app, runner) WHERE place = P_CLAIMED;
 CREATE INDEX inv_holding ON @inv (app, runner) WHERE place = P_CLAIMED AND held IS NOT NULL;
+CREATE INDEX inv_order ON @inv (app) WHERE place = P_CLAIMED AND cancel;
 CREATE INDEX inv_gone ON @inv (app, gone) WHERE gone IS NOT NULL;
 CREATE INDEX inv_cached ON @inv (app, cache_key, seq) WHERE cache_key IS NOT NULL AND status = S_SUCCESS;
 CREATE INDEX inv_child ON @inv (app, parent) WHERE parent IS NOT NULL;
