@@ -165,7 +165,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION @own(app_ bigint, seqs bigint[], who text, now bigint) RETURNS SETOF @claimed LANGUAGE plpgsql AS $f$
 BEGIN
     RETURN QUERY UPDATE @inv i SET place = P_CLAIMED, status = S_PENDING, attempt = i.attempt + 1, runner = who, claimed = now, started = 0, rated = NULL
-        FROM unnest(seqs) u (seq) WHERE i.app = app_ AND i.seq = u.seq
+        WHERE i.seq = ANY (seqs)
         RETURNING i.id, i.task, i.attempt, i.args, i.blobs, i.queue, i.priority, i.retries, i.crashes, i.max_crashes, i.round, i.timeout, i.created, i.claimed,
             i.parent, i.workflow, i.workflow_type, i.workflow_parent, i.tags, i.alone, i.seq, i.rank, i.boost;
 END $f$;

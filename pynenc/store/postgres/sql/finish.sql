@@ -96,10 +96,10 @@ END $f$;
 CREATE OR REPLACE FUNCTION @drop_edges(app_ bigint, ids text[], lost text[]) RETURNS void LANGUAGE plpgsql AS $f$
 BEGIN
     IF EXISTS (SELECT 1 FROM @edge WHERE app = app_) THEN
-        DELETE FROM @edge e USING @inv i, unnest(ids) u (id)
-            WHERE e.app = app_ AND e.awaited = u.id AND i.app = app_ AND i.id = u.id AND i.place = P_FINAL;
-        DELETE FROM @edge e USING @inv i, unnest(ids) u (id)
-            WHERE e.app = app_ AND e.waiter = u.id AND i.app = app_ AND i.id = u.id AND i.place = P_FINAL;
+        DELETE FROM @edge e WHERE e.app = app_ AND e.awaited = ANY (ids)
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.awaited AND i.place = P_FINAL);
+        DELETE FROM @edge e WHERE e.app = app_ AND e.waiter = ANY (ids)
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.waiter AND i.place = P_FINAL);
     END IF;
 END $f$;
 
@@ -111,7 +111,7 @@ CREATE OR REPLACE FUNCTION @cycle(
     reasons text[], alones boolean[], dues bigint[], unknowns boolean[], wants_turn boolean,
     claims boolean, claimer text, lim bigint, asked text[], mosts bigint[], named text[], alone_ boolean, aged boolean, without_ text[], hint bigint, me text
 ) RETURNS SETOF @claimed LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off AS $f$
 DECLARE
     now bigint := @time(at_);
     names text[] := '{}';
@@ -162,7 +162,7 @@ END $f$;
 
 -- PENDING -> RUNNING; which of them are lost, counted from 1.
 CREATE OR REPLACE FUNCTION @start(app_ bigint, who text, ids text[], attempts bigint[], at_ bigint) RETURNS bigint[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
 DECLARE
     n integer;
 BEGIN
@@ -179,7 +179,7 @@ END $f$;
 
 -- Keep what bodies say of their progress; which of them are lost, counted from 1.
 CREATE OR REPLACE FUNCTION @report(app_ bigint, who text, ids text[], attempts bigint[], values_ bytea[]) RETURNS bigint[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
 DECLARE
     n integer;
 BEGIN
