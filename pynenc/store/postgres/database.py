@@ -27,7 +27,7 @@ import psycopg
 from psycopg import RawCursor
 
 from pynenc.exceptions import PynencError, SchemaError, StoreError
-from pynenc.store.postgres import schema, wire
+from pynenc.store.postgres import direct, schema, wire
 from pynenc.store.postgres.errors import PASSING, explained, is_connection_lost
 from pynenc.store.postgres.url import Settings
 
@@ -161,7 +161,10 @@ class Database:
 
         :param again: whether it may be sent again when the connection broke, since doing it twice is the same as once.
         """
-        return self._tried(lambda connection: _execute(connection, self.text(text), values), again=again)
+        return self._tried(lambda connection: self._execute(connection, text, values), again=again)
+
+    def _execute(self, connection: Connection, text: str, values: Sequence[Any]) -> Rows:
+        return direct.execute(connection, self.text(text), values, is_prepared=self.settings.prepare)
 
     def pipeline(self, calls: Sequence[Call], *, again: bool = True) -> list[Rows]:
         """The rows of each of several statements, in one transaction and one round trip."""
@@ -180,7 +183,7 @@ class Database:
 
         def run(connection: Connection) -> T:
             with connection.transaction():
-                return work(lambda text, *values: _execute(connection, self.text(text), values))
+                return work(lambda text, *values: self._execute(connection, text, values))
 
         return self._tried(run, again=True)
 
@@ -202,11 +205,6 @@ class Database:
             except UnicodeEncodeError as error:
                 raise StoreError(f"PostgreSQL cannot store this text: {error}") from error
 
-
-def _execute(connection: Connection, text: bytes, values: Sequence[Any]) -> Rows:
-    with connection.cursor(binary=True) as cursor:
-        cursor.execute(text, values)
-        return _rows(cursor)
 
 
 def _rows(cursor: Any) -> Rows:
@@ -349,7 +347,7 @@ def migrate(connection: Connection, name: str) -> list[str]:
             _check_version(present, name)
         texts = schema.statements(name, present)
         for text in texts:
-            connection.execute(text.encode())
+            connection.execute(text.encode(), prepare=False)
         return texts
 
 

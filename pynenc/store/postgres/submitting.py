@@ -14,13 +14,14 @@ from pynenc.store.postgres.database import Call, Combiner, Database, Rows
 from pynenc.store.postgres.schema import STATUSES
 from pynenc.store.postgres.wire import Numbers, Payloads, Texts
 
-ALIKE = "SELECT * FROM @submit_alike({})".format(", ".join(f"${n}" for n in range(1, 19)))
+ALIKE = "SELECT @submit_alike({})".format(", ".join(f"${n}" for n in range(1, 19)))
 SUBMIT = "SELECT * FROM @submit($1, $2, $3::text::json, $4, $5, $6)"
 PUT_BLOBS = "SELECT @put_blobs($1, @time($2), $3, $4, $5)"
 #: Rows of one statement; more are sent as several in one transaction, so that no parameter becomes too large.
 BATCH = 5000
 
 _encode = msgspec.json.encode
+_decode = msgspec.json.Decoder(list[tuple[str, int, bool, str]]).decode
 _registered = InvocationStatus.REGISTERED
 
 
@@ -44,8 +45,9 @@ class Submitting:
         alike = None if limit or blobs else _alike(new)
         if alike is not None and len(new) <= BATCH:
             rows = self._combiner.call(ALIKE, *self._alike_values(alike, new, at))
-            self._ring(len(new), (), rows[0][4])
-            return _answer_alike(new, rows)
+            sleepers, answers = _answer_alike(new, rows[0][0])
+            self._ring(len(new), (), sleepers)
+            return answers
         calls = self._calls(new, blobs, limit, at, alike)
         answers = self._database.pipeline(calls)
         return self._answer(new, answers, is_alike=alike is not None)
@@ -77,8 +79,9 @@ class Submitting:
         for rows in answers:
             if is_alike:
                 part = new[len(found) : len(found) + BATCH]
-                found += _answer_alike(part, rows)
-                sleepers |= rows[0][4]
+                seen, part_answers = _answer_alike(part, rows[0][0])
+                found += part_answers
+                sleepers |= seen
             elif len(rows[0]) > 1:  # not the blobs
                 sleepers |= rows.pop()[4]
                 found += [Submitted(name, STATUSES[status], is_old, digest) for name, status, is_old, digest, _ in rows]
@@ -94,15 +97,15 @@ def _alike(new: Sequence[New]) -> tuple[Any, ...] | None:
     return first
 
 
-def _answer_alike(new: Sequence[New], rows: Rows) -> list[Submitted]:
-    """The answers; more than one row came when something was there already, or stands twice in the batch."""
-    if len(rows) == 1:
-        return [Submitted(each.id, _registered, False, "") for each in new]
-    known = {row[0]: row for row in rows[1:]}
+def _answer_alike(new: Sequence[New], text: str) -> tuple[int, list[Submitted]]:
+    """Who sleeps, and the answers; the text is longer when something was there already, or stands twice in the batch."""
+    if len(text) == 1:
+        return int(text), [Submitted(each.id, _registered, False, "") for each in new]
+    known = {row[0]: row for row in _decode(text[1:])}
     was_there = {name for name, row in known.items() if not row[2]}
     answers = []
     for each in new:
-        _, status, _, digest, _ = known[each.id]
+        _, status, _, digest = known[each.id]
         answers.append(Submitted(each.id, STATUSES[status], each.id in was_there, digest))
         was_there.add(each.id)
-    return answers
+    return int(text[0]), answers

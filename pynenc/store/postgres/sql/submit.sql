@@ -20,20 +20,20 @@ BEGIN
     RETURN state_ <> 'draining' OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND id = parent_ AND place = P_CLAIMED);
 END $f$;
 
--- Calls that differ only in id and arguments, with neither keys nor rates: one statement for all. The first row tells who sleeps; others follow only
--- when something was there already.
+-- Calls that differ only in id and arguments, with neither keys nor rates: one statement for all. A number tells who sleeps; when something was there
+-- already, the JSON of [id, status, whether this call made it, digest] of all follows it. Written without other functions: this is the way of every call.
 CREATE OR REPLACE FUNCTION @submit_alike(
     app_ bigint, at_ bigint, task_ text, queue_ text, priority_ float8, due_ bigint, expires_ bigint, max_crashes_ bigint, result_ttl_ bigint, timeout_ bigint,
     parent_ text, workflow_ text, workflow_type_ text, workflow_parent_ text, tags_ text[], ids text[], args_ bytea[], me text
-) RETURNS TABLE (id_ text, status_ smallint, is_new boolean, digest_ text, sleepers integer)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $f$
+) RETURNS text LANGUAGE plpgsql SET enable_seqscan = off AS $f$
 DECLARE
-    now bigint := @time(at_);
+    now bigint := CASE WHEN at_ > 0 THEN at_ ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END;
     first bigint;
     n integer;
     is_later boolean := due_ > now;
+    sleepers integer;
 BEGIN
-    IF NOT @takes_calls(app_, queue_, parent_) THEN
+    IF NOT EXISTS (SELECT 1 FROM @queue WHERE app = app_ AND name = queue_ AND state <> 'draining') AND NOT @takes_calls(app_, queue_, parent_) THEN
         -- What is there already is answered all the same.
         IF EXISTS (SELECT 1 FROM unnest(ids) u WHERE NOT EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND id = u)) THEN
             RAISE EXCEPTION 'draining' USING ERRCODE = 'PN003', DETAIL = json_build_array(queue_, task_);
@@ -51,12 +51,14 @@ BEGIN
         FROM unnest(ids, args_) AS u (id, args)
         ON CONFLICT (app, id) DO NOTHING;
     GET DIAGNOSTICS n = ROW_COUNT;
-    sleepers := @sleepers(app_, me);
-    RETURN NEXT;
-    IF n < cardinality(ids) THEN
-        RETURN QUERY SELECT i.id, i.status, n > 0 AND i.seq > first AND i.xmin = pg_current_xact_id()::xid, i.args_digest, 0
-            FROM @inv i WHERE i.app = app_ AND i.id = ANY (ids);
+    PERFORM pg_advisory_xact_lock_shared(LOCK_BOARD, app_::integer);  -- see "sleepers"
+    SELECT coalesce(bit_or(CASE idle WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 4 END + CASE WHEN waits THEN 2 ELSE 0 END), 0) INTO sleepers
+        FROM @board WHERE app = app_ AND id <> me;
+    IF n = cardinality(ids) THEN
+        RETURN sleepers;
     END IF;
+    RETURN sleepers || (SELECT json_agg(json_build_array(i.id, i.status, n > 0 AND i.seq > first AND i.xmin = pg_current_xact_id()::xid, i.args_digest))
+        FROM @inv i WHERE i.app = app_ AND i.id = ANY (ids))::text;
 END $f$;
 
 -- Calls of any kind, one by one, each answered by what is there or inserted where its key and rate put it. "calls" is a JSON list of objects, arguments apart.
