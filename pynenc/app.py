@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
@@ -23,6 +23,7 @@ from pynenc.direct import DirectDecorator, TaskDecorator, make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
+from pynenc.engine.transaction import join
 from pynenc.exceptions import RunnerError, SerializationError
 from pynenc.invocation.base_invocation import BaseInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation
@@ -357,6 +358,22 @@ class Pynenc:
         """
         self.hooks.add(event, hook)
 
+    def transaction(self, connection: object) -> AbstractContextManager[None]:
+        """Make the calls of a block a part of your own database transaction: committed, they run; rolled back, they never did.
+
+        ::
+
+            with app.transaction(connection):
+                send_receipt(order.id)
+            connection.commit()
+
+        :param connection: to the database of the app's store: of ``sqlite3`` or psycopg, or SQLAlchemy's or Django's around one of these. It is
+            neither committed nor closed here. In development mode calls run at once, as ever.
+
+        :raises StoreError: by a call: the store takes no part in transactions of others, the connection leads elsewhere, or a result was asked for.
+        """
+        return nullcontext() if self.is_dev_mode else join(self.store, connection)
+
     def purge(self) -> None:
         """Remove everything that the store holds of this app; queues that are paused or draining stay so."""
         while self.store.purge(Purge(everything=True, limit=5000)).more:
@@ -381,6 +398,8 @@ class Pynenc:
     # -- travelling ----------------------------------------------------------------------------------------------------
     def launch_payload(self) -> bytes:
         """What a child process needs to build the same app, with the same log."""
+        import pickle  # takes long to import
+
         return pickle.dumps(_Launched(self))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,7 +5,8 @@ A thread started by hand does not inherit them: start it with :func:`wrap` aroun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -117,6 +118,22 @@ _running: ContextVar[Running | None] = ContextVar("pynenc_running", default=None
 #: The running invocation of this context, or None.
 current = _running.get
 set_running = _running.set
+
+
+_transaction: ContextVar[tuple[object, object] | None] = ContextVar("pynenc_transaction", default=None)
+
+#: The store whose submissions are a part of the caller's own transaction in this context, and the connection of that; or None.
+transaction = _transaction.get
+
+
+@contextmanager
+def within(store: object, connection: object) -> Iterator[None]:
+    """Make the submissions to ``store`` a part of the transaction of ``connection``."""
+    token = _transaction.set((store, connection))
+    try:
+        yield
+    finally:
+        _transaction.reset(token)
 
 
 def wrap(function: Callable[P, R]) -> Callable[P, R]:

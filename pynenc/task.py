@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 from pynenc import context
 from pynenc.arguments import Arguments
 from pynenc.conf.config_task import ConcurrencyControlType, ConfigTask, check_argument_names, check_options
+from pynenc.core.binding import Binder
 from pynenc.core.ids import TaskId
 from pynenc.core.naming import check_importable, task_id_of
 from pynenc.engine.spec import TaskSpec
@@ -316,7 +317,7 @@ def prepare_arguments(
     :raises ValueError: parameters that are no dict, together with common arguments.
     :raises TypeError: parameters of another type, or that do not fit the function.
     """
-    return [Arguments(_bind(task, params, common_args)) for params in param_iter]
+    return [Arguments(_bind(task.spec.binder, params, common_args)) for params in param_iter]
 
 
 def distribute_calls(
@@ -359,7 +360,7 @@ def _one_by_one(
     track: Track,
 ) -> BaseInvocationGroup[Params, Result]:
     accepted: list[BaseInvocation[Params, Result]] = []
-    bound = [_bind(task, item, common) for item in params]
+    bound = [_bind(task.spec.binder, item, common) for item in params]
     with _Accepted(accepted):
         accepted.extend(task._submit(task.spec, arguments, options) for arguments in track(bound))
     kind = ConcurrentInvocationGroup if task.app.is_dev_mode else DistributedInvocationGroup
@@ -393,12 +394,13 @@ def _in_batches(
 def _encoder(task: Task[Any, Any], common: dict[str, Any] | None) -> Callable[[CallParams], Encoded]:
     """How one call of a batch is encoded: the common part only once."""
     codec, spec = task.app.engine.codec, task.spec
+    binder = spec.binder
     if not common:
-        return lambda params: codec.encode(spec, _bind(task, params, None))
+        return lambda params: codec.encode(spec, _bind(binder, params, None))
     fragments = codec.encode_common(spec, common)
 
     def encode(params: CallParams) -> Encoded:
-        bound = _bind(task, params, common)
+        bound = _bind(binder, params, common)
         own = {
             name: value
             for name, value in bound.items()
@@ -409,9 +411,8 @@ def _encoder(task: Task[Any, Any], common: dict[str, Any] | None) -> Callable[[C
     return encode
 
 
-def _bind(task: Task[Any, Any], params: CallParams, common: dict[str, Any] | None) -> dict[str, Any]:
+def _bind(binder: Binder, params: CallParams, common: dict[str, Any] | None) -> dict[str, Any]:
     """The arguments of one call, bound by name."""
-    binder = task.spec.binder
     if common:
         if not isinstance(params, dict):
             raise ValueError(
@@ -425,7 +426,7 @@ def _bind(task: Task[Any, Any], params: CallParams, common: dict[str, Any] | Non
     if isinstance(params, Arguments):
         return params.kwargs
     raise TypeError(
-        f"each call of parallelize is a tuple, a dict or {task.func.__name__}.args(...), not {type(params).__name__}: {params!r:.80}"
+        f"each call of parallelize is a tuple, a dict or {binder.name}.args(...), not {type(params).__name__}: {params!r:.80}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +86,8 @@ def _parse(suffix: str, source: str, path: Path) -> Mapping[str, object]:
         import tomllib
 
         return tomllib.loads(source)
+    import json  # takes long to import
+
     content = json.loads(source) if suffix == ".json" else _parse_yaml(source, path)
     if content is None:
         return {}

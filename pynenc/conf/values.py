@@ -6,7 +6,6 @@ a text that completes "… must be". They accept the same spellings everywhere: 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -194,6 +193,8 @@ def _as_items(value: object) -> list[object]:
 
 
 def _json_list(source: str) -> list[object]:
+    import json  # takes long to import
+
     try:
         found = json.loads(source)
     except (ValueError, RecursionError):

@@ -32,7 +32,7 @@ class Binder:
     :raises ValueError: the parameters of ``func`` cannot be read.
     """
 
-    __slots__ = ("_defaults", "_keywords", "_name", "_var_keyword", "bind", "call", "names", "split")
+    __slots__ = ("_defaults", "_keywords", "_var_keyword", "bind", "call", "name", "names", "split")
 
     #: ``bind(args, kwargs)``: every parameter by name, defaults applied, in a new dict.
     #: Raises ``TypeError`` as the call itself would. Defaults are the function's own objects.
@@ -41,19 +41,21 @@ class Binder:
     call: Callable[[Callable[..., Any], Mapping[str, Any]], Any]
     #: ``split(bound)``: the positional and the keyword arguments of that call.
     split: Callable[[Mapping[str, Any]], Split]
+    #: The name of the function.
+    name: str
     #: All parameters in their order.
     names: tuple[str, ...]
 
     def __init__(self, func: Callable[..., Any]) -> None:
         parameters = _parameters(func)
-        self._name = _name(func)
+        self.name = _name(func)
         self.names = tuple(each.name for each in parameters)
         self._keywords = frozenset(each.name for each in parameters if each.kind in _BY_KEYWORD)
         self._var_keyword = next((each.name for each in parameters if each.kind is Parameter.VAR_KEYWORD), None)
         self._defaults = {each.name: each.default for each in parameters if each.default is not Parameter.empty}
         self._defaults |= {each.name: () for each in parameters if each.kind is Parameter.VAR_POSITIONAL}
-        self.bind = _compiled_bind(self._name, parameters)
-        self.call, self.split = _compiled_calls(self._name, parameters, self._complete)
+        self.bind = _compiled_bind(self.name, parameters)
+        self.call, self.split = _compiled_calls(self.name, parameters, self._complete)
 
     def bind_partial_names(self, common: Mapping[str, Any]) -> tuple[str, ...]:
         """The names in ``common`` that are parameters, and can so be bound ahead of the rest of a call.
@@ -65,7 +67,7 @@ class Binder:
         unknown = [name for name in common if name not in self._keywords]
         if unknown and self._var_keyword is None:
             raise TypeError(
-                f"{self._name}() has no parameter {unknown[0]!r} that can be a common argument; it takes {self._taken()}"
+                f"{self.name}() has no parameter {unknown[0]!r} that can be a common argument; it takes {self._taken()}"
             )
         return tuple(name for name in common if name in self._keywords)
 
@@ -83,12 +85,12 @@ class Binder:
         """``bound`` with the defaults of what it lacks; ``TypeError`` where that does not make it fit."""
         for name in bound:
             if name not in self.names:
-                raise TypeError(f"{self._name}() got an unexpected keyword argument {name!r}")
+                raise TypeError(f"{self.name}() got an unexpected keyword argument {name!r}")
         complete = {**self._defaults, **({self._var_keyword: {}} if self._var_keyword else {}), **bound}
         missing = [repr(name) for name in self.names if name not in complete]
         if missing:
             plural = "s" if len(missing) > 1 else ""
-            raise TypeError(f"{self._name}() missing {len(missing)} required argument{plural}: {', '.join(missing)}")
+            raise TypeError(f"{self.name}() missing {len(missing)} required argument{plural}: {', '.join(missing)}")
         return complete
 
 

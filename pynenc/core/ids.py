@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from hashlib import blake2b
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 
@@ -72,6 +71,8 @@ class InvocationId(str):
 
 def digest(*parts: str | bytes) -> str:
     """32 hexadecimal digits of BLAKE2b over the length-prefixed parts: no two lists of parts collide by concatenation."""
+    from hashlib import blake2b  # takes long to import
+
     state = blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -84,10 +85,17 @@ def digest(*parts: str | bytes) -> str:
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
-def uuid7_from(unix_ms: int, entropy: bytes) -> str:
-    """The text of a version 7 UUID from a time in milliseconds and ten bytes of entropy, of which 74 bits are used."""
-    hexa = unix_ms.to_bytes(6, "big").hex() + entropy.hex()
-    return f"{hexa[:8]}-{hexa[8:12]}-7{hexa[13:16]}-{_VARIANT[hexa[16]]}{hexa[17:20]}-{hexa[20:]}"
+def uuid7_head(unix_ms: int) -> str:
+    """The start of a version 7 UUID, from a time in milliseconds; one of :func:`uuid7_tails` completes it."""
+    hexa = f"{unix_ms:012x}"
+    return f"{hexa[:8]}-{hexa[8:]}"
+
+
+def uuid7_tails(entropy: bytes) -> list[str]:
+    """What follows the head of version 7 UUIDs: one for every ten bytes of entropy, of which 74 bits are used."""
+    digits = entropy.hex()
+    tens = [digits[start : start + 20] for start in range(0, len(digits), 20)]
+    return [f"-7{hexa[1:4]}-{_VARIANT[hexa[4]]}{hexa[5:8]}-{hexa[8:]}" for hexa in tens]
 
 
 def derived_id(*parts: str) -> str:

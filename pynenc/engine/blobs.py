@@ -20,7 +20,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from hashlib import blake2b
 from threading import Lock
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
@@ -354,6 +353,8 @@ class ClientDataStore:
 
 def blob_key(fragment: bytes) -> str:
     """40 hexadecimal digits of BLAKE2b over the plain content."""
+    from hashlib import blake2b  # takes long to import
+
     return blake2b(fragment, digest_size=20).hexdigest()
 
 

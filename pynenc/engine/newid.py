@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from threading import Lock
 
-from pynenc.core.ids import uuid7_from
+from pynenc.core.ids import uuid7_head, uuid7_tails
 
-_POOL = 10 * 256
-_lock = Lock()
-_entropy = b""
-_used = 0
+_AT_ONCE = 256
+#: Taken from the end, which is one step of the interpreter: threads need no lock.
+_tails: list[str] = []
 
 
 def new_id() -> str:
-    """The text of a new version 7 UUID; one call of the kernel's random source serves 256 of them."""
-    global _entropy, _used
-    with _lock:
-        if _used + 10 > len(_entropy):
-            _entropy, _used = os.urandom(_POOL), 0
-        start, _used = _used, _used + 10
-        entropy = _entropy[start : start + 10]
-    return uuid7_from(time.time_ns() // 1_000_000, entropy)
+    """The text of a new version 7 UUID; one call of the kernel's random source serves many of them."""
+    try:
+        tail = _tails.pop()
+    except IndexError:
+        tail, *others = uuid7_tails(os.urandom(10 * _AT_ONCE))
+        _tails.extend(others)
+    return uuid7_head(time.time_ns() // 1_000_000) + tail
 
 
-def _forget_pool() -> None:
-    """A forked child must not hand out the ids of its parent."""
-    global _entropy, _lock
-    _entropy, _lock = b"", Lock()
+def new_ids(count: int) -> list[str]:
+    """Several of them."""
+    head = uuid7_head(time.time_ns() // 1_000_000)
+    return [head + tail for tail in uuid7_tails(os.urandom(10 * count))]
 
 
-os.register_at_fork(after_in_child=_forget_pool)
+#: A forked child must not hand out the ids of its parent.
+os.register_at_fork(after_in_child=_tails.clear)

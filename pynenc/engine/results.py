@@ -18,7 +18,7 @@ from pynenc.core.records import Final, Ref
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError
+from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError, StoreError
 from pynenc.store.base import Store, Watch
 
 if TYPE_CHECKING:
@@ -97,9 +97,14 @@ class Results:
 
         :param inline: their task may run in place on this thread.
 
-        :raises RuntimeError: on a running event loop, which this would block.
+        :raises StoreError: inside of ``app.transaction``. :raises RuntimeError: on a running event loop, which this would block.
         :raises CycleDetectedError: the wait would never end.
         """
+        joined = context.transaction()
+        if joined is not None and joined[0] is self._store:
+            raise StoreError(
+                "a call inside app.transaction is accepted when that transaction commits: read results after it"
+            )
         if timeout is not None and timeout <= 0:
             return self._store.finals(ids)
         # As in is_on_loop, without the call: every result that is read comes by here.

@@ -7,7 +7,7 @@ question and reads the answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.records import Blob, New, Rate, Submitted, WorkflowRef
 from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.loops import is_on_loop
-from pynenc.engine.newid import new_id
+from pynenc.engine.newid import new_id, new_ids
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import (
     IdempotencyKeyError,
@@ -80,19 +80,19 @@ class Submitter:
         :raises TaskRoutingError: the store refuses it.
         """
         call = self._codec.encode(spec, bound)
-        if call.blobs or spec.needs_digest or options is not NO_OPTIONS:
+        if call.blobs or spec.needs_digest or options is not NO_OPTIONS or context.transaction() is not None:
             return self.submit_encoded(spec, [call], options)[0]
-        rows = (self._new(spec, call, options),)
+        rows = self._rows(spec, (call,), options)
         try:
             return self._store.submit(rows, max_queue_length=self._conf.max_queue_length)[0]
         except QueueFullError as full:
             return self._wait_for_room(rows, (), full)[0]
 
     def submit_encoded(
-        self, spec: TaskSpec, calls: Iterable[Encoded], options: CallOptions = NO_OPTIONS
+        self, spec: TaskSpec, calls: Sequence[Encoded], options: CallOptions = NO_OPTIONS
     ) -> list[Submitted]:
         """Submit calls whose arguments are encoded already, all or none; ``existing`` of an answer says that it stands for another call."""
-        rows = [self._new(spec, call, options) for call in calls]
+        rows = self._rows(spec, calls, options)
         answers = self._send(rows)
         if spec.needs_digest or options.key is not None:
             return [self._checked(spec, *pair, options) for pair in zip(rows, answers, strict=True)]
@@ -112,9 +112,17 @@ class Submitter:
         return answers
 
     def _submit(self, rows: Sequence[New], blobs: Sequence[Blob]) -> list[Submitted]:
+        store, connection = context.transaction() or (None, None)
         try:
-            return self._store.submit(rows, blobs, max_queue_length=self._conf.max_queue_length)
+            return self._store.submit(
+                rows,
+                blobs,
+                max_queue_length=self._conf.max_queue_length,
+                connection=connection if store is self._store else None,
+            )
         except QueueFullError as full:
+            if store is self._store:
+                raise
             return self._wait_for_room(rows, blobs, full)
 
     def _wait_for_room(self, rows: Sequence[New], blobs: Sequence[Blob], full: QueueFullError) -> list[Submitted]:
@@ -142,27 +150,30 @@ class Submitter:
             if slot:
                 slot.unpark()
 
-    def _new(self, spec: TaskSpec, call: Encoded, options: CallOptions) -> New:
-        """The record of one call."""
+    def _rows(self, spec: TaskSpec, calls: Sequence[Encoded], options: CallOptions) -> list[New]:
+        """The records of calls."""
         if not spec.is_plain or options is not NO_OPTIONS:
-            return self._new_with_all(spec, call, options)
+            return [self._new_with_all(spec, call, options) for call in calls]
         running = context.current()
         conf = spec.conf
-        invocation_id = new_id()
-        return New(  # as little as possible: it takes the longer the more there is
-            id=invocation_id,
-            task=spec.key,
-            args=call.payload,
-            blobs=call.blobs,
-            queue=conf.queue,
-            priority=conf.priority,
-            max_crashes=spec.max_crashes,
-            result_ttl=spec.result_ttl,
-            timeout=spec.timeout,
-            parent=running.id if running else None,
-            workflow=_workflow(spec, invocation_id, running) if running else None,
-            tags=conf.tags,
-        )
+        ids = new_ids(len(calls)) if len(calls) > 1 else [new_id()]
+        return [
+            New(  # as little as possible: it takes the longer the more there is
+                id=invocation_id,
+                task=spec.key,
+                args=call.payload,
+                blobs=call.blobs,
+                queue=conf.queue,
+                priority=conf.priority,
+                max_crashes=spec.max_crashes,
+                result_ttl=spec.result_ttl,
+                timeout=spec.timeout,
+                parent=running.id if running else None,
+                workflow=_workflow(spec, invocation_id, running) if running else None,
+                tags=conf.tags,
+            )
+            for invocation_id, call in zip(ids, calls, strict=True)
+        ]
 
     def _new_with_all(self, spec: TaskSpec, call: Encoded, options: CallOptions) -> New:
         """The record of a call with keys, dates or options."""

@@ -12,9 +12,7 @@ inner bytes: a payload cannot be moved to where another belongs. The first key s
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import zstandard
 
@@ -80,6 +78,8 @@ class Signer:
             raise SerializationError(
                 "a stored value is signed with a key that is not in signing_keys: add the key while values signed with it exist"
             )
+        import hmac  # takes long to import
+
         if not hmac.compare_digest(header[_KEY_ID:], _mac(key, data, context)):
             raise SerializationError(
                 "the signature of a stored value is wrong: it was changed, or belongs to another invocation"
@@ -87,10 +87,14 @@ class Signer:
 
 
 def _key_id(key: bytes) -> bytes:
+    from hashlib import blake2b  # takes long to import
+
     return blake2b(key, digest_size=_KEY_ID, person=b"pynenc key id").digest()
 
 
 def _mac(key: bytes, data: bytes, context: bytes) -> bytes:
+    import hmac  # takes long to import
+
     mac = hmac.new(key, len(context).to_bytes(8, "big") + context, "sha256")
     mac.update(data)
     return mac.digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,6 +36,8 @@ class PickleSerializer(BaseSerializer):
 
     def dumps(self, value: object, gate: TypeGate | None = None, *, where: str = "value") -> bytes:  # noqa: ARG002  # pickle has no gate
         try:
+            import pickle  # takes long to import
+
             data = pickle.dumps(value, protocol=5)
         except Exception as error:
             raise SerializationError(
@@ -48,6 +49,8 @@ class PickleSerializer(BaseSerializer):
         key = referred(fragment)
         data = self._verified(fragment if key is None else find_blob(blobs, key))
         try:
+            import pickle  # takes long to import
+
             return pickle.loads(data)
         except Exception as error:
             raise SerializationError(f"the stored value cannot be unpickled here: {error!r}") from error

@@ -162,16 +162,27 @@ class Store(Protocol):
         """Release everything. Idempotent; later operations raise :class:`StoreError`."""
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
-    def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
+    def submit(
+        self,
+        new: Sequence[New],
+        blobs: Sequence[Blob] = (),
+        *,
+        max_queue_length: int = 0,
+        connection: object | None = None,
+    ) -> list[Submitted]:
         """Accept invocations, all or none; the answers are in the order of ``new``. Durable when it returns.
 
         For each, in order: an id that exists answers with itself (``existing``); else a held ``registration_key`` (also one taken earlier in the same
         batch) or a
         ``cache_key`` with a success answers with its holder; else the row is inserted, REGISTERED in the history, and admitted.
 
+        With a ``connection`` (of the driver, to the database of this store) the rows are a part of the caller's own transaction: they are accepted when
+        it commits. What is refused leaves the rest of that transaction as it was.
+
         :raises MissingBlobsError: a referenced blob is neither stored nor in ``blobs``.
         :raises QueueFullError: an inserted row would make more than ``max_queue_length`` unclaimed in its queue (0: no limit).
         :raises TaskRoutingError: its queue is DRAINING and the submission is no child of a claimed invocation.
+        :raises StoreError: this store takes no part in transactions of others, or the connection leads elsewhere.
         """
 
     def claim(self, request: ClaimRequest) -> Claim:

@@ -54,7 +54,7 @@ from pynenc.core.records import (
 )
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.core.waiting import find_cycle
-from pynenc.exceptions import CycleDetectedError, InvocationNotFoundError, RunnerLostError
+from pynenc.exceptions import CycleDetectedError, InvocationNotFoundError, RunnerLostError, StoreError
 from pynenc.store import _memory_check, _memory_claim, _memory_reading, _memory_submission
 from pynenc.store._memory_places import Places
 from pynenc.store._memory_rows import Row, RunnerRow, to_final, to_history, to_invocation, to_runner
@@ -98,7 +98,18 @@ class MemoryStore:
             self._runners.declare_dead(group)
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
-    def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
+    def submit(
+        self,
+        new: Sequence[New],
+        blobs: Sequence[Blob] = (),
+        *,
+        max_queue_length: int = 0,
+        connection: object | None = None,
+    ) -> list[Submitted]:
+        if connection is not None:
+            raise StoreError(
+                "calls cannot be a part of a transaction in memory: use the SQLite or the PostgreSQL store"
+            )
         with self._unit:
             return _memory_submission.submit(self._places, new, blobs, max_queue_length, self.clock.now())
 

@@ -2,8 +2,9 @@
 
     python -m pynenc.testing.prove [--seeds N] [--seed S] [--chaos-invocations N] [--kill-rounds N] [--only PART] [--json]
 
-Five parts: the simulation (runners, clients and a nemesis in one thread, on virtual time), a tenth of it over SQLite, chaos (real processes that are
-killed and stopped), kill rounds (``kill -9`` during commits) and scarce space. The exit code is 1 when any promise was broken.
+The parts: the simulation (runners, clients and a nemesis in one thread, on virtual time), a tenth of it over SQLite, kill rounds
+(``kill -9`` during commits), scarce space, and chaos (real processes that are killed and stopped) on SQLite and on servers that are
+killed and cut off as well. The exit code is 1 when any promise was broken.
 A simulation's seed repeats exactly with ``--seed``; the seeds of chaos and kill rounds repeat the plan, not the moment.
 """
 
@@ -16,11 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from pynenc.testing.checker import Kind
 from pynenc.testing.report import Figure, Progress, Report, silent
 
-PARTS = ("simulation", "sqlite", "kill", "space", "chaos")
+PARTS = ("simulation", "sqlite", "kill", "space", "chaos", "chaos-postgres", "chaos-redis")
 #: Violations of a part that are printed.
 SHOWN = 20
 #: What the summary shows below the violations, in this order.
@@ -108,10 +110,12 @@ def _space(_wanted: argparse.Namespace, progress: Progress) -> Report:
     return run_space(progress)
 
 
-def _chaos(wanted: argparse.Namespace, progress: Progress) -> Report:
+def _chaos(wanted: argparse.Namespace, progress: Progress, store: str = "sqlite") -> Report:
     from pynenc.testing.chaos import ChaosPlan, run_chaos
 
-    plan = ChaosPlan(seed=_seed(wanted), invocations=wanted.chaos_invocations, harm_every=wanted.harm_every)
+    plan = ChaosPlan(
+        seed=_seed(wanted), invocations=wanted.chaos_invocations, harm_every=wanted.harm_every, store=store
+    )
     return run_chaos(plan, progress)
 
 
@@ -125,6 +129,8 @@ _RUN: dict[str, Callable[[argparse.Namespace, Progress], Report]] = {
     "kill": _kill,
     "space": _space,
     "chaos": _chaos,
+    "chaos-postgres": partial(_chaos, store="postgres"),
+    "chaos-redis": partial(_chaos, store="redis"),
 }
 
 

@@ -22,6 +22,7 @@ from pynenc.core.status import InvocationStatus, Place
 from pynenc.exceptions import StoreError
 from pynenc.store import open_store
 from pynenc.store.base import Store
+from pynenc.store.sqlite.database import PAGE_SIZE
 from pynenc.testing.checker import Kind, Violation
 from pynenc.testing.report import Progress, Report
 
@@ -80,7 +81,7 @@ def _pages(folder: Path) -> Wrong:
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
 
     def limit() -> None:
-        writer.execute(f"PRAGMA max_page_count={pages + LEFT // 4096}")
+        writer.execute(f"PRAGMA max_page_count={pages + LEFT // PAGE_SIZE}")
 
     def lift() -> None:
         writer.execute("PRAGMA max_page_count=1000000000")

@@ -135,7 +135,9 @@ def claim(tx: Tx, request: ClaimRequest, awaited: Sequence[str] = (), rank: floa
         most = min(request.limit, *[most for _, most in request.shares], MOST)
         found = tx.execute(tx.texts[READY], (queues[0], most)).fetchall()
         if not [row for row in found if row[SPECIAL] or row[ALONE]]:
-            if found:
+            if len(found) == 1:
+                tx.execute(tx.texts[TAKE_ONE], (request.runner, tx.now, found[0][SEQ]))
+            elif found:
                 tx.execute(tx.texts[TAKE], (request.runner, tx.now, str([row[SEQ] for row in found])))
             batch = tuple([claimed_of(row, row[2] + 1, tx.now) for row in found])
             return Claim(batch, timers[queues[0]] or 0, bool(overview[0][3]))

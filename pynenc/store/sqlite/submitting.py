@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pynenc.core.records import Blob, New, Submitted
-from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import MissingBlobsError, QueueFullError, TaskRoutingError
 from pynenc.store.sqlite import life, schema
-from pynenc.store.sqlite.database import Tx
+from pynenc.store.sqlite.database import Database, Tx
 from pynenc.store.sqlite.row import Row
 from pynenc.store.sqlite.schema import BIG, BIG_ARGS, CAREFUL, LATER, READY, STATUSES, encode_names, json_list
 
@@ -59,10 +58,18 @@ _INSERTED = [
 INSERT = (
     f"INSERT INTO $inv ({', '.join(_INSERTED)}) VALUES ({', '.join('?' * len(_INSERTED))}) ON CONFLICT (id) DO NOTHING"
 )
+_SIMPLE = (
+    "INSERT INTO $inv (id, task, queue, priority, rank, created, max_crashes, result_ttl, timeout, parent, workflow, workflow_type, "
+    "workflow_parent, args) "
+)
 #: The same for rows in which all but these have their default.
 INSERT_SIMPLE = (
-    "INSERT INTO $inv (id, task, queue, priority, rank, created, max_crashes, result_ttl, timeout, parent, workflow, workflow_type, workflow_parent, args) "
-    "VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING"
+    f"{_SIMPLE} VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING"
+)
+#: The same, unless the queue is new or drains.
+INSERT_ALONE = (
+    f"{_SIMPLE} SELECT ?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 FROM $queue WHERE name = ?3 AND state != 'draining' "
+    "ON CONFLICT (id) DO NOTHING"
 )
 QUEUE = "SELECT state FROM $queue WHERE name = ?"
 ADD_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, 'active') ON CONFLICT (name) DO NOTHING"
@@ -91,21 +98,25 @@ WAITING = (
 )
 
 
+def submit_alone(database: Database, new: New, now: int) -> bool:
+    """Insert a call by one statement, if nothing is in the way; most single calls are such."""
+    return _is_simple(new) and database.insert(INSERT_ALONE, _simple_values(new, now))
+
+
 def submit(tx: Tx, new: Sequence[New], blobs: Sequence[Blob], max_queue_length: int) -> list[Submitted]:
     """Accept invocations, all or none; see :meth:`pynenc.store.base.Store.submit`."""
-    if len(new) == 1 and not max_queue_length and _is_short(new[0]) and (answer := _submit_simple(tx, new[0])):
-        return [answer]
     if blobs:
         put_blobs(tx, blobs)
-    if any(each.blobs for each in new):
+    is_simple = all(map(_is_simple, new))
+    if not is_simple:
         _check_blobs(tx, new)
     states = {name: tx.value(QUEUE, name) for name in {each.queue for each in new}}
     draining = {name for name, state in states.items() if state == "draining"}
     unknown = {name for name, state in states.items() if state is None}
-    if draining or max_queue_length or not all(map(_is_plain, new)):
+    if draining or max_queue_length or not (is_simple or all(map(_is_plain, new))):
         room = Room(tx, draining, max_queue_length)
         return [_submit_one(tx, each, room, unknown) for each in new]
-    return _submit_all(tx, new, unknown)
+    return _submit_all(tx, new, unknown, is_simple=is_simple)
 
 
 def _is_plain(new: New) -> bool:
@@ -113,36 +124,12 @@ def _is_plain(new: New) -> bool:
     return new.running_key is None and new.registration_key is None and new.rate is None and new.cache_key is None
 
 
-def _is_short(new: New) -> bool:
-    """Both :func:`_is_plain` and :func:`_is_simple`, for the way that counts each function."""
-    keys = (new.running_key, new.registration_key, new.rate, new.cache_key)
-    return keys == _NO_KEYS and not (
-        new.due or new.expires or new.tags or new.blobs or new.args_digest or len(new.args) > BIG
-    )
-
-
-_NO_KEYS = (None, None, None, None)
-
-
-def _submit_simple(tx: Tx, new: New) -> Submitted | None:
-    """The shortest way, of most single calls; None where it is not open."""
-    state = tx.execute(tx.texts[QUEUE], (new.queue,)).fetchone()
-    if state is None or state[0] == "draining":
-        return None
-    if tx.execute(tx.texts[INSERT_SIMPLE], _simple_values(new, tx.now)).rowcount == 0:
-        return None
-    tx.ready += 1
-    return Submitted(new.id, InvocationStatus.REGISTERED, False, "")
-
-
 # -- many at once ----------------------------------------------------------------------------------------------------------
-def _submit_all(tx: Tx, new: Sequence[New], unknown: set[str]) -> list[Submitted]:
+def _submit_all(tx: Tx, new: Sequence[New], unknown: set[str], *, is_simple: bool) -> list[Submitted]:
     now = tx.now
     last = tx.value(LAST) if len(new) > 1 else None
-    if all(map(_is_simple, new)):
-        inserted = tx.many(INSERT_SIMPLE, [_simple_values(each, now) for each in new])
-    else:
-        inserted = tx.many(INSERT, [_plain_values(each, now) for each in new])
+    text, values_of = (INSERT_SIMPLE, _simple_values) if is_simple else (INSERT, _plain_values)
+    inserted = tx.many(text, [values_of(each, now) for each in new])
     tx.ready += inserted
     registered = STATUSES[schema.REGISTERED]
     if inserted == len(new):
@@ -167,8 +154,13 @@ def _answer(tx: Tx, new: Sequence[New], unknown: set[str], last: int | None) -> 
 
 
 def _is_simple(new: New) -> bool:
-    """Whether a plain call has no time, no tags and nothing large either."""
-    return not (new.due or new.expires or new.tags or new.blobs or new.args_digest or len(new.args) > BIG)
+    """Whether a call has no key, no time, no tags and nothing large."""
+    return (new.running_key, new.registration_key, new.rate, new.cache_key) == _NO_KEYS and not (
+        new.due or new.expires or new.tags or new.blobs or new.args_digest or len(new.args) > BIG
+    )
+
+
+_NO_KEYS = (None, None, None, None)
 
 
 def _simple_values(new: New, now: int) -> tuple[Any, ...]:
@@ -322,6 +314,8 @@ def put_blobs(tx: Tx, blobs: Sequence[Blob]) -> None:
 
 def _check_blobs(tx: Tx, new: Sequence[New]) -> None:
     keys = list(dict.fromkeys(key for each in new for key in each.blobs))
+    if not keys:
+        return
     there = {key for (key,) in tx.all(BLOBS, json_list(keys))}
     if missing := [key for key in keys if key not in there]:
         raise MissingBlobsError(missing)

@@ -19,6 +19,7 @@ from pynenc.store import open_store
 from pynenc.store.base import Store
 from pynenc.testing.chaos import verdict, witness
 from pynenc.testing.chaos.fleet import LEASE, Fleet, Managed
+from pynenc.testing.chaos.ground import GROUNDS
 from pynenc.testing.checker import Kind, Violation
 from pynenc.testing.report import Progress, Report
 
@@ -30,16 +31,21 @@ PORTION, BACKLOG = 800, 3000
 SETTLED = 6.0
 #: Seconds without any progress after which what is left counts as stuck.
 STILLNESS = 60.0
+#: How much of the harm is done to the server and the way to it, where there is one.
+GROUND_SHARE = 0.3
 
 
 class ChaosPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what. ``harm_every`` is the mean time between two acts of the nemesis, in seconds."""
+    """How much of what. ``harm_every`` is the mean time between two acts of the nemesis, in seconds; ``store`` one of
+    :data:`~pynenc.testing.chaos.ground.GROUNDS`.
+    """
 
     seed: int
     invocations: int = 20_000
     runners: int = 4
     clients: int = 3
     harm_every: float = 0.6
+    store: str = "sqlite"
     folder: Path | None = None
 
 
@@ -50,8 +56,7 @@ def run_chaos(plan: ChaosPlan, progress: Progress) -> Report:
     try:
         report = storm.run()
     finally:
-        storm.fleet.close()
-        storm.store.close()
+        storm.close()
     if report.violations:
         report.trace = [f"-- everything that was written is in {folder}"]
     elif plan.folder is None:
@@ -65,9 +70,9 @@ class Storm:
     def __init__(self, plan: ChaosPlan, folder: Path, progress: Progress) -> None:
         self.plan = plan
         self.random = random.Random(plan.seed)
-        url = f"sqlite:///{folder / 'chaos.db'}"
-        self.fleet = Fleet(folder, url, random.Random(plan.seed + 1))
-        self.store: Store = open_store(url, "chaos")
+        self._ground = GROUNDS[plan.store](folder)
+        self.fleet = Fleet(folder, self._ground.url, random.Random(plan.seed + 1))
+        self.store: Store = open_store(self._ground.calm_url, "chaos")
         self.store.open()
         self._folder = folder
         self._progress = progress
@@ -83,7 +88,7 @@ class Storm:
     def run(self) -> Report:
         """The storm, the calm, the verdict."""
         started = time.monotonic()
-        report = Report("chaos", str(self.plan.seed))
+        report = Report(f"chaos {self.plan.store}", str(self.plan.seed))
         for _ in range(self.plan.runners):
             self.fleet.start_runner()
         self._harm_at = started + 1.0
@@ -100,6 +105,12 @@ class Storm:
         report.seconds = time.monotonic() - started
         report.violations = list(dict.fromkeys(report.violations))
         return report
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.fleet.close()
+        self.store.close()
+        self._ground.close()
 
     # -- the storm ---------------------------------------------------------------------------------------------------------
     def _tick(self) -> None:
@@ -123,7 +134,7 @@ class Storm:
             return False
         self._total = sum(counts.values())
         self._finals = sum(number for status, number in counts.items() if InvocationStatus(status) in FINAL)
-        self._progress("chaos", self._finals, max(self.plan.invocations, self._total))
+        self._progress(f"chaos {self.plan.store}", self._finals, max(self.plan.invocations, self._total))
         return self._finals == self._total
 
     def _supply(self) -> None:
@@ -147,6 +158,9 @@ class Storm:
         living = self.fleet.living()
         if len(living) < self.plan.runners:
             self._count("runner started", self.fleet.start_runner().name)
+        elif self._ground.harms and self.random.random() < GROUND_SHARE:
+            act = self.random.choice(self._ground.harms)(self.random)
+            self._count(act, self.plan.store)
         else:
             self.random.choice(_HARM)(self, self.random.choice(living))
 

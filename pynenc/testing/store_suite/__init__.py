@@ -19,6 +19,8 @@ For one in which several processes can meet, opened by URL::
 
         def kill_group(self, store, group): ...
 
+A store whose submissions can be a part of the caller's own transaction adds the clause ``Joining`` before the suite, and says how to ``connect``.
+
 Each clause is a class of its own in a module of this package; the names of the tests say what is promised.
 """
 
@@ -32,6 +34,7 @@ _CLAUSES = (
     "amending",
     "claiming",
     "finishing",
+    "joining",
     "parking",
     "racing",
     "reading",
@@ -47,6 +50,7 @@ from pynenc.testing.store_suite.amending import Amending, Timing  # noqa: E402
 from pynenc.testing.store_suite.base import APP_ID, LEASE, Clause  # noqa: E402
 from pynenc.testing.store_suite.claiming import Claiming, Expiring  # noqa: E402
 from pynenc.testing.store_suite.finishing import Fencing, Finishing  # noqa: E402
+from pynenc.testing.store_suite.joining import Joining  # noqa: E402
 from pynenc.testing.store_suite.parking import Dropping, Parking, Rating  # noqa: E402
 from pynenc.testing.store_suite.racing import Closing, Racing  # noqa: E402
 from pynenc.testing.store_suite.reading import Queueing, Reading  # noqa: E402
@@ -58,7 +62,7 @@ from pynenc.testing.store_suite.submitting import Submitting  # noqa: E402
 from pynenc.testing.store_suite.waiting import Waiting  # noqa: E402
 from pynenc.testing.store_suite.waking import Listening, Watching  # noqa: E402
 
-__all__ = ["APP_ID", "LEASE", "Clause", "SharedStoreSuite", "StoreSuite", "run_suite"]
+__all__ = ["APP_ID", "LEASE", "Clause", "Joining", "SharedStoreSuite", "StoreSuite", "run_suite"]
 
 
 class StoreSuite(
@@ -111,7 +115,7 @@ def run_suite(suite: type[Clause], only: str = "") -> Iterator[tuple[str, BaseEx
 def _check_names() -> None:
     """Refuse two clauses with a test of the same name: one would hide the other."""
     seen: dict[str, str] = {}
-    for clause in SharedStoreSuite.__mro__:
+    for clause in (Joining, *SharedStoreSuite.__mro__):
         for name in vars(clause):
             if name.startswith("test_") and seen.setdefault(name, clause.__name__) != clause.__name__:
                 raise AssertionError(f"{name} stands in {seen[name]} and in {clause.__name__}")

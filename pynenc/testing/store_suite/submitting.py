@@ -6,7 +6,7 @@ import pytest
 
 from pynenc.core.records import Filter, HistoryEntry, New, Rate, Submitted, WorkflowRef
 from pynenc.core.status import InvocationStatus, Place
-from pynenc.exceptions import MissingBlobsError, QueueFullError
+from pynenc.exceptions import MissingBlobsError, QueueFullError, StoreError
 from pynenc.testing.store_suite.base import SECOND, TASK, Clause, new
 
 S = InvocationStatus
@@ -225,3 +225,8 @@ class Submitting(Clause):
     def test_submit_child_before_its_parent_is_known(self) -> None:
         self.put("child", parent="nobody")
         assert self.row("child").parent == "nobody"
+
+    def test_submit_refuses_a_connection_that_leads_elsewhere(self) -> None:
+        with pytest.raises(StoreError):
+            self.store.submit([new("a")], connection=object())
+        assert self.store.get(["a"]) == []

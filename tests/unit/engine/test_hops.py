@@ -29,7 +29,8 @@ def entered(function):
     def note(frame, event, argument):
         module = frame.f_globals.get("__name__")
         is_ours = module is None or module.startswith("pynenc.")  # None: compiled for the parameters of a task
-        if event == "call" and is_ours and not (module or "").startswith("pynenc.store"):
+        is_function = not frame.f_code.co_name.startswith("<")  # comprehensions have frames before Python 3.12 only
+        if event == "call" and is_ours and is_function and not (module or "").startswith("pynenc.store"):
             names.append(f"{module}:{frame.f_code.co_name}")
 
     function()

@@ -1,0 +1,105 @@
+"""A TCP proxy before a server, for the harm that a network does: connections that are cut, fall silent, or lose the answer to what was done."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Awaitable, Callable
+from threading import Thread
+
+_CHUNK = 1 << 16
+
+
+class Proxy:
+    """Listens on a free port of this host and passes everything on to a server.
+
+    :ivar port: where it listens.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._upstream = (host, port)
+        self._loop = asyncio.new_event_loop()
+        self._writers: set[StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._loses = False
+        self._thread = Thread(target=self._loop.run_forever, name="chaos-proxy", daemon=True)
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    def close(self) -> None:
+        """Cut everything and stop."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        self._flows.set()
+        self._abort_all()
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        await asyncio.sleep(0)  # for the sockets to be closed
+
+    # -- harm, from any thread ---------------------------------------------------------------------------------------------
+    def cut(self) -> None:
+        """Reset all connections."""
+        self._loop.call_soon_threadsafe(self._abort_all)
+
+    def lose_replies(self, seconds: float) -> None:
+        """For some time pass on what is asked, and cut the connection instead of passing on the answer."""
+        self._during(seconds, lambda is_on: setattr(self, "_loses", is_on))
+
+    def freeze(self, seconds: float) -> None:
+        """For some time pass nothing on, in either direction, and tell nobody: connections look open."""
+        self._during(seconds, lambda is_on: self._flows.clear() if is_on else self._flows.set())
+
+    def _during(self, seconds: float, switch: Callable[[bool], object]) -> None:
+        self._loop.call_soon_threadsafe(switch, True)
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, switch, False)
+
+    def _abort_all(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    # -- passing on ----------------------------------------------------------------------------------------------------------
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        pair = [writer]
+        try:
+            upstream_reader, upstream = await asyncio.open_connection(*self._upstream)
+            pair.append(upstream)
+            self._writers.update(pair)
+            ways = (
+                self._pass(reader, upstream, self._keep),
+                self._pass(upstream_reader, writer, self._keep_unless_lost),
+            )
+            await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
+        except OSError:  # the server is not there
+            pass
+        finally:
+            for each in pair:
+                each.transport.abort()
+            self._writers.difference_update(pair)
+
+    async def _pass(self, reader: StreamReader, writer: StreamWriter, may_pass: Callable[[], Awaitable[bool]]) -> None:
+        try:
+            while data := await reader.read(_CHUNK):
+                if not await may_pass():
+                    return
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+
+    async def _keep(self) -> bool:
+        await self._flows.wait()
+        return True
+
+    async def _keep_unless_lost(self) -> bool:
+        await self._flows.wait()
+        return not self._loses

@@ -1,0 +1,180 @@
+"""Calls as a part of the caller's own database transaction, on real connections of those who hand them out."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pynenc import Pynenc
+from pynenc.core.records import Filter
+from pynenc.exceptions import QueueFullError, StoreError
+from pynenc.testing.inline import InlineRunner
+from tests.api import functions
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Pynenc]:
+    app = Pynenc(app_id="joined", store=f"sqlite:///{tmp_path / 'shop.db'}")
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def connection(app: Pynenc, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of the user to the file of the store, with a table of their own."""
+    assert app.store.shared
+    connection = sqlite3.connect(tmp_path / "shop.db")
+    connection.execute("CREATE TABLE bill (id INTEGER PRIMARY KEY, total INTEGER)")
+    connection.commit()
+    yield connection
+    connection.close()
+
+
+def count(app: Pynenc) -> int:
+    return sum(app.store.count(Filter()).values())
+
+
+def run_all(app: Pynenc, *calls: Any) -> list[Any]:
+    """Run what is there; the results of these calls."""
+    with InlineRunner(app) as runner:
+        runner.drain()
+        return [app.get_invocation(call.invocation_id).result for call in calls]
+
+
+def test_a_call_and_a_row_are_committed_together(app: Pynenc, connection: sqlite3.Connection) -> None:
+    plus = app.task(functions.plus)
+    with app.transaction(connection):
+        connection.execute("INSERT INTO bill (total) VALUES (3)")
+        call = plus(1, 2)
+    assert count(app) == 0
+    connection.commit()
+    assert run_all(app, call) == [3]
+
+
+def test_rolled_back_it_never_ran(app: Pynenc, connection: sqlite3.Connection) -> None:
+    plus = app.task(functions.plus)
+    with app.transaction(connection):
+        plus(1, 2)
+        plus.parallelize([(1, 2), (3, 4)])
+    connection.rollback()
+    assert run_all(app) == []
+    assert count(app) == 0
+
+
+def test_large_arguments_are_part_of_it(app: Pynenc, connection: sqlite3.Connection) -> None:
+    plus = app.task(functions.plus)
+    text = "long " * 100_000
+    with app.transaction(connection):
+        plus(text, "!")
+    connection.rollback()
+    with app.transaction(connection):
+        call = plus(text, "!")
+    connection.commit()
+    assert run_all(app, call) == [text + "!"]
+
+
+def test_rows_of_the_user_may_look_as_they_like(app: Pynenc, connection: sqlite3.Connection) -> None:
+    connection.row_factory = lambda cursor, row: {"row": row}
+    with app.transaction(connection):
+        app.task(functions.plus).options(key="once")(1, 2)
+        app.task(functions.plus).options(key="once")(1, 2)
+    connection.commit()
+    assert count(app) == 1
+
+
+def test_without_a_transaction_one_is_begun(app: Pynenc, connection: sqlite3.Connection) -> None:
+    connection.isolation_level = None
+    with app.transaction(connection):
+        app.task(functions.plus)(1, 2)
+    assert connection.in_transaction
+    connection.execute("ROLLBACK")
+    assert count(app) == 0
+
+
+def test_results_are_refused_inside(app: Pynenc, connection: sqlite3.Connection) -> None:
+    plus = app.task(functions.plus)
+    before = plus(1, 2)
+    with app.transaction(connection), pytest.raises(StoreError, match="when that transaction commits"):
+        _ = before.result
+    assert run_all(app, before) == [3]
+
+
+def test_a_full_queue_does_not_block_it(app: Pynenc, connection: sqlite3.Connection) -> None:
+    app.conf.max_queue_length = 1
+    app.conf.queue_full = "block"
+    plus = app.task(functions.plus)
+    plus(1, 2)
+    with app.transaction(connection), pytest.raises(QueueFullError):
+        plus(3, 4)
+
+
+def test_calls_of_another_app_are_their_own(app: Pynenc, connection: sqlite3.Connection, tmp_path: Path) -> None:
+    other = Pynenc(app_id="other", store=f"sqlite:///{tmp_path / 'other.db'}")
+    with app.transaction(connection):
+        other.task(functions.plus)(1, 2)
+    assert count(other) == 1
+    other.close()
+
+
+def test_another_file_is_refused(app: Pynenc, tmp_path: Path) -> None:
+    elsewhere = sqlite3.connect(tmp_path / "elsewhere.db")
+    with app.transaction(elsewhere), pytest.raises(StoreError, match="another database"):
+        app.task(functions.plus)(1, 2)
+    elsewhere.close()
+
+
+def test_memory_refuses() -> None:
+    app = Pynenc(app_id="joined-memory", store="memory://")
+    with app.transaction(object()), pytest.raises(StoreError, match="SQLite or the PostgreSQL store"):
+        app.task(functions.plus)(1, 2)
+    app.close()
+
+
+def test_development_mode_runs_at_once() -> None:
+    app = Pynenc(app_id="joined-dev", dev_mode_force_sync_tasks=True)
+    with app.transaction(object()):
+        assert app.task(functions.plus)(1, 2).result == 3
+    app.close()
+
+
+def test_a_session_of_sqlalchemy(app: Pynenc, connection: sqlite3.Connection, tmp_path: Path) -> None:
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.orm import Session
+
+    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    plus = app.task(functions.plus)
+    with Session(engine) as session:
+        session.execute(text("INSERT INTO bill (total) VALUES (1)"))
+        with app.transaction(session):
+            plus(1, 2)
+        session.rollback()
+    assert count(app) == 0
+    with engine.begin() as begun, app.transaction(begun):
+        plus(1, 2)
+    assert count(app) == 1
+    engine.dispose()
+
+
+def test_atomic_of_django(app: Pynenc, connection: sqlite3.Connection, tmp_path: Path) -> None:
+    import django
+    from django.conf import settings
+    from django.db import connections, transaction
+
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "shop.db")}
+    if not settings.configured:
+        settings.configure(DATABASES={"default": database}, USE_TZ=True)
+        django.setup()
+    connections.settings["shop"] = connections.settings["default"] | database
+    plus = app.task(functions.plus)
+    with transaction.atomic("shop"), app.transaction(connections["shop"]):
+        plus(1, 2)
+        transaction.set_rollback(True, "shop")
+    assert count(app) == 0
+    with transaction.atomic("shop"), app.transaction(connections["shop"]):
+        plus(1, 2)
+    assert count(app) == 1
+    connections["shop"].close()
