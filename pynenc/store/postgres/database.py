@@ -12,7 +12,6 @@ whether a connection that waited is still there.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import deque
@@ -28,7 +27,7 @@ from psycopg import RawCursor
 
 from pynenc.exceptions import PynencError, SchemaError, StoreError
 from pynenc.store.postgres import direct, schema, wire
-from pynenc.store.postgres.errors import PASSING, explained, is_connection_lost
+from pynenc.store.postgres.errors import PASSING, UNPREPARED, explained, is_connection_lost
 from pynenc.store.postgres.url import Settings
 
 T = TypeVar("T")
@@ -54,8 +53,12 @@ class Database:
         self._texts: dict[str, bytes] = {}
         self._idle: list[Connection] = []
         self._lock = Lock()
-        self._pid = os.getpid()
+        #: Turned off behind a pooler that loses prepared statements.
+        self._prepares = settings.prepare
         self.app = 0
+        #: What tells the schema from all others.
+        self.identity: object = None
+        self.quoted_schema = schema.quoted(settings.schema)
         self.is_open = False
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -69,7 +72,7 @@ class Database:
         try:
             with self._connection() as connection:
                 self.app = prepare(connection, self.settings.schema, self._app_id)
-                found = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
+                found = connection.execute(OPENING.format(schema.render("@version", self.settings.schema)).encode()).fetchone()
         except psycopg.Error as error:
             self.is_open = False
             raise self.explained(error) from error
@@ -77,7 +80,8 @@ class Database:
             self.is_open = False
             raise
         assert found is not None
-        return int(found[0])
+        now, self.identity = found
+        return int(now)
 
     def close(self) -> None:
         """Close all connections that nobody uses; the others close when they are given back."""
@@ -99,9 +103,8 @@ class Database:
     def connect(self) -> Connection:
         """A new connection."""
         connection = psycopg.connect(
-            self.settings.conninfo, autocommit=True, prepare_threshold=0 if self.settings.prepare else None, cursor_factory=RawCursor
+            self.settings.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor
         )
-        connection.prepared_max = 200
         wire.register(connection.adapters)
         return connection
 
@@ -164,7 +167,7 @@ class Database:
         return self._tried(lambda connection: self._execute(connection, text, values), again=again)
 
     def _execute(self, connection: Connection, text: str, values: Sequence[Any]) -> Rows:
-        return direct.execute(connection, self.text(text), values, is_prepared=self.settings.prepare)
+        return direct.execute(connection, self.text(text), values, is_prepared=self._prepares)
 
     def pipeline(self, calls: Sequence[Call], *, again: bool = True) -> list[Rows]:
         """The rows of each of several statements, in one transaction and one round trip."""
@@ -197,6 +200,9 @@ class Database:
             except psycopg.Error as error:
                 if error.sqlstate in PASSING and tries < TRIES:
                     tries += 1
+                elif error.sqlstate in UNPREPARED and self._prepares:
+                    self._prepares = False
+                    continue
                 elif again and is_connection_lost(error) and resends < RESENDS and self.is_open:
                     resends += 1
                 else:
@@ -295,6 +301,9 @@ class _Waiting:
         except Exception as error:
             self.error = error
         self.is_done = True
+
+
+OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id FROM {}"
 
 
 # -- the schema ------------------------------------------------------------------------------------------------------------

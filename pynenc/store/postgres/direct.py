@@ -7,6 +7,7 @@ time-outs of the connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from struct import Struct
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -82,8 +83,10 @@ def execute(connection: psycopg.Connection[Any], text: bytes, values: Sequence[A
 def _prepare(
     connection: psycopg.Connection[Any], statements: dict[bytes, _Prepared], text: bytes, values: Sequence[Any]
 ) -> _Prepared:
-    name = f"pynenc_{len(statements)}".encode()
-    result = connection.pgconn.prepare(name, text, [_TYPES[type(value)][0] for value in values])
+    oids = [_TYPES[type(value)][0] for value in values]
+    # The same name never means another statement, whoever shares a server process behind a pooler.
+    name = f"pynenc_{blake2b(text + repr(oids).encode(), digest_size=12).hexdigest()}".encode()
+    result = connection.pgconn.prepare(name, text, oids)
     if result.status not in _GOOD:
         raise _error(connection, result)
     made = statements[text] = _Prepared(name, len(values), connection)

@@ -15,8 +15,10 @@ from pynenc.exceptions import (
     TaskRoutingError,
 )
 
-#: Serialization failure, deadlock, lock not available: trying the transaction again is all that is needed.
-PASSING = frozenset({"40001", "40P01", "55P03"})
+#: Serialization failure, deadlock, lock not available, two at once for one key: trying the transaction again is all that is needed.
+PASSING = frozenset({"40001", "40P01", "55P03", "23505"})
+#: A prepared statement is not there, or is there already: a pooler gives each transaction to another server process.
+UNPREPARED = frozenset({"26000", "42P05"})
 #: The server goes down, comes up, or has no connection free.
 UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300", "08000", "08003", "08006", "08001", "08004"})
 #: Something of the schema is not there.

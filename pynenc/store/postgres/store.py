@@ -199,7 +199,17 @@ class PostgresStore:
             self._ringer.ring(ready, finals, sleepers, orders=orders)
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
-    def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
+    def submit(
+        self,
+        new: Sequence[New],
+        blobs: Sequence[Blob] = (),
+        *,
+        max_queue_length: int = 0,
+        connection: object | None = None,
+    ) -> list[Submitted]:
+        if connection is not None:
+            channel = self._ringer.channel()
+            return self._submitting.join(new, blobs, max_queue_length, self._at, connection, channel) if new else []
         return self._submitting.submit(new, blobs, max_queue_length, self._at) if new else []
 
     def claim(self, request: ClaimRequest) -> Claim:

@@ -31,7 +31,7 @@ DECLARE
     first bigint;
     n integer;
     is_later boolean := due_ > now;
-    sleepers integer;
+    sleepers integer := 0;
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM @queue WHERE app = app_ AND name = queue_ AND state <> 'draining') AND NOT @takes_calls(app_, queue_, parent_) THEN
         -- What is there already is answered all the same.
@@ -51,9 +51,11 @@ BEGIN
         FROM unnest(ids, args_) AS u (id, args)
         ON CONFLICT (app, id) DO NOTHING;
     GET DIAGNOSTICS n = ROW_COUNT;
-    PERFORM pg_advisory_xact_lock_shared(LOCK_BOARD, app_::integer);  -- see "sleepers"
-    SELECT coalesce(bit_or(CASE idle WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 4 END + CASE WHEN waits THEN 2 ELSE 0 END), 0) INTO sleepers
-        FROM @board WHERE app = app_ AND id <> me;
+    IF me <> '' THEN  -- otherwise a part of the caller's own transaction, which notifies in any case and must keep nobody waiting
+        PERFORM pg_advisory_xact_lock_shared(LOCK_BOARD, app_::integer);  -- see "sleepers"
+        SELECT coalesce(bit_or(CASE idle WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 4 END + CASE WHEN waits THEN 2 ELSE 0 END), 0) INTO sleepers
+            FROM @board WHERE app = app_ AND id <> me;
+    END IF;
     IF n = cardinality(ids) THEN
         RETURN sleepers;
     END IF;
@@ -62,6 +64,8 @@ BEGIN
 END $f$;
 
 -- Calls of any kind, one by one, each answered by what is there or inserted where its key and rate put it. "calls" is a JSON list of objects, arguments apart.
+-- Without "me" they are a part of the caller's own transaction, which may last: it does not take the turn of the app, and leaves keys and rates to the
+-- claim, for which these calls are due at once.
 CREATE OR REPLACE FUNCTION @submit(app_ bigint, at_ bigint, calls json, args_ bytea[], lim bigint, me text)
 RETURNS TABLE (id_ text, status_ smallint, is_old boolean, digest_ text, sleepers integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $f$
@@ -72,7 +76,9 @@ DECLARE
     r @inv;
     holder @inv;
 BEGIN
-    PERFORM @take_turn(app_);
+    IF me <> '' THEN
+        PERFORM @take_turn(app_);
+    END IF;
     SELECT array_agg(DISTINCT b) INTO missing FROM json_array_elements(calls) c, json_array_elements_text(c -> 'blobs') b
         WHERE NOT EXISTS (SELECT 1 FROM @blob WHERE app = app_ AND key = b);
     IF missing IS NOT NULL THEN
@@ -92,7 +98,7 @@ BEGIN
             SELECT * INTO holder FROM @inv WHERE app = app_ AND cache_key = call.cache_key AND status = S_SUCCESS ORDER BY seq DESC LIMIT 1;
         END IF;
         IF holder.id IS NULL THEN
-            r := @insert_one(app_, now, call, lim);
+            r := @insert_one(app_, now, call, lim, me = '');
             id_ := r.id; status_ := r.status; digest_ := r.args_digest;
         ELSE
             id_ := holder.id; status_ := holder.status; digest_ := holder.args_digest;
@@ -101,12 +107,12 @@ BEGIN
         RETURN NEXT;
     END LOOP;
     id_ := NULL; status_ := NULL; digest_ := NULL;
-    sleepers := @sleepers(app_, me);
+    sleepers := CASE WHEN me <> '' THEN @sleepers(app_, me) ELSE 0 END;
     RETURN NEXT;
 END $f$;
 
 -- Insert one call, unless its queue does not take it.
-CREATE OR REPLACE FUNCTION @insert_one(app_ bigint, now bigint, call record, lim bigint) RETURNS @inv LANGUAGE plpgsql AS $f$
+CREATE OR REPLACE FUNCTION @insert_one(app_ bigint, now bigint, call record, lim bigint, is_joined boolean) RETURNS @inv LANGUAGE plpgsql AS $f$
 DECLARE
     r @inv;
 BEGIN
@@ -126,7 +132,12 @@ BEGIN
     r.workflow := call.workflow; r.workflow_type := call.workflow_type; r.workflow_parent := call.workflow_parent; r.tags := call.tags; r.blobs := call.blobs;
     r.args_digest := call.args_digest; r.args := call.args;
     r.special := call.expires > 0 OR call.drop_blocked OR call.rate_key IS NOT NULL OR call.registration_key IS NOT NULL;
-    r := @admit(r, S_REGISTERED, now);
+    IF is_joined THEN
+        r.place := P_LATER;
+        r.timer := greatest(call.due, now);
+    ELSE
+        r := @admit(r, S_REGISTERED, now);
+    END IF;
     INSERT INTO @inv SELECT (r).*;
     IF call.registration_key IS NOT NULL THEN
         INSERT INTO @registration (app, key, seq) VALUES (app_, call.registration_key, r.seq);
