@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from pynenc import Pynenc
+from pynenc.testing.servers import postgres
 from tests.integration.apps import basic
 
 #: Seconds that no test should need.
@@ -29,12 +30,14 @@ ROOT = Path(__file__).parents[2]
 THREADS = {
     "memory-threads": ("memory", "ThreadRunner", {"threads": 4}),
     "sqlite-threads": ("sqlite", "ThreadRunner", {"threads": 4}),
+    "postgres-threads": ("postgres", "ThreadRunner", {"threads": 4}),
 }
-#: runner class, settings as environment
+#: runner class, settings as environment; the name begins with the store
 PROCESSES = {
     "sqlite-processes": ("PersistentProcessRunner", {"PROCESSES": "2"}),
     "sqlite-multi": ("MultiThreadRunner", {"PROCESSES": "2", "THREADS": "3"}),
     "sqlite-fork": ("ProcessRunner", {"PROCESSES": "2"}),
+    "postgres-processes": ("PersistentProcessRunner", {"PROCESSES": "2"}),
 }
 
 
@@ -100,6 +103,8 @@ def running(app: Pynenc) -> Iterator[threading.Thread]:
 
 def url_of(store: str, folder: Path) -> str:
     """The URL of a store for one test."""
+    if store == "postgres":
+        return postgres.empty_url()
     return "memory://" if store == "memory" else f"sqlite:///{folder / 'test.db'}"
 
 
@@ -159,7 +164,7 @@ def shared_runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         if name not in programs:
             folder = tmp_path_factory.mktemp(name)
             runner_cls, settings = PROCESSES[name]
-            url = f"sqlite:///{folder / 'shared.db'}"
+            url = postgres.new_url() if name.startswith("postgres") else f"sqlite:///{folder / 'shared.db'}"
             programs[name] = url, RunnerProgram(url, runner_cls, folder / "runner.log", CANCEL_GRACE="1", **settings)
         url, program = programs[name]
         assert program.process.poll() is None, program.log.read_text()

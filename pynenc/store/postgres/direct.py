@@ -35,6 +35,14 @@ _TYPES: dict[type, tuple[int, Any]] = {
 _GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 
+def _type(value: object) -> tuple[int, Any]:
+    """How a value travels; ids and names are kinds of text."""
+    for kind in type(value).__mro__:
+        if kind in _TYPES:
+            return _TYPES[kind]
+    raise TypeError(f"no way to send a {type(value).__name__}")
+
+
 class _Prepared:
     """A statement that the server knows, and how its rows are read."""
 
@@ -56,7 +64,7 @@ def execute(connection: psycopg.Connection[Any], text: bytes, values: Sequence[A
     """
     packed = []
     for value in values:
-        pack = _TYPES[type(value)][1]
+        pack = (_TYPES.get(type(value)) or _type(value))[1]
         packed.append(pack(value) if pack else value)
     pgconn = connection.pgconn
     if is_prepared:
@@ -69,7 +77,7 @@ def execute(connection: psycopg.Connection[Any], text: bytes, values: Sequence[A
         result = pgconn.exec_prepared(statement.name, packed, statement.formats, Format.BINARY)
         transformer = statement.transformer
     else:
-        oids = [_TYPES[type(value)][0] for value in values]
+        oids = [_type(value)[0] for value in values]
         result = pgconn.exec_params(text, packed, oids, [Format.BINARY] * len(packed), Format.BINARY)
         transformer = Transformer(connection)
     if result.status not in _GOOD:
@@ -83,7 +91,7 @@ def execute(connection: psycopg.Connection[Any], text: bytes, values: Sequence[A
 def _prepare(
     connection: psycopg.Connection[Any], statements: dict[bytes, _Prepared], text: bytes, values: Sequence[Any]
 ) -> _Prepared:
-    oids = [_TYPES[type(value)][0] for value in values]
+    oids = [_type(value)[0] for value in values]
     # The same name never means another statement, whoever shares a server process behind a pooler.
     name = f"pynenc_{blake2b(text + repr(oids).encode(), digest_size=12).hexdigest()}".encode()
     result = connection.pgconn.prepare(name, text, oids)

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
 from urllib.parse import quote
+from uuid import uuid4
 
 import psycopg
 
@@ -181,10 +182,19 @@ def shared_url() -> str:
 
 def empty_url() -> str:
     """The URL of a schema of this process in that database, emptied: far quicker than a new one."""
-    base = shared_url()
-    url = f"{base}{'&' if '?' in base else '?'}schema=pynenc_test_{os.getpid()}"
+    url = _url_of_schema(f"pynenc_test_{os.getpid()}")
     empty(url)
     return url
+
+
+def new_url() -> str:
+    """The URL of a schema that nobody has made yet."""
+    return _url_of_schema(f"pynenc_test_{uuid4().hex[:12]}")
+
+
+def _url_of_schema(name: str) -> str:
+    base = shared_url()
+    return f"{base}{'&' if '?' in base else '?'}schema={name}"
 
 
 def empty(url: str) -> None:
