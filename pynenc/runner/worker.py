@@ -330,6 +330,11 @@ class Worker:
         """Whether bodies run or wait here."""
         return bool(self.slots.busy or self.slots.parked or (self.coroutines and self.coroutines.active))
 
+    def moved(self) -> float:
+        """When the fetch loop last moved, in monotonic seconds: now while every slot runs a body, so that there is nothing to claim for."""
+        running = sum(body.claimed is not None and not body.is_parked for body in list(self._bodies.values()))
+        return time.monotonic() if running >= self.settings.slots else self.turns.moved
+
     def bodies(self) -> list[BodySlot | AsyncSlot]:
         """What runs here now."""
         return [*self._bodies.values(), *(self.coroutines.running() if self.coroutines else ())]
