@@ -53,6 +53,7 @@ def main(socket_fd: int, board_fd: int) -> int:
     Thread(target=_obey, args=(connection, worker), name="pynenc-control", daemon=True).start()
     worker.run()
     publish(worker)
+    app.engine.flush_telemetry()  # this process ends without the handlers that would do it
     app.close()
     connection.sendall(b"drained\n" if worker.turns.is_drained else b"done\n")
     return 0

@@ -375,7 +375,10 @@ class Worker:
             return
         logger.error("%s %s does not react to its timeout; its thread is given up", claimed.task, claimed.id)
         now = time.monotonic()
-        self.turns.put(self._timed_out(claimed, self.engine.store.clock.now()), now - body.since, now)
+        ended = self._timed_out(claimed, self.engine.store.clock.now())
+        if body.running is not None and body.running.span is not None:
+            body.running.span.end(ended)
+        self.turns.put(ended, now - body.since, now)
         self.turns.make(claims=False)
         self._bodies.pop(body.index, None)
         if self.board:
