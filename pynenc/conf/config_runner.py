@@ -62,7 +62,7 @@ class ConfigRunner(Section, section="runner"):
                 f"'lease_seconds' ({self.lease_seconds:g}, {self.origin('lease_seconds')}) must be longer than "
                 f"'heartbeat_seconds' ({self.heartbeat_seconds:g}, {self.origin('heartbeat_seconds')}): three times is safe"
             )
-        if self.health_timeout <= self.poll_seconds + 1:
+        if self.health_port is not None and self.health_timeout <= self.poll_seconds + 1:
             raise ConfigError(
                 f"'health_timeout' ({self.health_timeout:g}, {self.origin('health_timeout')}) must be more than a second longer than "
                 f"'poll_seconds' ({self.poll_seconds:g}, {self.origin('poll_seconds')}): idle runners look for work that often"

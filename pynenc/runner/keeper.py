@@ -18,6 +18,8 @@ logger = logging.getLogger("pynenc.runner")
 RECOVER_EVERY = 0.5
 #: Seconds between two attempts to purge.
 PURGE_EVERY = 60.0
+#: The same while there is more to remove, so that retention keeps up with thousands of invocations a second.
+PURGE_AGAIN = 0.2
 #: Seconds that beats asked for out of turn keep between them.
 URGENT_EVERY = 0.1
 
@@ -91,6 +93,8 @@ class Keeper:
             if now >= self._purge_at:
                 self._purge_at = now + PURGE_EVERY
                 with self._asking():
-                    upkeep.purge(self._store, runner)
+                    has_more = upkeep.purge(self._store, runner)
+                if has_more:
+                    self._purge_at = now + PURGE_AGAIN
         except StoreError as error:
             logger.warning("upkeep failed: %s", error)
