@@ -271,16 +271,14 @@ def _option_text(option: click.Option) -> str:
     return plain("", f"{option.help or ''}{default}")
 
 
-# -- metrics ----------------------------------------------------------------------------------------------------------------
+# -- metrics -------------------------------------------------------------------------------------------------------------
 def metrics_page() -> str:
     """Every metric of the health port, and the classes of the histogram."""
     rows = ((f"`{name}`", kind, meaning) for name, (kind, meaning) in METRICS.items())
-    bounds = ", ".join(f"{bound:g}" for bound in BOUNDS)
     return (
-        "# Metrics\n\nWhat `/metrics` of the [health port](../guides/observability.md#the-health-port) exports, in the text format of Prometheus. "
-        "A metric without a sample yet is left out.\n\n"
+        "# Metrics\n\nWhat `/metrics` of the [health port](../guides/observability.md#the-health-port) exports. A metric without a sample is left out.\n\n"
         f"{table(('metric', 'type', 'meaning'), rows)}\n"
-        f"The histogram has these upper bounds, in seconds: {bounds}.\n\n"
+        f"The histogram has these upper bounds, in seconds: {', '.join(f'{bound:g}' for bound in BOUNDS)}.\n\n"
         f"A runner tells at most {MOST_NAMES} tasks and {MOST_NAMES} queues apart; what comes later is counted under `{OTHER}`.\n"
     )
 

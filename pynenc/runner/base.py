@@ -8,7 +8,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -119,21 +119,22 @@ class BaseRunner:
         raise NotImplementedError
 
     @contextmanager
-    def _health(self, engine: Engine, watched: Watched) -> Iterator[None]:
-        """With the health port at work, if there is one."""
+    def _observed(self, engine: Engine, watched: Watched) -> Iterator[None]:
+        """With the health port and the gauges of OpenTelemetry at work, if they are wanted."""
         conf = self.conf
-        if conf.health_port is None:
-            yield
-            return
-        from pynenc.runner.health import Health, HealthServer
+        with ExitStack() as stack:
+            if self.app.conf.otel:
+                from pynenc.runner.gauges import Gauges
 
-        health = Health(self.app.app_id, watched, engine.store, conf.health_timeout)
-        with HealthServer(conf.health_host, conf.health_port, health) as server:
-            self.health_url = server.url
-            try:
-                yield
-            finally:
-                self.health_url = ""
+                stack.enter_context(Gauges(engine.store, watched.vital))
+            if conf.health_port is not None:
+                from pynenc.runner.health import Health, HealthServer
+
+                health = Health(self.app.app_id, watched, engine.store, conf.health_timeout)
+                server = stack.enter_context(HealthServer(conf.health_host, conf.health_port, health))
+                stack.callback(setattr, self, "health_url", "")
+                self.health_url = server.url
+            yield
 
     # -- signals ------------------------------------------------------------------------------------------------------
     def _install_signals(self) -> dict[signal.Signals, Any]:

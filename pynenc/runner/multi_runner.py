@@ -42,7 +42,7 @@ class MultiThreadRunner(BaseRunner):
         )
         if self._is_stopped:
             self._supervisor.stop()
-        with self._health(engine, self._supervisor):
+        with self._observed(engine, self._supervisor):
             self._supervisor.run()
 
     def stop_runner_loop(self) -> None:

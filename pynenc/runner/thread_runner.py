@@ -54,7 +54,7 @@ class ThreadRunner(BaseRunner):
         if self._is_stopped:
             worker.stop()
         try:
-            with self._health(engine, self):
+            with self._observed(engine, self):
                 worker.run()
         finally:
             try:

@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -247,6 +248,31 @@ def test_metrics(reader: InMemoryMetricReader) -> None:
     }
     points = found["messaging.process.duration"].data.data_points
     assert any(dict(point.attributes).get("pynenc.task") == key(add) for point in points)
+
+
+def test_gauges_of_a_runner(reader: InMemoryMetricReader) -> None:
+    def gauges() -> dict[str, list[tuple[float, dict[str, object]]]]:
+        data = reader.get_metrics_data()
+        found = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics] if data else []
+        return {m.name: [(getattr(p, "value", 0), dict(p.attributes)) for p in m.data.data_points] for m in found}
+
+    busy = Pynenc(app_id="busy", store="memory://", otel=True, runner_cls="ThreadRunner", threads=3)
+    begun = threading.Event()
+    busy.on("worker_start", begun.set)
+    waiting = busy.task(queue="nobody")(functions.plus)(1)
+    busy.conf.runner.queues = ("other",)
+    thread = threading.Thread(target=busy.runner.run, daemon=True)
+    thread.start()
+    assert begun.wait(60)
+    seen = gauges()
+    assert seen["pynenc.runner.slots"] == [(3, {})]
+    assert seen["pynenc.queue.ready"] == [(1, {"messaging.destination.name": "nobody"})]
+    assert 0 <= seen["pynenc.queue.oldest"][0][0] < 60
+    busy.runner.stop_runner_loop()
+    thread.join(60)
+    assert not gauges().keys() & {"pynenc.runner.slots", "pynenc.queue.ready"}, "a runner that is gone says nothing"
+    assert waiting.status == "registered"
+    busy.close()
 
 
 def test_off_means_nothing_is_imported_or_written() -> None:
