@@ -15,9 +15,8 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from select import select
 from threading import Lock
 from typing import Any, TypeVar
@@ -72,7 +71,9 @@ class Database:
         try:
             with self._connection() as connection:
                 self.app = prepare(connection, self.settings.schema, self._app_id)
-                found = connection.execute(OPENING.format(schema.render("@version", self.settings.schema)).encode()).fetchone()
+                found = connection.execute(
+                    OPENING.format(schema.render("@version", self.settings.schema)).encode()
+                ).fetchone()
         except psycopg.Error as error:
             self.is_open = False
             raise self.explained(error) from error
@@ -212,7 +213,6 @@ class Database:
                 raise StoreError(f"PostgreSQL cannot store this text: {error}") from error
 
 
-
 def _rows(cursor: Any) -> Rows:
     found: Rows = cursor.fetchall() if cursor.description is not None else []
     return found
@@ -238,7 +238,8 @@ def _is_there(connection: Connection) -> bool:
 class Combiner:
     """Serves callers that come at the same time together: one transaction, one commit for all.
 
-    Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock sends the calls of everybody. An error of one does not touch the others.
+    Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock sends the calls of everybody. An error of
+    one does not touch the others.
     """
 
     def __init__(self, database: Database) -> None:
@@ -340,15 +341,21 @@ def prepare(connection: Connection, name: str, app_id: str) -> int:
 def _check_version(version: tuple[int, int], name: str) -> None:
     there, ours = ".".join(map(str, version)), ".".join(map(str, schema.VERSION))
     if version[0] > schema.VERSION[0]:
-        raise SchemaError(f"schema {name!r} has version {there}, and this version of pynenc knows {ours}: upgrade pynenc here, or use another schema")
+        raise SchemaError(
+            f"schema {name!r} has version {there}, and this version of pynenc knows {ours}: upgrade pynenc here, or use another schema"
+        )
     if version < schema.VERSION:
-        raise SchemaError(f"schema {name!r} has version {there}, and this version of pynenc needs {ours}: run `pynenc store migrate`")
+        raise SchemaError(
+            f"schema {name!r} has version {there}, and this version of pynenc needs {ours}: run `pynenc store migrate`"
+        )
 
 
 def migrate(connection: Connection, name: str) -> list[str]:
     """Take the steps that are missing, alone; what was done. Others may work meanwhile: a lock that cannot be had soon ends it, and nothing is changed."""
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name))
+        connection.execute(
+            "SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name)
+        )
         connection.execute("SET LOCAL lock_timeout = '3s'")
         connection.execute("SET LOCAL client_min_messages = 'warning'")
         present = version_of(connection, name)

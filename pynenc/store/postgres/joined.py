@@ -60,4 +60,6 @@ def _check(database: Database, cursor: psycopg.RawCursor[Any]) -> None:
     """Refuse a connection that leads elsewhere: there is no such schema, or it is another one."""
     found = _rows(cursor, EXISTS.encode(), (f"{database.quoted_schema}.version",))
     if found[0][0] is None or _rows(cursor, database.text(IDENTITY), ())[0][0] != database.identity:
-        raise StoreError(f"the connection leads to another database than {database.settings.display}: connect to that one")
+        raise StoreError(
+            f"the connection leads to another database than {database.settings.display}: connect to that one"
+        )

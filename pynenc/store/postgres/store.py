@@ -224,7 +224,15 @@ class PostgresStore:
         """Finish and claim, in one step."""
         key, hint = self._hint(request)
         outcome_values = record.outcome_values(outcomes)
-        values = (self._database.app, self._at, runner, *outcome_values, *record.claim_values(request), hint, self._ringer.id)
+        values = (
+            self._database.app,
+            self._at,
+            runner,
+            *outcome_values,
+            *record.claim_values(request),
+            hint,
+            self._ringer.id,
+        )
         if self._given_clock is not None and any(each.unknown_task for each in outcomes):
             lease = str(self._given_clock.lease())
             rows = self._database.pipeline([(LEASE_TIME, (lease,)), (CYCLE, values)])[1]
@@ -364,7 +372,7 @@ class PostgresStore:
         _, rows = self._database.pipeline(
             [(REMEMBER_ONCE if once else REMEMBER, put), (RECALL_SOME, (app, scope, keys))]
         )
-        found = dict(rows)
+        found: dict[str, bytes] = dict(rows)
         return {key: found[key] for key in items}
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
