@@ -14,6 +14,7 @@ SCHEMES = {
     "postgres": "pynenc.store.postgres:PostgresStore",
     "postgresql": "pynenc.store.postgres:PostgresStore",
     "sqlite": "pynenc.store.sqlite:SqliteStore",
+    **dict.fromkeys(("redis", "rediss", "valkey", "valkeys"), "pynenc.store.redis:RedisStore"),
 }
 
 

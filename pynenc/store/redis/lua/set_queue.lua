@@ -1,0 +1,7 @@
+-- ARGV: now, queue, state.
+call('HSET', P .. 'queues', ARGV[2], ARGV[3])
+if ARGV[3] ~= 'paused' then
+  stir(ARGV[2], 1000000)
+end
+tell(0)
+return 0
