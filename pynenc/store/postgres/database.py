@@ -75,14 +75,35 @@ class Database:
                     OPENING.format(schema.render("@version", self.settings.schema)).encode()
                 ).fetchone()
         except psycopg.Error as error:
-            self.is_open = False
+            self.close()
             raise self.explained(error) from error
         except BaseException:
-            self.is_open = False
+            self.close()
             raise
         assert found is not None
         now, self.identity = found
         return int(now)
+
+    def migrate(self) -> list[str]:
+        """Take the steps that are missing; what was done."""
+        try:
+            with self.connect() as connection:
+                return migrate(connection, self.settings.schema)
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+
+    def migration(self) -> str:
+        """The SQL of the steps that are missing, as one transaction; empty when none is."""
+        try:
+            with self.connect() as connection:
+                texts = schema.statements(self.settings.schema, version_of(connection, self.settings.schema))
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+        return (
+            "\n".join(("BEGIN;", LOCK_TIMEOUT, *(f"{text.rstrip().rstrip(';')};" for text in texts), "COMMIT;\n"))
+            if texts
+            else ""
+        )
 
     def close(self) -> None:
         """Close all connections that nobody uses; the others close when they are given back."""
@@ -304,6 +325,10 @@ class _Waiting:
         self.is_done = True
 
 
+#: Asks the tables of the catalogue: a lookup by name may remember from before a lock that there was nothing.
+FIND_SCHEMA = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'version'"
+#: A migration that cannot have a lock soon gives up, rather than keep all others waiting behind it.
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
 OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id FROM {}"
 
 
@@ -314,8 +339,7 @@ ADD_APP = "INSERT INTO @app (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"
 
 def version_of(connection: Connection, name: str) -> tuple[int, int] | None:
     """The version of the schema that is there; None when there is none."""
-    found = connection.execute("SELECT to_regclass($1)::text", (f"{schema.quoted(name)}.version",)).fetchone()
-    if found is None or found[0] is None:
+    if connection.execute(FIND_SCHEMA, (name,)).fetchone() is None:
         return None
     row = connection.execute(schema.render(schema.GET_VERSION, name).encode()).fetchone()
     return (row[0], row[1]) if row else None
@@ -356,7 +380,7 @@ def migrate(connection: Connection, name: str) -> list[str]:
         connection.execute(
             "SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name)
         )
-        connection.execute("SET LOCAL lock_timeout = '3s'")
+        connection.execute(LOCK_TIMEOUT.encode())
         connection.execute("SET LOCAL client_min_messages = 'warning'")
         present = version_of(connection, name)
         if present is not None and present[0] > schema.VERSION[0]:

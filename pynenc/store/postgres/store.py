@@ -146,6 +146,17 @@ class PostgresStore:
     def _new_bell(self) -> Bell:
         return Bell(self._database, self._app_id, self._reading.finals_among)
 
+    def migrate(self) -> list[str]:
+        """Bring the schema to the version of this code, beside those who work with it; the statements that it took.
+
+        :raises SchemaError: the schema is of a later version.
+        """
+        return self._database.migrate()
+
+    def migration(self) -> str:
+        """What :meth:`migrate` would do, as SQL to be run by somebody else; empty when there is nothing to do."""
+        return self._database.migration()
+
     def close(self) -> None:
         bell, self._bell = self._bell, None
         if bell is not None:
