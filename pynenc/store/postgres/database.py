@@ -15,9 +15,8 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from select import select
 from threading import Lock
 from typing import Any, TypeVar
@@ -72,16 +71,39 @@ class Database:
         try:
             with self._connection() as connection:
                 self.app = prepare(connection, self.settings.schema, self._app_id)
-                found = connection.execute(OPENING.format(schema.render("@version", self.settings.schema)).encode()).fetchone()
+                found = connection.execute(
+                    OPENING.format(schema.render("@version", self.settings.schema)).encode()
+                ).fetchone()
         except psycopg.Error as error:
-            self.is_open = False
+            self.close()
             raise self.explained(error) from error
         except BaseException:
-            self.is_open = False
+            self.close()
             raise
         assert found is not None
         now, self.identity = found
         return int(now)
+
+    def migrate(self) -> list[str]:
+        """Take the steps that are missing; what was done."""
+        try:
+            with self.connect() as connection:
+                return migrate(connection, self.settings.schema)
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+
+    def migration(self) -> str:
+        """The SQL of the steps that are missing, as one transaction; empty when none is."""
+        try:
+            with self.connect() as connection:
+                texts = schema.statements(self.settings.schema, version_of(connection, self.settings.schema))
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+        return (
+            "\n".join(("BEGIN;", LOCK_TIMEOUT, *(f"{text.rstrip().rstrip(';')};" for text in texts), "COMMIT;\n"))
+            if texts
+            else ""
+        )
 
     def close(self) -> None:
         """Close all connections that nobody uses; the others close when they are given back."""
@@ -212,7 +234,6 @@ class Database:
                 raise StoreError(f"PostgreSQL cannot store this text: {error}") from error
 
 
-
 def _rows(cursor: Any) -> Rows:
     found: Rows = cursor.fetchall() if cursor.description is not None else []
     return found
@@ -238,7 +259,8 @@ def _is_there(connection: Connection) -> bool:
 class Combiner:
     """Serves callers that come at the same time together: one transaction, one commit for all.
 
-    Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock sends the calls of everybody. An error of one does not touch the others.
+    Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock sends the calls of everybody. An error of
+    one does not touch the others.
     """
 
     def __init__(self, database: Database) -> None:
@@ -303,6 +325,10 @@ class _Waiting:
         self.is_done = True
 
 
+#: Asks the tables of the catalogue: a lookup by name may remember from before a lock that there was nothing.
+FIND_SCHEMA = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'version'"
+#: A migration that cannot have a lock soon gives up, rather than keep all others waiting behind it.
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
 OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id FROM {}"
 
 
@@ -313,8 +339,7 @@ ADD_APP = "INSERT INTO @app (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"
 
 def version_of(connection: Connection, name: str) -> tuple[int, int] | None:
     """The version of the schema that is there; None when there is none."""
-    found = connection.execute("SELECT to_regclass($1)::text", (f"{schema.quoted(name)}.version",)).fetchone()
-    if found is None or found[0] is None:
+    if connection.execute(FIND_SCHEMA, (name,)).fetchone() is None:
         return None
     row = connection.execute(schema.render(schema.GET_VERSION, name).encode()).fetchone()
     return (row[0], row[1]) if row else None
@@ -340,16 +365,22 @@ def prepare(connection: Connection, name: str, app_id: str) -> int:
 def _check_version(version: tuple[int, int], name: str) -> None:
     there, ours = ".".join(map(str, version)), ".".join(map(str, schema.VERSION))
     if version[0] > schema.VERSION[0]:
-        raise SchemaError(f"schema {name!r} has version {there}, and this version of pynenc knows {ours}: upgrade pynenc here, or use another schema")
+        raise SchemaError(
+            f"schema {name!r} has version {there}, and this version of pynenc knows {ours}: upgrade pynenc here, or use another schema"
+        )
     if version < schema.VERSION:
-        raise SchemaError(f"schema {name!r} has version {there}, and this version of pynenc needs {ours}: run `pynenc store migrate`")
+        raise SchemaError(
+            f"schema {name!r} has version {there}, and this version of pynenc needs {ours}: run `pynenc store migrate`"
+        )
 
 
 def migrate(connection: Connection, name: str) -> list[str]:
     """Take the steps that are missing, alone; what was done. Others may work meanwhile: a lock that cannot be had soon ends it, and nothing is changed."""
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name))
-        connection.execute("SET LOCAL lock_timeout = '3s'")
+        connection.execute(
+            "SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name)
+        )
+        connection.execute(LOCK_TIMEOUT.encode())
         connection.execute("SET LOCAL client_min_messages = 'warning'")
         present = version_of(connection, name)
         if present is not None and present[0] > schema.VERSION[0]:

@@ -57,7 +57,9 @@ class _Prepared:
 _prepared: WeakKeyDictionary[psycopg.Connection[Any], dict[bytes, _Prepared]] = WeakKeyDictionary()
 
 
-def execute(connection: psycopg.Connection[Any], text: bytes, values: Sequence[Any], *, is_prepared: bool) -> list[tuple[Any, ...]]:
+def execute(
+    connection: psycopg.Connection[Any], text: bytes, values: Sequence[Any], *, is_prepared: bool
+) -> list[tuple[Any, ...]]:
     """The rows of a statement.
 
     :raises psycopg.Error: it failed.

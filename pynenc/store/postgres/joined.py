@@ -12,10 +12,9 @@ from psycopg.rows import tuple_row
 
 from pynenc.exceptions import StoreError
 from pynenc.store.postgres import wire
-from pynenc.store.postgres.database import Call, Database, Rows
+from pynenc.store.postgres.database import FIND_SCHEMA, Call, Database, Rows
 
 IDENTITY = "SELECT id FROM @version"
-EXISTS = "SELECT to_regclass($1)::text"
 
 
 def run(database: Database, connection: object, calls: Sequence[Call]) -> list[Rows]:
@@ -58,6 +57,8 @@ def _rows(cursor: psycopg.RawCursor[Any], text: bytes, values: Sequence[Any]) ->
 
 def _check(database: Database, cursor: psycopg.RawCursor[Any]) -> None:
     """Refuse a connection that leads elsewhere: there is no such schema, or it is another one."""
-    found = _rows(cursor, EXISTS.encode(), (f"{database.quoted_schema}.version",))
-    if found[0][0] is None or _rows(cursor, database.text(IDENTITY), ())[0][0] != database.identity:
-        raise StoreError(f"the connection leads to another database than {database.settings.display}: connect to that one")
+    found = _rows(cursor, FIND_SCHEMA.encode(), (database.settings.schema,))
+    if not found or _rows(cursor, database.text(IDENTITY), ())[0][0] != database.identity:
+        raise StoreError(
+            f"the connection leads to another database than {database.settings.display}: connect to that one"
+        )
