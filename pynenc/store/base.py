@@ -39,8 +39,8 @@ goes depth first.
 What is remembered under the scope ``<id>``, or one that begins with ``<id>/``, belongs to the invocation of that id and goes with it. What belongs to one
 round of it lies under ``<id>/<round>`` and goes when the next round begins. A member of a workflow whose root is not final stays (see ``purge``).
 
-A suspended invocation (PAUSED) that awaits others keeps its wait edges, with rank and boost as ``watch`` gives them, until it is admitted or ends. Whatever makes
-one of the awaited final admits it in the same unit.
+A suspended invocation (PAUSED) that awaits others keeps its wait edges, with rank and boost as ``watch`` gives them, until it is admitted or ends.
+Whatever makes one of the awaited final admits it in the same unit.
 
 History: each change of status is one entry, written in the same unit as the change. A store may derive the entries of the current
 attempt from the row itself.
