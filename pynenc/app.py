@@ -33,6 +33,8 @@ from pynenc.serializer.gate import TypeGate
 from pynenc.store import open_store
 from pynenc.store.base import Clock, Store
 from pynenc.task import Task, WorkflowTask
+from pynenc.workflow.flow import Flow
+from pynenc.workflow.telling import tell_once
 
 if TYPE_CHECKING:
     from pynenc.runner import BaseRunner
@@ -108,7 +110,7 @@ class Pynenc:
     @property
     def logger(self) -> logging.Logger:
         """The logger of the app."""
-        return logging.getLogger(f"pynenc.{self.app_id}")
+        return tell_once(logging.getLogger(f"pynenc.{self.app_id}"))
 
     @property
     def is_dev_mode(self) -> bool:
@@ -169,7 +171,15 @@ class Pynenc:
         codec = Codec.from_conf(self.conf, store, gate, self._resolve)
         if isinstance(codec.serializer, JsonSerializer):
             codec.serializer.register("invocation", BaseInvocation, self._name_invocation, self._named_invocation)
-        return Engine(store, codec, conf=self.conf, resolve=self._resolve, handle=self._handle, hooks=self.hooks)
+        return Engine(
+            store,
+            codec,
+            conf=self.conf,
+            resolve=self._resolve,
+            handle=self._handle,
+            hooks=self.hooks,
+            make_flow=Flow,
+        )
 
     def _development(self) -> tuple[Engine, InlineRunner]:
         with self._lock:

@@ -16,8 +16,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+#: Seconds that the body of a workflow waits for another invocation before it is suspended.
+PATIENCE = 1.0
+
+
 class Slot(Protocol):
-    """The place in a runner that a running body occupies."""
+    """The place in a runner that a running body occupies.
+
+    :ivar patience: seconds that the body of a workflow waits in it before it is suspended.
+    """
+
+    patience: float = PATIENCE
 
     def turn(self) -> Any:
         """What stands for one wait of the body, if the slot wants to tell them apart."""
@@ -52,6 +61,8 @@ class Running:
 
     :ivar cancel_requested: somebody wants it cancelled. :ivar interrupt: what its runner wants a waiting body to raise.
     :ivar span: its OpenTelemetry span, if there is one.
+    :ivar departure: how the body is left without an end. :ivar flow: its durable operations, once there were some; from the start in a workflow.
+    :ivar main: the asyncio task of an async body.
     :ivar is_interrupted: that was raised. :ivar wakes: wake the body where it waits, in each of its branches, so that it notices either.
     """
 
@@ -60,11 +71,14 @@ class Running:
         "attempt",
         "cancel_requested",
         "claimed",
+        "departure",
         "engine",
+        "flow",
         "id",
         "interrupt",
         "invocation_cache",
         "is_interrupted",
+        "main",
         "parent",
         "progress",
         "report",
@@ -88,6 +102,9 @@ class Running:
         self.runner = runner
         self.engine = engine
         self.slot = slot
+        self.flow: Any = None
+        self.departure: BaseException | None = None
+        self.main: Any = None
         self.cancel_requested = False
         self.interrupt: type[BaseException] | None = None
         self.is_interrupted = False

@@ -226,11 +226,21 @@ class WorkflowError(PynencError):
 
 
 class WorkflowPauseError(WorkflowError):
-    """A pause or signal cannot be waited for in development mode."""
+    """A workflow is paused, or waits for a signal, where nobody else could let it go on: in development mode, in tests."""
 
 
 class NonDeterminismError(WorkflowError):
-    """A replayed workflow did something else than its record says."""
+    """A replayed workflow did something else than its record says.
+
+    :ivar position: where. :ivar asked: what it did now. :ivar recorded: what it did before. :ivar where: the line of code, as ``file:line``.
+    """
+
+    def __init__(self, message: str, position: str = "", asked: str = "", recorded: str = "", where: str = "") -> None:
+        super().__init__(message)
+        self.position = position
+        self.asked = asked
+        self.recorded = recorded
+        self.where = where
 
 
 class WorkflowMembershipError(WorkflowError):

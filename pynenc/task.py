@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
@@ -22,10 +22,13 @@ from pynenc.core.ids import TaskId
 from pynenc.core.naming import check_importable, task_id_of
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import NO_OPTIONS, CallOptions
+from pynenc.exceptions import WorkflowError
 from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGroup
 from pynenc.invocation.conc_invocation import ConcurrentInvocation, ConcurrentInvocationGroup
 from pynenc.invocation.dist_invocation import DistributedInvocation, DistributedInvocationGroup, ReusedInvocation
 from pynenc.types import Func, Params, Result
+from pynenc.workflow.flow import Flow, Undo, recording
+from pynenc.workflow.telling import tell_once
 from pynenc.workflow.workflow_context import WorkflowContext
 
 if TYPE_CHECKING:
@@ -83,8 +86,8 @@ class Task(Generic[Params, Result]):
 
     @property
     def logger(self) -> logging.Logger:
-        """The logger of the task; its records carry the invocation that runs."""
-        return logging.getLogger(f"pynenc.task.{self.task_id.key}")
+        """The logger of the task; its records carry the invocation that runs. What a workflow told before it does not tell again."""
+        return tell_once(logging.getLogger(f"pynenc.task.{self.task_id.key}"))
 
     @property
     def invocation(self) -> BaseInvocation[Params, Result]:
@@ -169,7 +172,40 @@ class Task(Generic[Params, Result]):
 
     def _submit(self, spec: TaskSpec, bound: dict[str, Any], options: CallOptions) -> BaseInvocation[Params, Result]:
         engine = self.app.engine
+        if (flow := recording(engine)) is not None:
+            return self._submit_durably(flow, spec, bound, options)
         return self._accepted(engine, engine.submitter.submit(spec, bound, options), bound)
+
+    def _submit_in(self, flow: Flow, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseInvocation[Params, Result]:
+        """A call that is a durable operation of ``flow``, whatever its body is.
+
+        :raises WorkflowError: the task lives in another store.
+        """
+        if flow.engine is not self.app.engine:
+            raise WorkflowError(f"{self} belongs to another app: call it in a step, wf.step(...)")
+        spec = self.spec
+        return self._submit_durably(flow, spec, spec.binder.bind(args, kwargs), NO_OPTIONS)
+
+    def _submit_durably(
+        self, flow: Flow, spec: TaskSpec, bound: dict[str, Any], options: CallOptions
+    ) -> BaseInvocation[Params, Result]:
+        engine = self.app.engine
+        (child,), is_new = flow.call(
+            spec.key,
+            1,
+            lambda ids: engine.submitter.submit_encoded(spec, [engine.codec.encode(spec, bound)], options, ids),
+        )
+        if not self.app.conf.dev_mode_force_sync_tasks:
+            return DistributedInvocation(self, child, engine)
+        if is_new:
+            self.app.run_inline(child)
+        return ConcurrentInvocation(self, child, engine)
+
+    def _undo(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Undo:
+        """A call that a workflow makes if it fails, with the arguments as they are now."""
+        engine, spec = self.app.engine, self.spec
+        call = engine.codec.encode(spec, spec.binder.bind(args, kwargs))
+        return Undo(spec.key, lambda ids: engine.submitter.submit_encoded(spec, [call], NO_OPTIONS, ids))
 
     def _accepted(self, engine: Engine, answer: Submitted, bound: dict[str, Any]) -> BaseInvocation[Params, Result]:
         """The handle of a call that the store accepted; in development mode it runs first."""
@@ -379,9 +415,15 @@ def _in_batches(
     accepted: list[BaseInvocation[Params, Result]] = []
     encode = _encoder(task, common)
     calls = iter(track(params))
+    flow = recording(engine)
     with _Accepted(accepted):
-        while batch := [encode(item) for item in islice(calls, task.conf.parallel_batch_size)]:
-            answers = engine.submitter.submit_encoded(spec, batch, options)
+        while batch := list(islice(calls, task.conf.parallel_batch_size)):
+            submit = partial(_submit_batch, engine, spec, batch, encode, options)
+            if flow is not None:
+                children, _ = flow.call(spec.key, len(batch), submit)
+                accepted.extend([DistributedInvocation(task, child, engine) for child in children])
+                continue
+            answers = submit(None)
             accepted.extend(
                 [
                     (ReusedInvocation if answer.existing else DistributedInvocation)(task, answer.id, engine)
@@ -389,6 +431,17 @@ def _in_batches(
                 ]
             )
     return DistributedInvocationGroup(task, accepted)
+
+
+def _submit_batch(
+    engine: Engine,
+    spec: TaskSpec,
+    batch: Sequence[CallParams],
+    encode: Callable[[CallParams], Encoded],
+    options: CallOptions,
+    ids: Sequence[str] | None,
+) -> list[Submitted]:
+    return engine.submitter.submit_encoded(spec, [encode(item) for item in batch], options, ids)
 
 
 def _encoder(task: Task[Any, Any], common: dict[str, Any] | None) -> Callable[[CallParams], Encoded]:

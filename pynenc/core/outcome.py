@@ -98,6 +98,46 @@ def to_retry(
     )
 
 
+def paused(
+    claimed: Claimed,
+    reason: str,
+    started: Microseconds,
+    ended: Microseconds,
+    *,
+    due: Microseconds = 0,
+    awaits: tuple[str, ...] = (),
+    signals: int = -1,
+) -> Outcome:
+    """The body is suspended until one of these comes."""
+    return Outcome(
+        id=claimed.id,
+        attempt=claimed.attempt,
+        status=InvocationStatus.PAUSED,
+        due=due,
+        retries=claimed.retries,
+        crashes=claimed.crashes,
+        started=started,
+        ended=ended,
+        reason=reason,
+        awaits=awaits,
+        signals=signals,
+    )
+
+
+def continued(claimed: Claimed, args: bytes, blobs: tuple[str, ...], signals: int, started: Microseconds) -> Outcome:
+    """The body continues as new."""
+    return Outcome(
+        id=claimed.id,
+        attempt=claimed.attempt,
+        status=InvocationStatus.REGISTERED,
+        started=started,
+        reason="continued as new",
+        signals=signals,
+        args=args,
+        blobs=blobs,
+    )
+
+
 def cancelled(claimed: Claimed, started: Microseconds, ended: Microseconds, reason: str = "cancelled") -> Outcome:
     """The body ended because it was asked to."""
     return Outcome(

@@ -164,7 +164,11 @@ class Outcome(_Record, frozen=True, kw_only=True):
     """How an attempt ended; ``status`` is one of :data:`pynenc.core.status.OUTCOMES`.
 
     SUCCESS and FAILED carry the result or error in ``payload``. RETRY becomes claimable at ``due``. REGISTERED gives the work back
-    (``reason`` says why). PAUSED suspends until ``due`` (0: until a person or a signal resumes it). CANCELLED confirms a request.
+    (``reason`` says why). CANCELLED confirms a request.
+    PAUSED suspends: until ``due`` if that is set, until any of ``awaits`` is final, until more than ``signals`` signals have come (-1: signals do not
+    wake it), or until a person resumes it, whichever comes first.
+    REGISTERED with ``args`` (and the ``blobs`` that these refer to) continues as new: a new round of the same id with other arguments; the first
+    ``signals`` signals are forgotten.
     ``retries`` and ``crashes`` are the new values of the counters. ``alone`` marks a suspect. ``started`` is when the body began (0: never).
     ``unknown_task`` parks the invocation until a runner that knows its task registers, unless another one that lives knows it.
     """
@@ -181,6 +185,10 @@ class Outcome(_Record, frozen=True, kw_only=True):
     reason: str = ""
     alone: bool = False
     unknown_task: bool = False
+    awaits: tuple[str, ...] = ()
+    signals: int = -1
+    args: bytes | None = None
+    blobs: tuple[str, ...] = ()
 
 
 class Finished(_Record, frozen=True):
@@ -270,10 +278,11 @@ class ChangeKind(StrEnum):
     REQUEUE = "requeue"
     REPRIORITISE = "reprioritise"
     RESUME = "resume"
+    SIGNAL = "signal"
 
 
 class Change(_Record, frozen=True):
-    """A change that a person asks for. ``priority`` is read by REPRIORITISE, ``value`` by RESUME, ``reason`` is kept in the history."""
+    """A change that a person asks for. ``priority`` is read by REPRIORITISE, ``value`` by RESUME and SIGNAL, ``reason`` is kept in the history."""
 
     kind: ChangeKind
     reason: str = ""

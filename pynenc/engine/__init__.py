@@ -9,9 +9,11 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Protocol
 
+import msgspec
+
 from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
-from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation, Outcome, Submitted
+from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation, Outcome, Page, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.execute import Executor, Hooks
@@ -24,6 +26,17 @@ from pynenc.store.base import Store
 logger = logging.getLogger("pynenc")
 
 __all__ = ["Engine", "Hooks"]
+
+UNFINISHED = tuple(status for status in InvocationStatus if not status.is_final())
+#: Under what the value of a resume is sealed: by whom it is taken is not known before.
+RESUME_KEY = "resume"
+encode_signal = msgspec.msgpack.encode
+decode_signal = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
+
+
+def signal_key(name: str) -> str:
+    """Under what the value of a signal is sealed."""
+    return f"signal {name}"
 
 
 class Routable(Protocol):
@@ -51,13 +64,15 @@ class Engine:
         resolve: Callable[[str], TaskSpec | None],
         handle: Callable[[Claimed], Any],
         hooks: Hooks,
+        make_flow: Callable[[context.Running, TaskSpec], Any],
     ) -> None:
         self.store = store
         self.codec = codec
         self.hooks = hooks
+        self.app_id = conf.app_id
         self.submitter = Submitter(store, codec, conf)
         self.results = Results(store, codec, self._hint, self._run_inline)
-        self.executor = Executor(codec, store.clock, resolve, handle, hooks, self)
+        self.executor = Executor(codec, store.clock, resolve, handle, hooks, self, make_flow)
         self.trace(is_on=conf.otel)
 
     def trace(self, *, is_on: bool) -> None:
@@ -113,6 +128,44 @@ class Engine:
         """How many invocations there are, of a task and in some statuses if given."""
         tasks = (getattr(task_id, "key", str(task_id)),) if task_id is not None else ()
         return sum(self.store.count(Filter(tasks=tasks, statuses=tuple(statuses))).values())
+
+    def cancel(self, invocation_ids: Sequence[str], reason: str = "on request") -> list[bool]:
+        """Ask invocations to stop, workflows with all their members; for each id whether it was accepted."""
+        accepted = self.amend(invocation_ids, ChangeKind.CANCEL, reason)
+        for row in self.store.get([name for name, done in zip(invocation_ids, accepted, strict=True) if done]):
+            spec = self.executor.resolve(row.task)
+            if spec is not None and spec.is_workflow:
+                self.cancel_members(row.id, reason)
+        return accepted
+
+    def cancel_members(self, workflow: str, reason: str) -> None:
+        """Ask all that belongs to a workflow to stop, the workflows that it started included, until nothing new is found."""
+        asked = {workflow}
+        workflows = [workflow]
+        for root in workflows:
+            for where in (Filter(workflow=root, statuses=UNFINISHED), Filter(parent=root, statuses=UNFINISHED)):
+                while found := [row for row in self._all(where) if row.id not in asked]:
+                    asked.update(row.id for row in found)
+                    workflows += [row.id for row in found if row.workflow and row.workflow.id == row.id]
+                    self.amend([row.id for row in found], ChangeKind.CANCEL, reason)
+
+    def _all(self, where: Filter) -> list[Invocation]:
+        page = self.store.find(where, Page(1000))
+        rows = list(page.invocations)
+        while page.cursor:
+            page = self.store.find(where, Page(1000, page.cursor))
+            rows += page.invocations
+        return rows
+
+    def resume(self, invocation_id: str, value: Any = None, reason: str = "resumed") -> bool:
+        """Let a paused workflow go on; ``value`` is what its ``pause`` returns. Whether that was accepted."""
+        payload = self.codec.encode_value(value, invocation_id, RESUME_KEY)
+        return self.amend([invocation_id], ChangeKind.RESUME, reason, value=payload)[0]
+
+    def signal(self, invocation_id: str, name: str, value: Any = None) -> bool:
+        """Send a signal to a workflow; whether it was accepted, which is until it ends."""
+        payload = self.codec.encode_value(value, invocation_id, signal_key(name))
+        return self.amend([invocation_id], ChangeKind.SIGNAL, f"signal {name}", value=encode_signal((name, payload)))[0]
 
     def amend(
         self,

@@ -19,7 +19,8 @@ from pynenc.core.records import UNKNOWN_TASK, Claimed, Outcome
 from pynenc.engine.codec import Codec
 from pynenc.engine.loops import is_cancelled, is_on_loop
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import InvocationCancelledError, RetryError, TaskTimeoutError
+from pynenc.engine.suspension import Continued, Suspended
+from pynenc.exceptions import InvocationCancelledError, NonDeterminismError, RetryError, TaskTimeoutError
 from pynenc.serializer.errors import ErrorInfo
 from pynenc.store.base import Clock
 
@@ -83,16 +84,26 @@ class Executor:
         handle: Callable[[Claimed], Any],
         hooks: Hooks,
         engine: Any,
+        make_flow: Callable[[context.Running, TaskSpec], Any],
     ) -> None:
         self._codec = codec
         self._now = clock.now
         self.resolve = resolve
         self._hooks = hooks
         self.tracing: Tracing | None = None
+        self._make_flow = make_flow
         #: The context of an attempt, from what was claimed, the id of the runner, and the slot.
         self.running: Callable[[Claimed, str, context.Slot | None], context.Running] = partial(
             context.Running, engine=engine, handle=handle
         )
+
+    def flow(self, running: context.Running) -> Any:
+        """The durable operations of a body."""
+        if running.flow is None:
+            spec = self.resolve(running.task)
+            assert spec is not None
+            running.flow = self._make_flow(running, spec)
+        return running.flow
 
     # -- the body ----------------------------------------------------------------------------------------------------------
     def run(self, claimed: Claimed, running: context.Running) -> Outcome:
@@ -107,20 +118,32 @@ class Executor:
         started = self._now()
         try:
             value = self._body(spec, claimed, running)
-            payload = self._codec.encode_result(spec, claimed, value)
-            if self._hooks.around_tasks:
-                self._hooks.fire("after_task", running.invocation)
-            ended = outcome.succeeded(claimed, payload, started, self._now())
+            ended = self._returned(spec, claimed, running, value, started)
         except BaseException as error:
             ended = self._ended(spec, claimed, running, error, started)
         if running.span is not None:
             running.span.end(ended)
         return ended
 
+    def _returned(
+        self, spec: TaskSpec, claimed: Claimed, running: context.Running, value: Any, started: int
+    ) -> Outcome:
+        """The outcome of a body that returned. One that was left before and went on all the same has not ended."""
+        if running.departure is not None:
+            raise running.departure
+        if running.flow is not None and running.flow.is_failing:
+            raise running.flow.failure()
+        payload = self._codec.encode_result(spec, claimed, value)
+        if self._hooks.around_tasks:
+            self._hooks.fire("after_task", running.invocation)
+        return outcome.succeeded(running.claimed, payload, started, self._now())
+
     def _body(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Any:
         context.set_running(running)
         if self.tracing is not None:
             self.tracing.begin(claimed, running)
+        if spec.is_workflow:
+            running.flow = self._make_flow(running, spec)
         bound = self._codec.decode(spec, claimed)
         if self._hooks.around_tasks:
             self._hooks.fire("before_task", running.invocation)
@@ -144,13 +167,13 @@ class Executor:
 
     async def run_async(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Outcome:
         """Run an async body on the running loop; the caller gives it a context of its own."""
+        import asyncio
+
         started = self._now()
+        running.main = asyncio.current_task()
         try:
             value = await self._in_time(claimed, self._body(spec, claimed, running))
-            payload = self._codec.encode_result(spec, claimed, value)
-            if self._hooks.around_tasks:
-                self._hooks.fire("after_task", running.invocation)
-            ended = outcome.succeeded(claimed, payload, started, self._now())
+            ended = self._returned(spec, claimed, running, value, started)
         except BaseException as error:
             ended = self._ended(spec, claimed, running, error, started)
         if running.span is not None:
@@ -191,12 +214,22 @@ class Executor:
         self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: BaseException, started: int
     ) -> Outcome:
         now = self._now()
+        claimed = running.claimed  # progress forgives crashes
         if isinstance(error, HandBack) or running.interrupt is HandBack:
             return outcome.released(claimed, "runner stopped", started=started)
+        left = running.departure or error
+        if isinstance(left, Suspended):
+            return outcome.paused(
+                claimed, left.reason, started, now, due=left.due, awaits=left.awaits, signals=left.signals
+            )
+        if isinstance(left, Continued):
+            return outcome.continued(claimed, left.arguments, left.blobs, left.signals, started)
         if running.cancel_requested and (isinstance(error, InvocationCancelledError) or is_cancelled(error)):
             return outcome.cancelled(claimed, started, now)
+        if running.flow is not None and running.flow.is_failing:
+            return self._undo(spec, claimed, running, b"", started)
         payload = self._codec.encode_error(spec, claimed, error)
-        if isinstance(error, spec.retriable):
+        if isinstance(error, spec.retriable) and not isinstance(error, NonDeterminismError):
             delay = error.delay if isinstance(error, RetryError) else None
             ended = outcome.to_retry(claimed, payload, spec.retry, started, now, random.random(), delay)
         else:
@@ -205,7 +238,20 @@ class Executor:
         if running.span is not None:
             running.span.fail(info)
         _log_end(claimed, info, ended, now)
+        if ended.status == "failed" and running.flow is not None:
+            return self._undo(spec, claimed, running, payload, started)
         return ended
+
+    def _undo(self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: bytes, started: int) -> Outcome:
+        """A workflow has failed for the last time: compensate what it did, then end it."""
+        try:
+            payload, reason = running.flow.compensate(error)
+        except Suspended as left:
+            return outcome.paused(claimed, left.reason, started, self._now(), awaits=left.awaits)
+        except Exception as failure:
+            logger.exception("%s %s could not be compensated", claimed.task, claimed.id)
+            payload, reason = self._codec.encode_error(spec, claimed, failure), "its compensation failed"
+        return outcome.failed(claimed, payload, started, self._now(), reason)
 
     def timed_out(self, claimed: Claimed, started: int) -> Outcome:
         """The outcome of a body that is given up because it does not react to its timeout."""
@@ -217,8 +263,13 @@ class Executor:
         return outcome.failed(claimed, payload, started, self._now(), reason="timeout")
 
 
-#: The code that calls bodies: what runs directly above it is the user's.
-BODY_CODE = Executor._body.__code__
+def call_user(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function of the user's in the midst of a body of ours."""
+    return function(*args, **kwargs)
+
+
+#: The code that calls the user's: what runs directly above it may be interrupted.
+USER_CODE = frozenset({Executor._body.__code__, call_user.__code__})
 
 
 def timeout_error(claimed: Claimed) -> TaskTimeoutError:

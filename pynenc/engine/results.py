@@ -92,10 +92,21 @@ class Results:
             final.id,
         )
 
-    def wait(self, ids: Sequence[str], timeout: float | None = None, *, inline: bool = False) -> list[Final]:
+    def wait(
+        self,
+        ids: Sequence[str],
+        timeout: float | None = None,
+        *,
+        inline: bool = False,
+        along: Sequence[str] = (),
+        is_race: bool = False,
+    ) -> list[Final]:
         """Those of ``ids`` that are final, as soon as there is one; empty when ``timeout`` seconds are over.
 
-        :param inline: their task may run in place on this thread.
+        In the body of a workflow it is a durable operation, which may suspend the run.
+
+        :param inline: their task may run in place on this thread. :param along: look for these as well; one of them is enough outside of workflows.
+        :param is_race: the caller goes on differently with whatever comes first.
 
         :raises StoreError: inside of ``app.transaction``. :raises RuntimeError: on a running event loop, which this would block.
         :raises CycleDetectedError: the wait would never end.
@@ -105,6 +116,34 @@ class Results:
             raise StoreError(
                 "a call inside app.transaction is accepted when that transaction commits: read results after it"
             )
+        running = context.current()
+        if running is not None and running.flow is not None and self._is_durable(running):
+            look = partial(self._look, running, ids, along or ids, inline=inline)
+            found: list[Final] = running.flow.wait(ids, timeout, look, is_race=is_race)
+            return found
+        return self._wait(along or ids, timeout, running, inline=inline)
+
+    def _is_durable(self, running: context.Running) -> bool:
+        """Whether the body that runs here is one of a workflow over this store."""
+        return bool(running.flow.records_calls) and running.engine.store is self._store
+
+    def _look(
+        self, running: context.Running, ids: Sequence[str], along: Sequence[str], seconds: float, *, inline: bool
+    ) -> list[Final]:
+        """Those of ``ids`` that are final within so many seconds; what else is final is noted."""
+        deadline = time.monotonic() + seconds
+        left = list(along)
+        while finals := self._wait(left, max(0.0, deadline - time.monotonic()), running, inline=inline):
+            running.flow.keep(finals)
+            if found := [final for final in finals if final.id in ids]:
+                return found
+            ended = {final.id for final in finals}
+            left = [name for name in left if name not in ended]
+        return []
+
+    def _wait(
+        self, ids: Sequence[str], timeout: float | None, running: context.Running | None, *, inline: bool
+    ) -> list[Final]:
         if timeout is not None and timeout <= 0:
             return self._store.finals(ids)
         # As in is_on_loop, without the call: every result that is read comes by here.
@@ -113,7 +152,6 @@ class Results:
             raise RuntimeError(
                 "this would block the running event loop: use `await invocation.async_result()` instead of `.result`"
             )
-        running = context.current()
         is_body = running is not None and running.slot is not None
         # What a body waits for is seldom there already, and recording that it waits tells: it looks only afterwards.
         if (not is_body or inline) and (finals := self._store.finals(ids)):
@@ -170,6 +208,13 @@ class Results:
 
     async def wait_async(self, ids: Sequence[str], timeout: float | None = None) -> list[Final]:
         """The same for event loops; a cancelled ``await`` stops waiting and leaves the invocations alone."""
+        running = context.current()
+        if running is not None and running.flow is not None and self._is_durable(running):
+            found: list[Final] = await running.flow.wait_async(ids, timeout, partial(self._wait_async, ids))
+            return found
+        return await self._wait_async(ids, timeout)
+
+    async def _wait_async(self, ids: Sequence[str], timeout: float | None) -> list[Final]:
         import asyncio
 
         finals = self._store.finals(ids)

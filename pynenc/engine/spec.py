@@ -28,6 +28,7 @@ class TaskSpec:
         "gate",
         "is_async",
         "is_plain",
+        "is_workflow",
         "key",
         "max_crashes",
         "needs_digest",
@@ -54,6 +55,8 @@ class TaskSpec:
         self.gate = gate
         self.binder = Binder(func)
         self.is_async = iscoroutinefunction(func)
+        #: Whether its calls are workflows: its body suspends where it waits, and its calls are durable operations.
+        self.is_workflow = conf.force_new_workflow
         self.retriable = retriable
         self.retry = RetryPolicy(
             max_retries=conf.max_retries,

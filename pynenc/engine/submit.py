@@ -94,10 +94,17 @@ class Submitter:
             return self._wait_for_room(rows, (), full)[0]
 
     def submit_encoded(
-        self, spec: TaskSpec, calls: Sequence[Encoded], options: CallOptions = NO_OPTIONS
+        self,
+        spec: TaskSpec,
+        calls: Sequence[Encoded],
+        options: CallOptions = NO_OPTIONS,
+        ids: Sequence[str] | None = None,
     ) -> list[Submitted]:
-        """Submit calls whose arguments are encoded already, all or none; ``existing`` of an answer says that it stands for another call."""
-        rows = self._rows(spec, calls, options)
+        """Submit calls whose arguments are encoded already, all or none; ``existing`` of an answer says that it stands for another call.
+
+        :param ids: the ids of the invocations, where they are derived from something; else they are new.
+        """
+        rows = self._rows(spec, calls, options, ids)
         if self.tracing and rows:
             return self.tracing.send(rows, lambda rows: self._answers(spec, rows, options))
         return self._answers(spec, rows, options)
@@ -160,13 +167,17 @@ class Submitter:
             if slot:
                 slot.unpark()
 
-    def _rows(self, spec: TaskSpec, calls: Sequence[Encoded], options: CallOptions) -> list[New]:
+    def _rows(
+        self, spec: TaskSpec, calls: Sequence[Encoded], options: CallOptions, ids: Sequence[str] | None = None
+    ) -> list[New]:
         """The records of calls."""
         if not spec.is_plain or options is not NO_OPTIONS:
-            return [self._new_with_all(spec, call, options) for call in calls]
+            given = ids or [""] * len(calls)
+            return [self._new_with_all(spec, call, options, own) for call, own in zip(calls, given, strict=True)]
         running = context.current()
         conf = spec.conf
-        ids = new_ids(len(calls)) if len(calls) > 1 else [new_id()]
+        if not ids:
+            ids = new_ids(len(calls)) if len(calls) > 1 else [new_id()]
         return [
             New(  # as little as possible: it takes the longer the more there is
                 id=invocation_id,
@@ -185,7 +196,7 @@ class Submitter:
             for invocation_id, call in zip(ids, calls, strict=True)
         ]
 
-    def _new_with_all(self, spec: TaskSpec, call: Encoded, options: CallOptions) -> New:
+    def _new_with_all(self, spec: TaskSpec, call: Encoded, options: CallOptions, own: str = "") -> New:
         """The record of a call with keys, dates or options."""
         running = context.current()
         conf = spec.conf
@@ -194,7 +205,9 @@ class Submitter:
         if spec.controlled:
             registration = self._key(conf.registration_concurrency, spec, call, digest)
             running_key = self._key(conf.running_concurrency, spec, call, digest)
-        invocation_id = new_id() if options.key is None else derived_id(self._conf.app_id, spec.key, options.key)
+        invocation_id = own or new_id()
+        if options.key is not None:
+            invocation_id = derived_id(self._conf.app_id, spec.key, options.key)
         due = self._due(options)
         return New(
             id=invocation_id,

@@ -15,6 +15,7 @@ from pynenc.engine.results import timed_out
 from pynenc.exceptions import InvocationError
 from pynenc.serializer.errors import ErrorInfo, read_error
 from pynenc.types import Params, Result
+from pynenc.workflow.flow import recording
 from pynenc.workflow.workflow_identity import WorkflowIdentity
 
 if TYPE_CHECKING:
@@ -173,8 +174,18 @@ class BaseInvocation(Generic[Params, Result]):
 
     # -- what people do to it -----------------------------------------------------------------------------------------
     def cancel(self, reason: str = "on request") -> bool:
-        """Ask it to stop; whether that was accepted. Not started: it never runs. Running: its body is told (see the guide)."""
-        return self._engine.amend([self.invocation_id], ChangeKind.CANCEL, reason)[0]
+        """Ask it to stop; whether that was accepted. Not started: it never runs. Running: its body is told (see the guide). A workflow is stopped with
+        all its members.
+        """
+        return self._engine.cancel([self.invocation_id], reason)[0]
+
+    def resume(self, value: Any = None) -> bool:
+        """Let a paused workflow go on; ``wf.pause`` returns ``value``. Whether that was accepted: it was paused."""
+        return self._engine.resume(self.invocation_id, value)
+
+    def signal(self, name: str, value: Any = None) -> bool:
+        """Send a signal to a workflow: ``wf.wait_signal(name)`` returns ``value``. Whether that was accepted: it had not ended."""
+        return self._engine.signal(self.invocation_id, name, value)
 
     def retry(self) -> bool:
         """Run it again: a final invocation opens a new round, one that waits for its time goes now. Whether that was accepted."""
@@ -274,13 +285,14 @@ class BaseInvocationGroup(Generic[Params, Result]):
         while invocation._final is None:
             ids = self._pending(index)
             left = None if deadline is None else deadline - monotonic()
-            finals = self._engine.store.finals(ids)
-            if not any(final.id == invocation.invocation_id for final in finals):
-                awaited = ids if context.current() else ids[:1]
-                finals = [
-                    *finals,
-                    *self._engine.results.wait(awaited if not finals else ids[:1], left, inline=self.task.conf.inline),
-                ]
+            inline = self.task.conf.inline
+            if left is not None and recording(self._engine):
+                finals = self._engine.results.wait(ids[:1], max(0.0, left), inline=inline)  # one durable operation each
+            else:
+                finals = self._engine.store.finals(ids)
+                if not any(final.id == invocation.invocation_id for final in finals):
+                    along = ids if context.current() and not finals else ()
+                    finals = [*finals, *self._engine.results.wait(ids[:1], left, inline=inline, along=along)]
             if not finals:
                 raise timed_out([invocation.invocation_id], timeout)
             self._settle_from(index, finals)
@@ -340,7 +352,7 @@ class BaseInvocationGroup(Generic[Params, Result]):
                 yield pending.pop(invocation.invocation_id)
         while pending:
             left = None if deadline is None else deadline - monotonic()
-            finals = self._engine.results.wait(list(pending), left, inline=self.task.conf.inline)
+            finals = self._engine.results.wait(list(pending), left, inline=self.task.conf.inline, is_race=True)
             if not finals:
                 raise timed_out(list(pending), timeout)
             for final in finals:
@@ -362,4 +374,4 @@ class BaseInvocationGroup(Generic[Params, Result]):
         """Ask all to stop; how many accepted."""
         if not self.invocations:
             return 0
-        return sum(self._engine.amend([i.invocation_id for i in self.invocations], ChangeKind.CANCEL, reason))
+        return sum(self._engine.cancel([i.invocation_id for i in self.invocations], reason))

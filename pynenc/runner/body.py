@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pynenc import context
 from pynenc.core.records import Claimed, ClaimRequest
-from pynenc.engine.execute import BODY_CODE, Interruption
+from pynenc.engine.execute import USER_CODE, Interruption
 from pynenc.runner.slots import Turn
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class BodySlot:
         "thread_id",
         "worker",
     )
+
+    #: Seconds that the body of a workflow waits here before it is suspended.
+    patience = context.PATIENCE
 
     def __init__(self, worker: Worker, index: int) -> None:
         self.worker = worker
@@ -174,6 +177,6 @@ def _is_in_body(thread_id: int) -> bool:
     frame = sys._current_frames().get(thread_id)
     while frame is not None:
         if str(frame.f_globals.get("__name__", "")).startswith(_OURS):
-            return frame.f_code is BODY_CODE
+            return frame.f_code in USER_CODE
         frame = frame.f_back
     return False

@@ -45,13 +45,19 @@ class SkipClock(SystemClock):
 
 
 class InlineSlot(context.Slot):
-    """The slot of a body on the calling thread; while it waits, the runner works on what it waits for."""
+    """The slot of a body on the calling thread; while it waits, the runner works on what it waits for. Nothing happens there by waiting longer."""
+
+    patience = 0.001
 
     def __init__(self, runner: InlineRunner) -> None:
         self._runner = runner
 
     def park(self, ids: Sequence[str] = (), _turn: object = None, /) -> None:
-        """Nobody else will do the work: do it now."""
+        """Nobody else will do the work: do it now. A workflow can be suspended until the time for it has come, other bodies cannot."""
+        running = context.current()
+        if running is not None and running.flow is not None and running.flow.records_calls:
+            self._runner.drive(ids, may_skip=False)
+            return
         self._runner.waiting += 1
         try:
             self._runner.drive(ids)
@@ -102,7 +108,7 @@ class InlineRunner:
         row = self._engine.get(invocation_id)
         return row.place is Place.LATER and row.rate is None
 
-    def drive(self, ids: Sequence[str]) -> None:
+    def drive(self, ids: Sequence[str], *, may_skip: bool = True) -> None:
         """Run until one of ``ids`` is final, or nothing can be done for that; without ids until nothing is left.
 
         They come first, others when none of them is claimable. Time passes only when one of them needs it; what is due until then runs at its time.
@@ -112,7 +118,7 @@ class InlineRunner:
             if not claim.batch and ids:
                 claim = self._run_next(())
             due = claim.next_due
-            if not claim.batch and not (due and self._is_worth_waiting(ids, due) and self._advance(due)):
+            if not claim.batch and not (due and may_skip and self._is_worth_waiting(ids, due) and self._advance(due)):
                 return
 
     def _run_next(self, ids: Sequence[str]) -> Claim:

@@ -12,6 +12,7 @@ from pynenc.store._memory_places import Places
 from pynenc.store._memory_rows import Behind, Row, to_history
 
 S = InvocationStatus
+_WAITERS = (Place.CLAIMED, Place.WAITING)
 Problems = Iterator[str]
 
 
@@ -166,14 +167,14 @@ def _successes(places: Places) -> Problems:
 
 
 def _edges(places: Places) -> Problems:
-    """Whoever waits is CLAIMED, what is awaited is not final, and both ends of an edge know of it."""
+    """Whoever waits is CLAIMED or suspended, what is awaited is not final, and both ends of an edge know of it."""
     nodes = places.waits.nodes
     edges = {(waiter, awaited) for waiter, node in nodes.items() for awaited in node.awaits}
     back = {(waiter, awaited) for awaited, node in nodes.items() for waiter in node.waiters}
     yield from (f"only one of {waiter} and {awaited} knows that the first waits" for waiter, awaited in edges ^ back)
     for waiter, awaited in edges:
         rows = places.rows.get(waiter), places.rows.get(awaited)
-        if rows[0] is None or rows[0].place is not Place.CLAIMED or rows[1] is None or rows[1].place is Place.FINAL:
+        if rows[0] is None or rows[0].place not in _WAITERS or rows[1] is None or rows[1].place is Place.FINAL:
             yield f"{waiter} waits for {awaited}, but one of them has ended"
         elif rows[1].rank < rows[0].rank:
             yield f"{waiter} of rank {rows[0].rank} waits for {awaited} of rank {rows[1].rank}"

@@ -17,10 +17,14 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable
 
+import msgspec
+
 from pynenc.core.records import Claimed, Microseconds, New, Outcome, Rate
 from pynenc.core.status import InvocationStatus, Place
+from pynenc.core.waiting import find_cycle
 from pynenc.store._memory_lines import KeyLane, Line, Queue, RateLane
 from pynenc.store._memory_rows import Behind, BlobRow, Row, Step, latest_steps
+from pynenc.store._memory_values import Values, signal_key
 from pynenc.store._memory_waits import Waits
 
 S = InvocationStatus
@@ -41,7 +45,7 @@ class Places:
         self.successes: dict[str, list[tuple[int, str]]] = {}
         self.mortal = Line(self.rows)
         self.blobs: dict[str, BlobRow] = {}
-        self.values: dict[str, dict[str, bytes]] = {}
+        self.values = Values()
         self._seq = 0
 
     # -- coming and going -----------------------------------------------------------------------------------------------
@@ -77,8 +81,11 @@ class Places:
         self._unregister(row)
         self._forget_success(row)
         self.waits.remove(row.id)
-        self.values.pop(row.id, None)
-        for key in row.new.blobs:
+        self.values.forget(row.id)
+        self._drop_references(row.new.blobs, now)
+
+    def _drop_references(self, blobs: Iterable[str], now: Microseconds) -> None:
+        for key in blobs:
             blob = self.blobs[key]
             blob.references -= 1
             blob.touched = now
@@ -106,8 +113,7 @@ class Places:
             assert row is not None
             if row.place is Place.WAITING:
                 queue.suspended -= 1
-                self.enter(row, S.REGISTERED, now)
-                self.admit(row, S.REGISTERED, now)
+                self._go_on(row, now)
             elif self.is_head(row):
                 self._pass_rate(row, now)
             else:
@@ -152,12 +158,41 @@ class Places:
         if queue.later.first() is row.turn:
             self.waits.unit.stirred.add(queue.name)
 
-    def suspend(self, row: Row) -> None:
-        """Keep ``row`` PAUSED, until ``due`` if that is set."""
+    def suspend(self, row: Row, outcome: Outcome, now: Microseconds) -> None:
+        """Keep ``row`` PAUSED until what it waits for is there; that may be now."""
         row.place = Place.WAITING
         if row.due:
             self.queues[row.new.queue].suspended += 1
             self._join_later(row)
+        pending = [name for name in dict.fromkeys(outcome.awaits) if self._is_pending(name)]
+        is_over = len(pending) < len(set(outcome.awaits)) or -1 < outcome.signals < row.signalled
+        if is_over or any(self.circle(row.id, name) for name in pending):
+            self.rouse(row, now)
+            return
+        row.seen = outcome.signals
+        self.waits.sleep(row.id, pending)
+        self.lift(pending, row.rank, now)
+
+    def _is_pending(self, invocation_id: str) -> bool:
+        return invocation_id in self.rows and self.rows[invocation_id].place is not Place.FINAL
+
+    def rouse(self, row: Row, now: Microseconds, reason: str = "") -> None:
+        """Admit a suspended row: what it waits for is there, or somebody wants it to go on."""
+        self.leave(row)
+        self._go_on(row, now, reason)
+
+    def _go_on(self, row: Row, now: Microseconds, reason: str = "") -> None:
+        self.waits.stop(row.id)
+        row.due, row.seen = 0, -1
+        self.enter(row, S.REGISTERED, now, reason)
+        self.admit(row, S.REGISTERED, now)
+
+    def circle(self, waiter: str, awaited: str) -> tuple[str, ...]:
+        """The circle that a wait would close. What waits for nothing itself can always end; that is nearly everything."""
+        holders = self.holders_in_the_way
+        if awaited != waiter and not self.waits.awaited_by(awaited) and not holders(awaited):
+            return ()
+        return find_cycle(waiter, awaited, self.waits.awaited_by, holders)
 
     def park(self, row: Row, now: Microseconds) -> None:
         """Set ``row`` aside until a runner knows its task."""
@@ -271,8 +306,12 @@ class Places:
         if not row.is_plain:
             self._unregister(row)
             self.let_go(row, now)
+        row.seen = -1
         if row.id in self.waits.nodes:
+            asleep = [name for name in self.waits.waiters_of(row.id) if self.rows[name].place is Place.WAITING]
             self.waits.end(row.id)
+            for name in asleep:
+                self.rouse(self.rows[name], now)
         new = row.new
         if new.result_ttl:
             self.mortal.push(row, ended + new.result_ttl)
@@ -295,17 +334,38 @@ class Places:
         if is_unknown:
             self.park(row, now)
         elif outcome.status is S.PAUSED:
-            self.suspend(row)
+            self.suspend(row, outcome, now)
         else:
+            if outcome.args is not None:
+                self._continue(row, outcome.args, outcome, now)
             self.admit(row, outcome.status, now)
+
+    def _continue(self, row: Row, args: bytes, outcome: Outcome, now: Microseconds) -> None:
+        """The row continues as new: a new round with other arguments."""
+        for key in outcome.blobs:
+            self.blobs[key].references += 1
+        self._drop_references(row.new.blobs, now)
+        row.new = msgspec.structs.replace(row.new, args=args, blobs=outcome.blobs)
+        self.next_round(row)
+        kept = self.values.scope(row.id)
+        for key in [
+            key for key in kept if key.startswith("resume:") or signal_key(0) <= key < signal_key(outcome.signals)
+        ]:
+            del kept[key]
+
+    def next_round(self, row: Row) -> None:
+        """Count a new round; what was remembered in the old one goes."""
+        self.values.drop(f"{row.id}/{row.round}")
+        row.round += 1
+        row.retries = row.crashes = row.started = 0
 
     def reopen(self, row: Row, now: Microseconds, reason: str) -> None:
         """A final row begins a new round."""
         self._forget_success(row)
         self.leave(row)
         self._close(row)
-        row.round += 1
-        row.retries = row.crashes = row.due = row.started = row.ended = 0
+        self.next_round(row)
+        row.due = row.ended = 0
         row.payload, row.cancel, row.alone, row.runner, row.progress = b"", None, False, None, None
         row.reason = reason
         self.enter(row, S.REGISTERED, now, reason)

@@ -60,6 +60,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     ``is_plain``: it has no key, no rate and no time limit, so that only its own row changes when it is claimed and when it ends.
     ``back`` is the status that it has when it becomes claimable. ``cancel`` is the reason of a request to cancel it (None: there is none).
     ``is_passed``: a runner that does not know its task has passed it over, so it waits apart whenever it is READY.
+    ``signalled`` counts the signals that came, ``seen`` those that it knew of when it was suspended (-1: it does not wait for signals).
     ``trail`` holds its changes of status after the submission, up to its latest claim while that ``is_open``, and without its end.
     """
 
@@ -93,6 +94,8 @@ class Row(msgspec.Struct, gc=False, eq=False):
     payload: bytes = b""
     progress: Progress | None = None
     is_passed: bool = False
+    signalled: int = 0
+    seen: int = -1
 
     @property
     def needs_key(self) -> bool:

@@ -114,14 +114,14 @@ class Node:
 
     def __init__(self) -> None:
         self.watches: dict[Watch, None] = {}
-        self.awaits: dict[str, dict[Watch, None]] = {}
+        self.awaits: dict[str, dict[Watch | None, None]] = {}
         self.waiters: dict[str, None] = {}
 
 
 class Waits:
     """Watches and wait edges, by invocation: most have neither and no node.
 
-    An edge is kept with the watches that made it: an invocation may wait for another one several times at once.
+    An edge is kept with the watches that made it (None: the suspension of the waiter): an invocation may wait for another one several times at once.
     """
 
     def __init__(self, unit: Unit) -> None:
@@ -147,6 +147,12 @@ class Waits:
             for awaited in pending:
                 self._node(waiter).awaits.setdefault(awaited, {})[watch] = None
                 self._node(awaited).waiters[waiter] = None
+
+    def sleep(self, waiter: str, pending: Iterable[str]) -> None:
+        """Record the edges of a suspended invocation, which no watch has made and none takes away."""
+        for awaited in pending:
+            self._node(waiter).awaits[awaited] = {None: None}
+            self._node(awaited).waiters[waiter] = None
 
     def forget(self, watch: Watch) -> None:
         """Remove a watch and the edges that only it has made."""

@@ -36,6 +36,12 @@ Rank is the own priority, raised to the rank of whatever waits for the invocatio
 of the last wait that reached it: among equal ranks the children of the parent that began to wait last come first, so recursion
 goes depth first.
 
+What is remembered under the scope ``<id>``, or one that begins with ``<id>/``, belongs to the invocation of that id and goes with it. What belongs to one
+round of it lies under ``<id>/<round>`` and goes when the next round begins. A member of a workflow whose root is not final stays (see ``purge``).
+
+A suspended invocation (PAUSED) that awaits others keeps its wait edges, with rank and boost as ``watch`` gives them, until it is admitted or ends.
+Whatever makes one of the awaited final admits it in the same unit.
+
 History: each change of status is one entry, written in the same unit as the change. A store may derive the entries of the current
 attempt from the row itself.
 """
@@ -207,6 +213,11 @@ class Store(Protocol):
         is made READY, watchers are woken. RETRY and REGISTERED are
         admitted again; a requested cancellation turns RETRY, REGISTERED and PAUSED into CANCELLED. An outcome equal to a final that this same attempt
         recorded before is no loss (a lost reply may be sent again).
+
+        PAUSED is admitted again in the same unit when one of ``awaits`` is final already or unknown, when more than ``signals`` signals have come, or
+        when awaiting them would never end (then whoever runs it is told so by ``watch``).
+        REGISTERED with ``args``: arguments and blobs are replaced, the round grows, retries and crashes are 0; of the scope ``<id>`` the values under
+        ``resume:…`` and the first ``signals`` signals go.
         """
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
@@ -217,7 +228,9 @@ class Store(Protocol):
 
         CANCEL: unclaimed → CANCELLED at once; claimed → ``cancel_requested`` (accepted), its runner is woken and told by ``heartbeat``; final → refused.
         REQUEUE: final → a new round: retries and crashes 0, the old outcome kept in the history, due now. Otherwise: LATER → due now; else refused.
-        REPRIORITISE: any that is not final. RESUME: PAUSED → admitted again, its value remembered under key ``resume`` of its own scope.
+        REPRIORITISE: any that is not final. RESUME: PAUSED → admitted again, its value remembered under key ``resume:<attempt>`` of the scope ``<id>``.
+        SIGNAL: not final → its value is remembered under key ``signal:<number>`` of the scope ``<id>``, where the number (nine digits) counts the signals
+        before it; what is PAUSED and waits for signals is admitted. Final → refused.
         """
 
     # -- runners -------------------------------------------------------------------------------------------------------
@@ -266,8 +279,13 @@ class Store(Protocol):
         """Call ``wake`` when work may have become claimable in ``queues`` (empty: any) or an order waits for a runner of this process."""
 
     # -- values ----------------------------------------------------------------------------------------------------------
-    def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
-        """Store values under a scope and return what is stored now; with ``once`` the first writer wins and everyone gets the winner."""
+    def remember(
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+    ) -> dict[str, bytes]:
+        """Store values under a scope and return what is stored now; with ``once`` the first writer wins and everyone gets the winner.
+
+        With ``progress``, the id of a claimed invocation that got on by this: its ``crashes`` are 0 and it is no suspect (``alone``) any more.
+        """
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
         """The stored values of a scope (all, or those of ``keys`` that exist)."""
@@ -282,7 +300,11 @@ class Store(Protocol):
         """Take, renew or (``ttl`` 0) give back the leadership of a bounded chore; whether ``owner`` has it now."""
 
     def purge(self, purge: Purge) -> Purged:
-        """Remove one bounded batch of what the purge describes."""
+        """Remove one bounded batch of what the purge describes.
+
+        Short of ``everything``, a final stays while the root of its workflow (for a root: of the workflow that started it) is not final. If its time
+        of life is over it gets another one of the same length, so that the next batch does not meet it again.
+        """
 
     # -- queues -----------------------------------------------------------------------------------------------------------
     def queues(self) -> list[QueueInfo]:

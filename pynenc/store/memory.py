@@ -53,12 +53,12 @@ from pynenc.core.records import (
     Submitted,
 )
 from pynenc.core.status import InvocationStatus, Place
-from pynenc.core.waiting import find_cycle
 from pynenc.exceptions import CycleDetectedError, InvocationNotFoundError, RunnerLostError, StoreError
 from pynenc.store import _memory_check, _memory_claim, _memory_reading, _memory_submission
 from pynenc.store._memory_places import Places
-from pynenc.store._memory_rows import Row, RunnerRow, to_final, to_history, to_invocation, to_runner
+from pynenc.store._memory_rows import Row, RunnerRow, to_claimed, to_final, to_history, to_invocation, to_runner
 from pynenc.store._memory_runners import Runners
+from pynenc.store._memory_values import signal_key
 from pynenc.store._memory_waits import Listener, Unit, Waits, Watch
 from pynenc.store.base import Clock, IdleListener, SystemClock, Wake
 
@@ -204,6 +204,8 @@ class MemoryStore:
                 return self._requeue(row, change.reason, now)
             case ChangeKind.RESUME:
                 return self._resume(row, change, now)
+            case ChangeKind.SIGNAL:
+                return self._signal(row, change, now)
             case ChangeKind.REPRIORITISE:
                 if row.place is not Place.FINAL:
                     self._places.rerank(row, change.priority)
@@ -234,11 +236,17 @@ class MemoryStore:
     def _resume(self, row: Row, change: Change, now: Microseconds) -> bool:
         if row.place is not Place.WAITING:
             return False
-        self._places.leave(row)
-        self._places.values.setdefault(row.id, {})["resume"] = change.value
-        row.due = 0
-        self._places.enter(row, S.REGISTERED, now, change.reason)
-        self._places.admit(row, S.REGISTERED, now)
+        self._places.values.put(row.id, {f"resume:{row.attempt}": change.value})
+        self._places.rouse(row, now, change.reason)
+        return True
+
+    def _signal(self, row: Row, change: Change, now: Microseconds) -> bool:
+        if row.place is Place.FINAL:
+            return False
+        self._places.values.put(row.id, {signal_key(row.signalled): change.value})
+        row.signalled += 1
+        if row.place is Place.WAITING and row.seen >= 0:
+            self._places.rouse(row, now, change.reason)
         return True
 
     # -- runners -------------------------------------------------------------------------------------------------------
@@ -313,7 +321,7 @@ class MemoryStore:
 
     def owned(self, runner: str) -> list[Claimed]:
         with self._unit:
-            return list(self._places.owned.get(runner, {}).values())
+            return [to_claimed(self._places.rows[name]) for name in self._places.owned.get(runner, {})]
 
     # -- waiting --------------------------------------------------------------------------------------------------------
     def finals(self, ids: Sequence[str]) -> list[Final]:
@@ -355,12 +363,9 @@ class MemoryStore:
         return row
 
     def _refuse_cycles(self, waiter: Row, ids: Iterable[str]) -> None:
-        """Raise for a wait that would never end. What waits for nothing itself can always end; that is nearly everything."""
-        holders = self._places.holders_in_the_way
+        """Raise for a wait that would never end."""
         for awaited in ids:
-            if awaited != waiter.id and not self._waits.awaited_by(awaited) and not holders(awaited):
-                continue
-            cycle = find_cycle(waiter.id, awaited, self._waits.awaited_by, holders)
+            cycle = self._places.circle(waiter.id, awaited)
             if cycle:
                 names = " → ".join(f"{self._places.rows[name].new.task} ({name})" for name in (*cycle, cycle[0]))
                 raise CycleDetectedError(f"this wait would never end: {names}", waiter.id, cycle)
@@ -372,17 +377,21 @@ class MemoryStore:
             return listener
 
     # -- values ----------------------------------------------------------------------------------------------------------
-    def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
+    def remember(
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+    ) -> dict[str, bytes]:
         with self._unit:
+            row = self._places.rows.get(progress)
+            if row is not None and row.place is Place.CLAIMED:
+                row.crashes, row.alone = 0, False
             if not items:
                 return {}
-            values = self._places.values.setdefault(scope, {})
-            values |= {key: value for key, value in items.items() if not (once and key in values)}
+            values = self._places.values.put(scope, items, once=once)
             return {key: values[key] for key in items}
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
         with self._unit:
-            values = self._places.values.get(scope, {})
+            values = self._places.values.scope(scope)
             return dict(values) if keys is None else {key: values[key] for key in keys if key in values}
 
     def put_blobs(self, blobs: Sequence[Blob]) -> None:
@@ -411,7 +420,7 @@ class MemoryStore:
             if purge.everything:
                 return self._purge_everything(purge.limit)
             now = self.clock.now()
-            rows = self._over(purge, now)
+            rows, is_full = self._over(purge, now)
             for row in rows:
                 self._places.remove(row, now)
             blobs = self._purge_blobs(now - purge.blob_grace, purge.limit)
@@ -419,23 +428,36 @@ class MemoryStore:
             for name in runners:
                 self._forget(self._runners.rows[name])
             self._purge_rates(now)
-            return Purged(len(rows), blobs, len(runners), purge.limit in (len(rows), blobs, len(runners)))
+            return Purged(len(rows), blobs, len(runners), is_full or purge.limit in (len(rows), blobs, len(runners)))
 
-    def _over(self, purge: Purge, now: Microseconds) -> list[Row]:
-        """Finals to remove: first those whose time of life is over, then those that ended too long ago."""
+    def _over(self, purge: Purge, now: Microseconds) -> tuple[list[Row], bool]:
+        """Finals to remove: first those whose time of life is over, then those that ended too long ago; and whether there may be more."""
         over: dict[str, Row] = {}
         mortal = self._places.mortal
-        while len(over) < purge.limit and (first := mortal.first()) is not None and first[0] <= now:
+        looks = 0
+        while looks < purge.limit and (first := mortal.first()) is not None and first[0] <= now:
+            looks += 1
             row = mortal.pop()
             assert row is not None
-            over[row.id] = row
+            if self._is_needed(row):
+                mortal.push(row, now + row.new.result_ttl)
+            else:
+                over[row.id] = row
         if purge.ended_before:
             for row in self._places.rows.values():
                 if len(over) >= purge.limit:
                     break
-                if row.place is Place.FINAL and row.ended < purge.ended_before:
+                if row.place is Place.FINAL and row.ended < purge.ended_before and not self._is_needed(row):
                     over[row.id] = row
-        return list(over.values())
+        return list(over.values()), looks == purge.limit
+
+    def _is_needed(self, row: Row) -> bool:
+        """Whether the workflow that it belongs to goes on."""
+        workflow = row.new.workflow
+        if workflow is None:
+            return False
+        root = self._places.rows.get((workflow.parent or "") if workflow.id == row.id else workflow.id)
+        return root is not None and root.place is not Place.FINAL
 
     def _purge_blobs(self, border: Microseconds, limit: int) -> int:
         blobs = self._places.blobs

@@ -5,31 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pynenc.core.records import Amended, Change, ChangeKind, Claim, ClaimRequest, Ref
-from pynenc.core.waiting import find_cycle
 from pynenc.exceptions import CycleDetectedError
-from pynenc.store.sqlite import claiming, life, schema
+from pynenc.store.sqlite import claiming, life, schema, waits
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import Row, load
-from pynenc.store.sqlite.schema import CLAIMED, FINAL, LATER, STATUSES, WAITING, json_list, of_one
+from pynenc.store.sqlite.schema import CLAIMED, FINAL, LATER, STATUSES, WAITING, json_list
 
 REMEMBER = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value"
 HIGHEST_WAITER = "SELECT max(i.rank) FROM $edge e JOIN $inv i ON i.id = e.waiter WHERE e.awaited = ?"
 OWNS = "SELECT rank FROM $inv WHERE id = ? AND attempt = ? AND place = 3"
-#: A row that must still get a place of its running key, now or when it is due.
-_NEEDS_KEY = "running_key IS NOT NULL AND held IS NULL AND drop_blocked = 0"
-#: What can be waited for, and whether it waits for something itself: only that can close a circle.
-UNFINISHED = (
-    f"SELECT id, ({_NEEDS_KEY}) OR EXISTS (SELECT 1 FROM $edge WHERE waiter = i.id) FROM $inv i "
-    "WHERE id IN (SELECT value FROM json_each(?)) AND place < 5"
-)
-AWAITED = "SELECT awaited FROM $edge WHERE waiter IN (SELECT value FROM json_each(?))"
-BEHIND = f"SELECT running_key, why = 1, running_limit FROM $inv WHERE id = ? AND place < 5 AND {_NEEDS_KEY}"
-HOLDERS = "SELECT id FROM $inv WHERE held = ?"
-ADD_EDGE = "INSERT OR IGNORE INTO $edge (waiter, awaited) VALUES (?, ?)"
-DROP_EDGE = (
-    "DELETE FROM $edge WHERE waiter = ? AND awaited = ? AND EXISTS (SELECT 1 FROM $inv WHERE id = ?1 AND attempt = ?3)"
-)
-UNFINISHED_ONE = of_one(UNFINISHED)
 
 
 def amend(tx: Tx, ids: Sequence[str], change: Change) -> list[Amended]:
@@ -61,8 +45,9 @@ def _requeue(tx: Tx, row: Row, change: Change) -> bool:
     if row.place == FINAL:
         entry = (schema.REGISTERED, tx.now, None, row.attempt, row.round + 1, change.reason, b"")
         life.log(tx, row, entry)
-        row.status, row.place, row.round, row.due = schema.REGISTERED, WAITING, row.round + 1, 0
-        row.retries = row.crashes = row.alone = row.cancel = row.started = row.ended = 0
+        life.next_round(tx, row)
+        row.status, row.place, row.due = schema.REGISTERED, WAITING, 0
+        row.alone = row.cancel = row.ended = 0
         row.runner, row.payload, row.reason, row.gone = None, b"", change.reason, None
     elif row.place == LATER and row.due > tx.now:
         row.due = 0
@@ -79,18 +64,27 @@ def _reprioritise(tx: Tx, row: Row, change: Change) -> bool:
     row.priority = change.priority
     row.rank = max(change.priority, tx.value(HIGHEST_WAITER, row.id) or change.priority)
     row.save(tx)
-    raise_awaited(tx, [row.id], row.rank, 0)
+    waits.raise_awaited(tx, [row.id], row.rank, 0)
     return True
 
 
 def _resume(tx: Tx, row: Row, change: Change) -> bool:
     if row.place != WAITING:
         return False
-    tx.run(REMEMBER, row.id, "resume", change.value)
-    life.log(tx, row, life.entry(tx, row, schema.REGISTERED, change.reason or "resumed"))
-    row.status, row.due = schema.REGISTERED, 0
-    life.admit(tx, row, schema.REGISTERED)
-    row.save(tx)
+    tx.run(REMEMBER, row.id, f"resume:{row.attempt}", change.value)
+    life.rouse(tx, row, change.reason or "resumed")
+    return True
+
+
+def _signal(tx: Tx, row: Row, change: Change) -> bool:
+    if row.place == FINAL:
+        return False
+    tx.run(REMEMBER, row.id, life.signal_key(row.signals), change.value)
+    row.signals += 1
+    if row.place == WAITING and row.seen is not None:
+        life.rouse(tx, row, change.reason or "signalled")
+    else:
+        row.save(tx)
     return True
 
 
@@ -99,6 +93,7 @@ _CHANGES = {
     ChangeKind.REQUEUE: _requeue,
     ChangeKind.REPRIORITISE: _reprioritise,
     ChangeKind.RESUME: _resume,
+    ChangeKind.SIGNAL: _signal,
 }
 
 
@@ -111,53 +106,28 @@ def wait(tx: Tx, waiter: Ref, ids: Sequence[str], request: ClaimRequest | None) 
     rank = tx.value(OWNS, waiter.id, waiter.attempt)
     if rank is None:
         return True, Claim()
-    found = dict(tx.all(UNFINISHED_ONE, *ids) if len(ids) == 1 else tx.all(UNFINISHED, json_list(ids)))
+    found = waits.unfinished(tx, ids)
     blocked = [name for name in ids if found.get(name) or name == waiter.id]
     if blocked:
         _refuse_cycles(tx, waiter.id, blocked)
-    tx.many(ADD_EDGE, [(waiter.id, name) for name in found])
+    waits.add(tx, waiter.id, list(found))
     is_over = len(found) < len(set(ids))
     if is_over:
         request = None
     if request and len(found) == 1 and not blocked:
         return False, claiming.claim(tx, request, tuple(found), rank)
     if blocked:
-        raise_awaited(tx, [waiter.id], rank, tx.now, only=list(found))
+        waits.raise_awaited(tx, [waiter.id], rank, tx.now, only=list(found))
     elif found:
-        tx.run(claiming.RAISE, json_list(list(found)), rank, tx.now)
+        tx.run(waits.RAISE, json_list(list(found)), rank, tx.now)
     return is_over, claiming.claim(tx, request) if request else Claim()
 
 
 def _refuse_cycles(tx: Tx, waiter: str, ids: Sequence[str]) -> None:
     """Search from those that wait for something themselves: a thousand fresh children cost nothing."""
-
-    def edges(node: str) -> list[str]:
-        return [name for (name,) in tx.all(AWAITED, json_list([node]))]
-
-    def holders(node: str) -> list[str]:
-        for key, is_parked, limit in tx.all(BEHIND, node):
-            found = [name for (name,) in tx.all(HOLDERS, key)]
-            return found if is_parked or len(found) >= limit else []
-        return []
-
     for name in ids:
-        if cycle := find_cycle(waiter, name, edges, holders):
+        if cycle := waits.circle(tx, waiter, name):
             circle = " -> ".join((*cycle, waiter))
             raise CycleDetectedError(
                 f"waiting would never end: {circle}; let one of these tasks not wait for the other", waiter, cycle
             )
-
-
-def raise_awaited(tx: Tx, waiters: list[str], rank: float, boost: int, only: list[str] | None = None) -> None:
-    """Raise rank and boost of all that ``waiters`` wait for, directly or through others.
-
-    :param only: begin with these alone.
-    """
-    seen = set(waiters)
-    level = only if only is not None else waiters
-    if only is None:
-        level = [name for (name,) in tx.all(AWAITED, json_list(level))]
-    while level:
-        tx.run(claiming.RAISE, json_list(level), rank, boost)
-        seen.update(level)
-        level = [name for (name,) in tx.all(AWAITED, json_list(level)) if name not in seen]

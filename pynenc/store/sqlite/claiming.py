@@ -13,7 +13,7 @@ from typing import Any
 
 from pynenc.core.records import Alone, Claim, Claimed, ClaimRequest
 from pynenc.exceptions import RunnerLostError
-from pynenc.store.sqlite import life, schema
+from pynenc.store.sqlite import life, schema, waits
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import BY_SEQ, DUE, Row, rows
 from pynenc.store.sqlite.schema import (
@@ -88,8 +88,7 @@ FIRST = (
     "AND NOT EXISTS (SELECT 1 FROM $inv INDEXED BY $ranked WHERE place = 0 AND (rank != 0 OR boost != 0) AND alone = 0 AND queue = ?2 "
     "AND rank > max(i.rank, ?3))"
 )
-RAISE = "UPDATE $inv SET rank = max(rank, ?2), boost = max(boost, ?3) WHERE id IN (SELECT value FROM json_each(?1)) AND place < 5"
-RAISE_ONE = of_one(RAISE)
+RAISE_ONE = of_one(waits.RAISE)
 CLAIMED_OF_KEY = "SELECT count(*) FROM $inv WHERE held IN (?, ?) AND place = 3"
 HOLD_TO_DROP = "UPDATE $inv SET held = ? WHERE seq = ?"
 BIG_OF = "SELECT seq, args FROM $big WHERE seq IN (SELECT value FROM json_each(?))"
@@ -168,10 +167,10 @@ def admit_due(tx: Tx, timers: Mapping[str, int | None]) -> None:
         tx.ready += tx.run(DUE_PLAIN, queue, tx.now, DUE_BATCH).rowcount
         for row in rows(tx, DUE, queue, tx.now, DUE_BATCH_SLOW):
             if row.place == schema.WAITING:
-                life.log(tx, row, life.entry(tx, row, schema.REGISTERED, "its time has come"))
-                row.status = row.back = schema.REGISTERED
-            life.settle(tx, row)
-            row.save(tx)
+                life.rouse(tx, row, "its time has come")
+            else:
+                life.settle(tx, row)
+                row.save(tx)
 
 
 class Taker:

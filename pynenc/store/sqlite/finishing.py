@@ -31,6 +31,7 @@ FINISH_SIMPLE = (
 )
 START = "UPDATE $inv SET status = 2, started = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND status = 1"
 REPORT = "UPDATE $inv SET progress = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3"
+PROGRESS = "UPDATE $inv SET crashes = 0, alone = 0 WHERE id = ? AND place = 3 AND (crashes > 0 OR alone > 0)"
 OWNS = "SELECT 1 FROM $inv WHERE id = ? AND attempt = ? AND runner = ? AND place = 3"
 
 
@@ -49,8 +50,7 @@ def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimReque
             changed = tx.many(FINISH, [_final_values(o, runner, tx.now) for o in outcomes if o.status in FINALS])
         if changed == len(outcomes):
             tx.finals += [each.id for each in outcomes]
-            if tx.execute(tx.texts[life.ANY_EDGE]).fetchone():
-                life.drop_edges(tx, tx.finals, tx.finals)
+            life.settle_waits(tx, tx.finals[:])
         else:
             lost = tuple(each.id for each in outcomes if not _end_one(tx, runner, each, clock))
     return Finished(lost, claiming.claim(tx, request) if request else Claim())
@@ -81,7 +81,7 @@ def _end_one(tx: Tx, runner: str, outcome: Outcome, clock: Clock) -> bool:
         if (row.status, row.payload, row.reason) != (CODES[outcome.status], outcome.payload, outcome.reason):
             return False
         # Written just now by the statement for all, or sent again after a lost reply.
-        life.drop_edges(tx, [row.id], [row.id])
+        life.settle_waits(tx, [row.id])
         tx.finals.append(row.id)
         return True
     if row.place != schema.CLAIMED:
@@ -99,15 +99,7 @@ def _end_claimed(tx: Tx, row: Row, outcome: Outcome, *, is_unknown: bool) -> Non
     elif row.cancel:
         life.end(tx, row, schema.CANCELLED, "cancelled on request")
     else:
-        life.give_back(
-            tx,
-            row,
-            CODES[outcome.status],
-            outcome.reason,
-            payload=outcome.payload,
-            due=outcome.due,
-            is_unknown=is_unknown,
-        )
+        life.give_back(tx, row, outcome, is_unknown=is_unknown)
 
 
 def start(tx: Tx, runner: str, refs: Sequence[Ref], at: int) -> list[str]:

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pynenc.store.sqlite import schema
+from pynenc.core.records import Outcome
+from pynenc.core.status import InvocationStatus
+from pynenc.store.sqlite import schema, waits
 from pynenc.store.sqlite.database import Tx
-from pynenc.store.sqlite.row import NEXT_BEHIND, Row, rows
+from pynenc.store.sqlite.row import NEXT_BEHIND, Row, load, rows
 from pynenc.store.sqlite.schema import (
     BEHIND_KEY,
     BEHIND_RATE,
     BEHIND_TASK,
     CLAIMED,
+    CODES,
     FINAL,
     LATER,
     PARKED,
@@ -27,8 +30,8 @@ from pynenc.store.sqlite.schema import (
     READY,
     SUSPECTED,
     WAITING,
-    json_list,
-    of_one,
+    encode_names,
+    names,
 )
 
 HOLDERS = "SELECT count(*) FROM $inv WHERE held = ?"
@@ -38,9 +41,16 @@ ADD_ENTRY = (
     "INSERT INTO $hist (seq, n, status, at, runner, attempt, round, reason, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 DROP_REGISTRATION = "DELETE FROM $registration WHERE key = ? AND seq = ?"
-ANY_EDGE = "SELECT 1 FROM $edge LIMIT 1"
-DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?2))"
-DROP_EDGES_OF_ONE = of_one(DROP_EDGES)
+DROP_SCOPE = "DELETE FROM $memo WHERE scope = ?"
+DROP_SEEN = (
+    "DELETE FROM $memo WHERE scope = ?1 AND (key >= 'resume:' AND key < 'resume;' OR key >= 'signal:' AND key < ?2)"
+)
+BLOBS_OF = "SELECT blobs FROM $inv WHERE seq = ?"
+DROP_REF = "DELETE FROM $ref WHERE key = ? AND seq = ?"
+DROP_BIG = "DELETE FROM $big WHERE seq = ?"
+SET_ARGS = "UPDATE $inv SET args = ?, blobs = ?, special = ? WHERE seq = ?"
+ADD_BIG = "INSERT INTO $big (seq, args) VALUES (?, ?)"
+ADD_REF = "INSERT OR IGNORE INTO $ref (key, seq) VALUES (?, ?)"
 
 
 # -- history ---------------------------------------------------------------------------------------------------------------
@@ -154,22 +164,77 @@ def next_head(tx: Tx, rate: str) -> None:
         row.save(tx)
 
 
-def give_back(
-    tx: Tx, row: Row, status: int, reason: str, *, payload: bytes = b"", due: int = 0, is_unknown: bool = False
-) -> None:
+def give_back(tx: Tx, row: Row, outcome: Outcome, *, is_unknown: bool = False) -> None:
     """The attempt of a claimed row ends without a final status: it is admitted again, suspended, or parked until its task is known."""
-    log(tx, row, entry(tx, row, status, reason, payload))
+    status, reason, due = CODES[outcome.status], outcome.reason, outcome.due
+    log(tx, row, entry(tx, row, status, reason, outcome.payload))
     row.status, row.place, row.reason = status, WAITING, reason
     row.runner, row.due, row.timer, row.started = None, due, due or None, 0
     leave(tx, row)
-    drop_edges(tx, [row.id], [])
+    waits.drop(tx, [row.id], [])
     if is_unknown:
         row.back = status
         park(tx, row, BEHIND_TASK, row.task, reason)
         row.timer = None
-    elif status != schema.PAUSED:
+    elif status == schema.PAUSED:
+        suspend(tx, row, outcome)
+    else:
+        if outcome.args is not None:
+            renew(tx, row, outcome.args, outcome)
         admit(tx, row, status)
     row.save(tx)
+
+
+# -- suspended --------------------------------------------------------------------------------------------------------------
+def suspend(tx: Tx, row: Row, outcome: Outcome) -> None:
+    """Keep a row that has left PAUSED, until what it waits for is there; that may be now."""
+    found = waits.unfinished(tx, outcome.awaits) if outcome.awaits else {}
+    is_over = len(found) < len(set(outcome.awaits)) or -1 < outcome.signals < row.signals
+    suspects = [name for name, is_waiting in found.items() if is_waiting or name == row.id]
+    if is_over or any(waits.circle(tx, row.id, name) for name in suspects):
+        rouse(tx, row, "")
+        return
+    row.seen = outcome.signals if outcome.signals >= 0 else None
+    if found:
+        waits.add(tx, row.id, list(found))
+        waits.raise_awaited(tx, [row.id], row.rank, tx.now, only=list(found))
+
+
+def rouse(tx: Tx, row: Row, reason: str) -> None:
+    """Admit a suspended row: what it waits for is there, or somebody wants it to go on."""
+    log(tx, row, entry(tx, row, schema.REGISTERED, reason))
+    row.status, row.due, row.seen = schema.REGISTERED, 0, None
+    waits.drop(tx, [row.id], [])
+    admit(tx, row, schema.REGISTERED)
+    row.save(tx)
+
+
+def next_round(tx: Tx, row: Row) -> None:
+    """Count a new round; what was remembered in the old one goes."""
+    tx.run(DROP_SCOPE, f"{row.id}/{row.round}")
+    row.round += 1
+    row.retries = row.crashes = row.started = 0
+
+
+def renew(tx: Tx, row: Row, args: bytes, outcome: Outcome) -> None:
+    """A row continues as new: a new round with other arguments."""
+    (before,) = tx.one(BLOBS_OF, row.seq) or (None,)
+    tx.many(DROP_REF, [(key, row.seq) for key in names(before)])
+    tx.run(DROP_BIG, row.seq)
+    is_big = len(args) > schema.BIG
+    row.special = (row.special & ~schema.BIG_ARGS) | (schema.BIG_ARGS if is_big else 0)
+    blobs = outcome.blobs
+    tx.run(SET_ARGS, None if is_big else args, encode_names(blobs) if blobs else None, row.special, row.seq)
+    if is_big:
+        tx.run(ADD_BIG, row.seq, args)
+    tx.many(ADD_REF, [(key, row.seq) for key in blobs])
+    tx.run(DROP_SEEN, row.id, signal_key(outcome.signals))
+    next_round(tx, row)
+
+
+def signal_key(number: int) -> str:
+    """The key under which a signal is remembered; keys sort as numbers do."""
+    return f"signal:{max(0, number):09d}"
 
 
 def end(tx: Tx, row: Row, status: int, reason: str, *, payload: bytes = b"", ended: int = 0) -> None:
@@ -184,19 +249,18 @@ def end(tx: Tx, row: Row, status: int, reason: str, *, payload: bytes = b"", end
     row.timer, row.why, row.behind = None, 0, None
     if row.registration_key is not None:
         tx.run(DROP_REGISTRATION, row.registration_key, row.seq)
+    row.seen = None
     leave(tx, row)
-    drop_edges(tx, [row.id], [row.id])
+    settle_waits(tx, [row.id])
     tx.finals.append(row.id)
 
 
-def drop_edges(tx: Tx, waiters: Sequence[str], awaited: Sequence[str]) -> None:
-    """Forget who waited, and what was waited for."""
-    if tx.execute(tx.texts[ANY_EDGE]).fetchone() is None:
-        return
-    if len(waiters) == len(awaited) == 1:
-        tx.run(DROP_EDGES_OF_ONE, waiters[0], awaited[0])
-    else:
-        tx.run(DROP_EDGES, json_list(waiters), json_list(awaited))
+def settle_waits(tx: Tx, finals: Sequence[str]) -> None:
+    """Invocations have become final: they wait for nothing, and what was suspended until then goes on."""
+    for name in waits.drop(tx, finals, finals):
+        row = load(tx, name)
+        if row is not None:
+            rouse(tx, row, "what it waited for has ended")
 
 
 def lose_owner(tx: Tx, row: Row, reason: str) -> int:
@@ -204,5 +268,6 @@ def lose_owner(tx: Tx, row: Row, reason: str) -> int:
     if row.cancel:
         end(tx, row, schema.CANCELLED, reason)
     else:
-        give_back(tx, row, schema.REGISTERED, reason)
+        given_back = Outcome(id=row.id, attempt=row.attempt, status=InvocationStatus.REGISTERED, reason=reason)
+        give_back(tx, row, given_back)
     return row.status if row.place == FINAL else schema.REGISTERED

@@ -11,8 +11,14 @@ from pynenc.store.sqlite.schema import json_list
 #: Microseconds after which the row of a runner that owns nothing is removed.
 RUNNER_GRACE = 24 * 3600 * 1_000_000
 
-OVER = "SELECT seq, id FROM $inv WHERE gone <= ? ORDER BY gone LIMIT ?"
-ENDED = "SELECT seq, id FROM $inv WHERE place = 5 AND ended < ? ORDER BY seq LIMIT ?"
+#: Whether the workflow that a row belongs to goes on.
+_NEEDED = (
+    "workflow IS NOT NULL AND EXISTS (SELECT 1 FROM $inv r WHERE r.place < 5 "
+    "AND r.id = CASE WHEN i.workflow = i.id THEN i.workflow_parent ELSE i.workflow END)"
+)
+OVER = f"SELECT seq, id, {_NEEDED} FROM $inv i WHERE gone <= ? ORDER BY gone LIMIT ?"
+ENDED = f"SELECT seq, id FROM $inv i WHERE place = 5 AND ended < ? AND NOT ({_NEEDED}) ORDER BY seq LIMIT ?"
+KEEP = "UPDATE $inv SET gone = ?2 + result_ttl WHERE seq IN (SELECT value FROM json_each(?1))"
 ANY = "SELECT seq, id FROM $inv ORDER BY seq LIMIT ?"
 WITH_BLOBS = (
     "SELECT seq, value FROM $inv, json_each(blobs) WHERE seq IN (SELECT value FROM json_each(?)) AND blobs IS NOT NULL"
@@ -21,7 +27,9 @@ DROP_REF = "DELETE FROM $ref WHERE key = ? AND seq = ?"
 DROP_BY_SEQ = tuple(
     f"DELETE FROM ${table} WHERE seq IN (SELECT value FROM json_each(?))" for table in ("big", "hist", "inv")
 )
-DROP_MEMO = "DELETE FROM $memo WHERE scope IN (SELECT value FROM json_each(?))"
+ANY_MEMO = "SELECT 1 FROM $memo LIMIT 1"
+#: The scope of an invocation and those below it: ``0`` follows ``/``.
+DROP_MEMO = "DELETE FROM $memo WHERE scope = ?1 OR scope > ?1 || '/' AND scope < ?1 || '0'"
 DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?1))"
 DROP_REGISTRATIONS = "DELETE FROM $registration WHERE seq IN (SELECT value FROM json_each(?))"
 DROP_BLOBS = "DELETE FROM $blob WHERE key IN (SELECT key FROM $blob b WHERE seen < ? AND NOT EXISTS (SELECT 1 FROM $ref r WHERE r.key = b.key) LIMIT ?)"
@@ -33,9 +41,9 @@ DROP_RUNNERS = (
 
 def purge(tx: Tx, what: Purge, clock: Clock) -> Purged:
     """Remove one batch of what ``what`` describes."""
-    doomed = _doomed(tx, what)
+    doomed, kept = _doomed(tx, what)
     _remove(tx, doomed, is_everything=what.everything)
-    is_full = len(doomed) >= what.limit
+    is_full = len(doomed) + kept >= what.limit
     if what.everything:
         if not is_full:
             for table in schema.CONTENTS:
@@ -46,14 +54,18 @@ def purge(tx: Tx, what: Purge, clock: Clock) -> Purged:
     return Purged(len(doomed), blobs, runners, is_full or blobs >= what.limit)
 
 
-def _doomed(tx: Tx, what: Purge) -> list[tuple[int, str]]:
-    """Number and id of the invocations of this batch."""
+def _doomed(tx: Tx, what: Purge) -> tuple[list[tuple[int, str]], int]:
+    """Number and id of the invocations of this batch; and how many were kept although their time is over."""
     if what.everything:
-        return _pairs(tx, ANY, what.limit)
-    doomed = dict(_pairs(tx, OVER, tx.now, what.limit))
+        return _pairs(tx, ANY, what.limit), 0
+    over = tx.all(OVER, tx.now, what.limit)
+    kept = [seq for seq, _, is_needed in over if is_needed]
+    if kept:
+        tx.run(KEEP, json_list(kept), tx.now)
+    doomed = {seq: name for seq, name, is_needed in over if not is_needed}
     if what.ended_before and len(doomed) < what.limit:
         doomed |= dict(_pairs(tx, ENDED, what.ended_before, what.limit))
-    return list(doomed.items())[: what.limit]
+    return list(doomed.items())[: what.limit], len(kept)
 
 
 def _pairs(tx: Tx, query: str, *values: int) -> list[tuple[int, str]]:
@@ -66,7 +78,8 @@ def _remove(tx: Tx, doomed: list[tuple[int, str]], *, is_everything: bool) -> No
         return
     seqs, ids = json_list([seq for seq, _ in doomed]), json_list([name for _, name in doomed])
     tx.many(DROP_REF, [(key, seq) for seq, key in tx.all(WITH_BLOBS, seqs)])
-    tx.run(DROP_MEMO, ids)
+    if tx.one(ANY_MEMO):
+        tx.many(DROP_MEMO, [(name,) for _, name in doomed])
     if is_everything:
         tx.run(DROP_EDGES, ids)
         tx.run(DROP_REGISTRATIONS, seqs)

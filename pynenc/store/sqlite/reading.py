@@ -73,8 +73,8 @@ def _records(tx: Tx, found: Sequence[tuple[Any, ...]]) -> list[Invocation]:
     big = [row.seq for row in rows if row.special & BIG_ARGS]
     args = dict(tx.all(BIG_OF, json_list(big))) if big else {}
     waiting: dict[str, list[str]] = defaultdict(list)
-    claimed = [row.id for row in rows if row.place == schema.CLAIMED]
-    for waiter, awaited in tx.all(EDGES, json_list(claimed)) if claimed else ():
+    waiters = [row.id for row in rows if row.place in (schema.CLAIMED, schema.WAITING)]
+    for waiter, awaited in tx.all(EDGES, json_list(waiters)) if waiters else ():
         waiting[waiter].append(awaited)
     return [row.record(args.get(row.seq, row.args), tuple(waiting.get(row.id, ()))) for row in rows]
 
@@ -207,9 +207,10 @@ PROBLEMS = {
     "{0} waits in line for rate {1}, which has no head": (
         "SELECT i.id, i.behind FROM $inv i WHERE i.why = 2 AND NOT EXISTS (SELECT 1 FROM $inv h WHERE h.rated = i.behind)"
     ),
-    "{0} waits for {1} but is not claimed": (
-        "SELECT e.waiter, e.awaited FROM $edge e LEFT JOIN $inv i ON i.id = e.waiter WHERE i.place IS NOT 3"
+    "{0} waits for {1} but is neither claimed nor suspended": (
+        "SELECT e.waiter, e.awaited FROM $edge e LEFT JOIN $inv i ON i.id = e.waiter WHERE i.place IS NULL OR i.place NOT IN (3, 4)"
     ),
+    "{0} waits for signals but is not suspended": "SELECT id FROM $inv WHERE seen IS NOT NULL AND place != 4",
     "{0} waits for {1}, which is final or purged": (
         "SELECT e.waiter, e.awaited FROM $edge e LEFT JOIN $inv i ON i.id = e.awaited WHERE i.place IS NULL OR i.place = 5"
     ),

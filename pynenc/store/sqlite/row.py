@@ -55,6 +55,8 @@ _MUTABLE = [
     "gone",
     "reason",
     "payload",
+    "signals",
+    "seen",
 ]
 _NAMES = (*_FIXED, *_MUTABLE)
 
@@ -119,6 +121,8 @@ class Row:
     gone: int | None
     reason: str
     payload: bytes | None
+    signals: int
+    seen: int | None
 
     @classmethod
     def of(cls, values: tuple[Any, ...]) -> Row:

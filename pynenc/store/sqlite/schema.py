@@ -54,6 +54,8 @@ CREATE TABLE $inv (
     why INTEGER NOT NULL DEFAULT 0, behind TEXT, back INTEGER NOT NULL DEFAULT 0,
     alone INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0, special INTEGER NOT NULL DEFAULT 0,
     entries INTEGER NOT NULL DEFAULT 0,
+    signals INTEGER NOT NULL DEFAULT 0, -- how many came
+    seen INTEGER,                 -- how many a suspended row knew of, if it waits for more
     registration_key TEXT, running_key TEXT, running_limit INTEGER NOT NULL DEFAULT 1, drop_blocked INTEGER NOT NULL DEFAULT 0,
     rate_key TEXT, rate_n INTEGER, rate_period INTEGER, cache_key TEXT,
     max_crashes INTEGER NOT NULL, result_ttl INTEGER NOT NULL, timeout INTEGER NOT NULL,
@@ -99,6 +101,13 @@ CREATE TABLE $lease (name TEXT PRIMARY KEY, owner TEXT NOT NULL, boot TEXT NOT N
 CONTENTS = ("big", "hist", "registration", "rate", "edge", "memo", "blob", "ref", "lease")
 
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+def names(text: str | bytes | None) -> tuple[str, ...]:
+    """The names that a column holds."""
+    return _names(text) if text else ()
+
+
 encode_names = msgspec.json.encode
 encode_progress = msgspec.msgpack.encode
 _progress = msgspec.msgpack.Decoder(Progress).decode

@@ -42,7 +42,7 @@ from pynenc.core.records import (
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, StoreError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
-from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting
+from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting, waits
 from pynenc.store.sqlite.database import Database, Tx, explained
 from pynenc.store.sqlite.joined import Joined
 from pynenc.store.sqlite.schema import json_list
@@ -259,18 +259,22 @@ class SqliteStore:
             return
         if self._database.query(ANY_EDGE_OF, waiter.id, json_list(ids)):
             edges = [(waiter.id, name, waiter.attempt) for name in ids]
-            self._database.write(lambda tx: tx.many(amending.DROP_EDGE, edges), durable=False)
+            self._database.write(lambda tx: tx.many(waits.DROP_EDGE, edges), durable=False)
 
     def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:
         return self._ringer.listen(wake, is_picky=bool(queues))
 
     # -- values ----------------------------------------------------------------------------------------------------------
-    def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
+    def remember(
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+    ) -> dict[str, bytes]:
         def work(tx: Tx) -> dict[str, bytes]:
+            if progress:
+                tx.run(finishing.PROGRESS, progress)
             tx.many(REMEMBER_ONCE if once else amending.REMEMBER, [(scope, key, value) for key, value in items.items()])
             return reading.recall(tx, scope, items)
 
-        return self._database.combine(work) if items else {}
+        return self._database.combine(work) if items or progress else {}
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
         return self._database.read(lambda tx: reading.recall(tx, scope, keys))

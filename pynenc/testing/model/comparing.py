@@ -108,6 +108,9 @@ class Comparison:
         assert trail[-1] is found.status and found.status in STATUSES_OF_PLACE[found.place], f"{row.new.id}: {trail}"
         if found.place is Place.FINAL:
             self.model.end(row, found.status, found.ended)
+        elif row.place is Place.WAITING:
+            self.model.drop_edges(row)
+            row.seen = -1
         row.status, row.place, row.trail = found.status, found.place, list(trail)
         if found.place is Place.CLAIMED:
             row.runner = found.runner

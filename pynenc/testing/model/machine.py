@@ -32,6 +32,7 @@ from pynenc.core.records import (
     Purge,
     QueueState,
     Ref,
+    WorkflowRef,
 )
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.exceptions import QueueFullError, RunnerLostError, TaskRoutingError
@@ -59,6 +60,8 @@ calls = st.fixed_dictionaries(
         "result_ttl": st.sampled_from([0, 0, 30]),
         "again": st.sampled_from([None, None, None, None, None, 0, 1, 2]),
         "child_of": st.sampled_from([None, None, 0, 1]),
+        "member_of": st.sampled_from([None, None, None, 0, 1, 2]),
+        "is_root": st.booleans(),
     }
 )
 batches = st.lists(calls, min_size=1, max_size=6)
@@ -72,7 +75,7 @@ USUAL: dict[str, Any] = {
     "cache_key": None,
     "task": "suite.t0",
 }
-USUAL |= {"expires": 0, "max_crashes": 3, "result_ttl": 0, "again": None, "child_of": None}
+USUAL |= {"expires": 0, "max_crashes": 3, "result_ttl": 0, "again": None, "child_of": None, "member_of": None}
 ways = st.sampled_from(
     [S.SUCCESS, S.SUCCESS, S.FAILED, S.RETRY, S.RETRY, S.REGISTERED, S.REGISTERED, S.PAUSED, S.CANCELLED]
 )
@@ -152,7 +155,15 @@ class StoreMachine(RunnerRules):
             parent=claimed[call["child_of"] % len(claimed)].new.id
             if call["child_of"] is not None and claimed
             else None,
+            workflow=self.workflow(name, call),
         )
+
+    def workflow(self, name: str, call: dict[str, Any]) -> WorkflowRef | None:
+        """A call of a workflow, or the root of one that another one started."""
+        if call["member_of"] is None or not self.model.rows:
+            return None
+        owner = self.any_row(call["member_of"]).new.id
+        return WorkflowRef(name, "suite.t0", owner) if call["is_root"] else WorkflowRef(owner, "suite.t0")
 
     # -- claim and finish --------------------------------------------------------------------------------------------------
     def request(self, runner: str, limit: int, part: tuple[tuple[str, int], ...], kind: str) -> ClaimRequest:
@@ -209,12 +220,13 @@ class StoreMachine(RunnerRules):
         endings=st.lists(ways, min_size=1, max_size=3),
         detail=st.integers(0, 5),
         limit=st.integers(0, 3),
+        picks=st.lists(numbers, max_size=2),
     )
-    def finish(self, number: int, endings: list[InvocationStatus], detail: int, limit: int) -> None:
+    def finish(self, number: int, endings: list[InvocationStatus], detail: int, limit: int, picks: list[int]) -> None:
         self.step()
         rows = self.some_of_one_runner(number, len(endings))
         runner = rows[0].runner or ""
-        outcomes = [self.outcome(row, status, detail) for row, status in zip(rows, endings, strict=False)]
+        outcomes = [self.outcome(row, status, detail, picks) for row, status in zip(rows, endings, strict=False)]
         request = self.request(runner, limit, (), "") if limit else None
         finished = self.store.finish(runner, outcomes, request)
         assert finished.lost == ()
@@ -224,7 +236,7 @@ class StoreMachine(RunnerRules):
             self.claimed_by(request, finished.claim.batch)
         self.compare()
 
-    def outcome(self, row: Row, status: InvocationStatus, detail: int) -> Outcome:
+    def outcome(self, row: Row, status: InvocationStatus, detail: int, picks: list[int]) -> Outcome:
         now = self.clock.now()
         delay = (0, 0, 4, 0, 0, 30)[detail] if status in (S.RETRY, S.PAUSED) else 0
         is_release = status is S.REGISTERED
@@ -241,6 +253,9 @@ class StoreMachine(RunnerRules):
             reason=status.value,
             alone=is_release and detail == 1,
             unknown_task=is_release and detail == 2,
+            args=self.fresh("args").encode() if is_release and detail in (3, 4) else None,
+            awaits=tuple({self.any_row(pick).new.id: None for pick in picks}) if status is S.PAUSED else (),
+            signals=len(row.signals) - detail % 2 if status is S.PAUSED and detail < 4 else -1,
         )
 
     @operation(3, when=lambda self: self.refs, number=numbers, status=ways)
@@ -286,17 +301,36 @@ class StoreMachine(RunnerRules):
         if is_due:
             return  # a store may have moved it already, or not: what a change means is open
         was = row.status
-        (answer,) = self.store.amend([row.new.id], Change(kind, "by hand", priority, b"value"))
-        assert answer.accepted == self.amended(row, kind, priority), (answer, was)
+        value = self.fresh("value").encode()
+        (answer,) = self.store.amend([row.new.id], Change(kind, "by hand", priority, value))
+        assert answer.accepted == self.amended(row, kind, priority, value), (answer, was)
+        kept = self.store.recall(row.new.id)
+        assert [kept[key] for key in sorted(kept) if key.startswith("signal:")] == row.signals
         self.compare()
 
-    def amended(self, row: Row, kind: ChangeKind, priority: float) -> bool:
+    def amended(self, row: Row, kind: ChangeKind, priority: float, value: bytes) -> bool:
         """What the model makes of a change."""
+        if kind is ChangeKind.SIGNAL:
+            return self.model.signal(row, value)
         if kind is ChangeKind.CANCEL:
             return self.model.cancel(row)
         if kind is ChangeKind.REQUEUE:
             return self.model.requeue(row)
         return self.model.resume(row) if kind is ChangeKind.RESUME else self.model.reprioritise(row, priority)
+
+    @operation(3, when=lambda self: self.claimed(), number=numbers, once=st.booleans(), key=st.sampled_from(["1", "2"]))
+    def remember(self, number: int, once: bool, key: str) -> None:  # noqa: FBT001
+        """A body gets on and says so."""
+        self.step()
+        rows = self.claimed()
+        row = rows[number % len(rows)]
+        scope, value = f"{row.new.id}/{row.round}", self.fresh("step").encode()
+        assert self.store.recall(scope) == row.memory
+        if not (once and key in row.memory):
+            row.memory[key] = value
+        assert self.store.remember(scope, {key: value}, once=once, progress=row.new.id) == {key: row.memory[key]}
+        row.crashes, row.alone = 0, False
+        self.compare()
 
     @operation(
         1,

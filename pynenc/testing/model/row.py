@@ -43,6 +43,13 @@ class Row:
     boost: int = 0
     #: Once an edge to it has ended early, its boost and rank are not known for sure.
     is_fuzzy: bool = False
+    #: What was sent to it, and of how many of these it knew when it was suspended (-1: it does not wait for more).
+    signals: list[bytes] = field(default_factory=list)
+    seen: int = -1
+    #: What is remembered in its round.
+    memory: dict[str, bytes] = field(default_factory=dict)
+    #: When retention looks at it again, once it has kept it.
+    kept_until: int = 0
     #: The outcome that ended this round, as it may be sent again.
     last: tuple[str, Outcome] | None = None
 

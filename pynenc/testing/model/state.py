@@ -18,23 +18,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from pynenc.core.records import New, Outcome, QueueState
 from pynenc.core.status import FINAL, OUTCOMES, InvocationStatus, Place
 from pynenc.store.base import Clock
+from pynenc.testing.model import waiting
 from pynenc.testing.model.row import Row, RunnerRow
 
 S = InvocationStatus
 UNCLAIMED = (Place.READY, Place.LATER, Place.PARKED)
-
-
-def raise_ranks(rows: dict[str, Row]) -> None:
-    """Raise ranks until nothing changes."""
-    while True:
-        lower = [(rows[name], row.rank) for row in rows.values() for name in row.waits if rows[name].rank < row.rank]
-        if not lower:
-            return
-        for row, rank in lower:
-            row.rank = max(row.rank, rank)
 
 
 class Model:
@@ -109,12 +102,23 @@ class Model:
         """``row`` becomes final."""
         held = row.place in (Place.READY, Place.CLAIMED)
         row.change(status, Place.FINAL)
-        row.ended, row.runner, row.holds_registration = ended, None, False
+        row.ended, row.runner, row.holds_registration, row.seen, row.kept_until = ended, None, False, -1, 0
         self.drop_edges(row)
+        asleep = []
         for other in self.rows.values():
+            if row.new.id in other.waits and other.place is Place.WAITING:
+                asleep.append(other)
             other.waits.discard(row.new.id)
         if held:
             self.free(row)
+        for other in asleep:
+            self.rouse(other)
+
+    def rouse(self, row: Row) -> None:
+        """Admit a suspended row."""
+        self.drop_edges(row)
+        row.due, row.seen = 0, -1
+        self.admit(row, S.REGISTERED)
 
     def drop_edges(self, row: Row) -> None:
         """``row`` does not wait any more."""
@@ -183,7 +187,10 @@ class Model:
         now = self.clock.now()
         due = [row for row in self.rows.values() if row.place in (Place.LATER, Place.WAITING) and 0 < row.due <= now]
         for row in sorted(due, key=lambda row: (row.due, row.seq)):
-            self.admit(row, S.REGISTERED if row.status is S.PAUSED else row.status)
+            if row.place is Place.WAITING:
+                self.rouse(row)
+            else:
+                self.admit(row, row.status)
 
     def passed_over(self, row: Row) -> InvocationStatus | None:
         """How a claim ends a row instead of taking it."""
@@ -244,7 +251,28 @@ class Model:
         else:
             is_known = any(name != runner and not self.is_over(other) for name, other in self.runners.items())
             self.give_back(row, outcome.status, outcome.due, is_unknown=outcome.unknown_task and not is_known)
+            if outcome.args is not None:
+                row.new = msgspec.structs.replace(row.new, args=outcome.args)
+                self.next_round(row)
+            elif outcome.status is S.PAUSED:
+                self.suspend(row, outcome)
         return True
+
+    def suspend(self, row: Row, outcome: Outcome) -> None:
+        """A PAUSED row waits for others or for signals, unless these are there or it would be for ever."""
+        pending = [name for name in outcome.awaits if name in self.rows and self.rows[name].place is not Place.FINAL]
+        is_over = len(pending) < len(outcome.awaits) or -1 < outcome.signals < len(row.signals)
+        if is_over or waiting.is_stuck(self, row.new.id, pending):
+            self.rouse(row)
+            return
+        row.seen = outcome.signals
+        waiting.wait(self, row.new.id, pending)
+
+    def next_round(self, row: Row) -> None:
+        """What belongs to the old round goes."""
+        row.round += 1
+        row.retries = row.crashes = 0
+        row.memory = {}
 
     def give_back(self, row: Row, status: InvocationStatus, due: int = 0, *, is_unknown: bool = False) -> None:
         """A claimed row goes back, or is suspended."""
@@ -290,8 +318,7 @@ class Model:
     def requeue(self, row: Row) -> bool:
         """Whether a person may put it back to work; carries it out."""
         if row.place is Place.FINAL:
-            row.round += 1
-            row.retries = row.crashes = 0
+            self.next_round(row)
             row.payload, row.last, row.is_cancelled, row.alone = b"", None, False, False
             row.place, row.due = Place.WAITING, 0
             self.open.add(row.new.id)
@@ -308,8 +335,16 @@ class Model:
         """Whether a suspended one may go on; carries it out."""
         if row.place is not Place.WAITING:
             return False
-        row.due = 0
-        self.admit(row, S.REGISTERED)
+        self.rouse(row)
+        return True
+
+    def signal(self, row: Row, value: bytes) -> bool:
+        """Whether it takes a signal; keeps it."""
+        if row.place is Place.FINAL:
+            return False
+        row.signals.append(value)
+        if row.place is Place.WAITING and row.seen >= 0:
+            self.rouse(row)
         return True
 
     def reprioritise(self, row: Row, priority: float) -> bool:
@@ -326,20 +361,35 @@ class Model:
             row.rank = max(row.rank, priority)
         else:
             row.rank = priority
-        raise_ranks(self.rows)
+        waiting.raise_ranks(self.rows)
         return True
 
     def purge(self, ended_before: int) -> int:
         """Remove finals that are over; how many."""
         now = self.clock.now()
-        gone = [
-            name
-            for name, row in self.rows.items()
-            if row.place is Place.FINAL and (row.ended < ended_before or 0 < row.new.result_ttl <= now - row.ended)
-        ]
+        over = {name: row for name, row in self.rows.items() if self.is_mortal(row) and self.end_of_life(row) <= now}
+        old = {name: row for name, row in self.rows.items() if row.place is Place.FINAL and row.ended < ended_before}
+        kept = {name for name, row in (over | old).items() if self.is_needed(row)}
+        for row in [over[name] for name in kept & over.keys()]:
+            row.kept_until = now + row.new.result_ttl
+        gone = (over | old).keys() - kept
         for name in gone:
             del self.rows[name]
         return len(gone)
+
+    @staticmethod
+    def is_mortal(row: Row) -> bool:
+        return row.place is Place.FINAL and row.new.result_ttl > 0
+
+    @staticmethod
+    def end_of_life(row: Row) -> int:
+        return row.kept_until or row.ended + row.new.result_ttl
+
+    def is_needed(self, row: Row) -> bool:
+        """Whether the workflow that it belongs to goes on."""
+        workflow = row.new.workflow
+        owner = (workflow.parent if workflow.id == row.new.id else workflow.id) if workflow else None
+        return owner in self.rows and self.rows[owner].place is not Place.FINAL
 
     # -- runners -----------------------------------------------------------------------------------------------------------
     def is_over(self, runner: RunnerRow) -> bool:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pynenc.core.status import Place
 from pynenc.testing.model.row import Row
-from pynenc.testing.model.state import Model, raise_ranks
+
+if TYPE_CHECKING:
+    from pynenc.testing.model.state import Model
+
+
+def raise_ranks(rows: dict[str, Row]) -> None:
+    """Raise ranks until nothing changes."""
+    while True:
+        lower = [(rows[name], row.rank) for row in rows.values() for name in row.waits if rows[name].rank < row.rank]
+        if not lower:
+            return
+        for row, rank in lower:
+            row.rank = max(row.rank, rank)
 
 
 def is_stuck(model: Model, waiter: str, ids: Iterable[str]) -> bool:

@@ -43,6 +43,7 @@ _CLAUSES = (
     "sharing",
     "storing",
     "submitting",
+    "suspending",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in (*_CLAUSES, "base", "waiting", "waking")))
 
@@ -59,6 +60,7 @@ from pynenc.testing.store_suite.running import Beating, Recovering  # noqa: E402
 from pynenc.testing.store_suite.sharing import Sharing  # noqa: E402
 from pynenc.testing.store_suite.storing import Keeping, Leading, Purging, Remembering  # noqa: E402
 from pynenc.testing.store_suite.submitting import Submitting  # noqa: E402
+from pynenc.testing.store_suite.suspending import Suspending  # noqa: E402
 from pynenc.testing.store_suite.waiting import Waiting  # noqa: E402
 from pynenc.testing.store_suite.waking import Listening, Watching  # noqa: E402
 
@@ -77,6 +79,7 @@ class StoreSuite(
     Dropping,
     Rating,
     Amending,
+    Suspending,
     Waiting,
     Watching,
     Listening,

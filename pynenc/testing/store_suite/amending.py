@@ -338,7 +338,7 @@ class Amending(Clause):
         self.end(self.run("a"), S.PAUSED)
         self.resume("a", b"approved")
         assert (self.status("a"), self.place("a")) == (S.REGISTERED, READY)
-        assert self.store.recall("a", ["resume"]) == {"resume": b"approved"}
+        assert self.store.recall("a") == {"resume:1": b"approved"}
         assert self.take("a").attempt == 2
 
     def test_resume_before_its_time(self) -> None:

@@ -1,0 +1,139 @@
+"""The branches of an async body: which asyncio task is which, and when the body as a whole can only wait.
+
+A task factory gives each asyncio task that is created in a workflow's body a branch of its own, numbered in the order of creation. A branch that cannot go on
+without an event (a time, another invocation, a signal, a person) is *blocked*. A branch with living branches below it is taken to wait for them. When all
+others are blocked and no step runs, the body is cancelled, and the run is suspended until any of these events comes. So what a branch does beside durable
+operations keeps the run in memory while it lasts; in a step it is even done only once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
+from typing import Any
+
+from pynenc.engine.suspension import Suspended, union
+from pynenc.workflow.flow import Flow, branch_here, running_flow
+from pynenc.workflow.replay import Branch
+
+#: Seconds that a body gets to go on otherwise when its last branch is blocked.
+SETTLE = 0.005
+
+
+class Live:
+    """A living branch. ``blocked``: what it waits for; ``busy``: how many steps or short waits it is in."""
+
+    __slots__ = ("blocked", "busy", "children", "parent")
+
+    def __init__(self, parent: Live | None) -> None:
+        self.parent = parent
+        self.children = 0
+        self.blocked: list[Suspended] = []
+        self.busy = 0
+
+
+class Branches:
+    """The living branches of one async body."""
+
+    def __init__(self, flow: Flow, root: Branch) -> None:
+        self._running = flow.running
+        self._loop = asyncio.get_running_loop()
+        self._live: dict[str, Live] = {root.path: Live(None)}
+        self._is_due = False
+        branch_here.set(root)
+        running_flow.set(flow)
+        install(self._loop)
+
+    def begin(self, parent: Branch, branch: Branch) -> None:
+        """A branch was created."""
+        above = self._live.get(parent.path)
+        if above is not None:
+            above.children += 1
+        self._live[branch.path] = Live(above)
+
+    def end(self, path: str) -> None:
+        """A branch has ended; its parent may be the one that is waited for now."""
+        live = self._live.pop(path, None)
+        if live is not None and live.parent is not None:
+            live.parent.children -= 1
+        self._look_soon()
+
+    def here(self, branch: Branch) -> Live:
+        return self._live.setdefault(branch.path, Live(None))
+
+    @asynccontextmanager
+    async def busy(self, branch: Branch) -> AsyncIterator[None]:
+        """Something is in progress that must not be cut off."""
+        live = self.here(branch)
+        live.busy += 1
+        try:
+            yield
+        finally:
+            live.busy -= 1
+            self._look_soon()
+
+    async def block(self, branch: Branch, way: Suspended, until: Callable[[], Awaitable[Any]]) -> Any:
+        """Wait for ``until`` as long as the body stays in memory."""
+        live = self.here(branch)
+        live.blocked.append(way)
+        self._look_soon()
+        try:
+            return await until()
+        finally:
+            live.blocked.remove(way)
+
+    def _look_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_later(SETTLE, self._look)
+
+    def _look(self) -> None:
+        """Suspend the body if it can only wait."""
+        self._is_due = False
+        running = self._running
+        ways = [way for live in self._live.values() for way in live.blocked]
+        leaves = [live for live in self._live.values() if not live.children]
+        if not ways or running.departure is not None or running.main is None or running.main.done():
+            return
+        if all(live.blocked for live in leaves) and not any(live.busy for live in self._live.values()):
+            running.departure = union(ways)
+            running.main.cancel()
+
+
+def install(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop give each task of a workflow a branch; what else made its tasks goes on doing so."""
+    before = loop.get_task_factory()
+    if getattr(before, "is_pynenc", False):
+        return
+
+    def factory(
+        loop: asyncio.AbstractEventLoop,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        context: Context | None = None,
+        **options: Any,
+    ) -> asyncio.Future[Any]:
+        chosen = copy_context() if context is None else context
+        fork = chosen.run(_fork)
+        make: Any = before or (lambda loop, coro, **kwargs: asyncio.Task(coro, loop=loop, **kwargs))
+        task: asyncio.Future[Any] = make(loop, coro, context=chosen, **options)
+        if fork is not None:
+            flow, path = fork
+            task.add_done_callback(lambda _: flow.branches.end(path))
+        return task
+
+    factory.is_pynenc = True  # type: ignore[attr-defined]
+    loop.set_task_factory(factory)  # type: ignore[arg-type]
+
+
+def _fork() -> tuple[Flow, str] | None:
+    """In the context of a new task: give it a branch, if it belongs to a workflow."""
+    branch, flow = branch_here.get(), running_flow.get()
+    if branch is None or flow is None or flow.branches is None:
+        return None
+    own = branch.fork()
+    branch_here.set(own)
+    flow.branches.begin(branch, own)
+    return flow, own.path

@@ -1,0 +1,480 @@
+"""The durable operations of one attempt: what the cursor decides, carried out on the store.
+
+What was recorded is read once, at the first durable operation of an attempt (an invocation that was never claimed before has no records), together with the
+finals of all recorded children. So a replay costs two reads, however long it is. A new operation is carried out and then recorded under its position.
+
+What an operation waits for is never waited for here: the body is left (:class:`~pynenc.engine.suspension.Suspended`) with what wakes it. Async bodies are
+left when all their branches wait (:mod:`~pynenc.workflow.branches`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pynenc import context
+from pynenc.core.records import Final, Submitted
+from pynenc.core.status import InvocationStatus
+from pynenc.engine.spec import TaskSpec
+from pynenc.engine.suspension import Departure, EndOfRecord, Suspended
+from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, WorkflowError
+from pynenc.workflow.replay import COMPENSATION, Branch, Cursor, Record, decode_record, encode_record, position_of
+
+logger = logging.getLogger("pynenc.workflow")
+
+#: The position under which is recorded that a workflow has failed and is being compensated.
+FAILING = position_of(COMPENSATION, 0)
+STEP, CALL, WAIT, SLEEP, PAUSE, SIGNAL = "step", "execute_task", "wait", "sleep", "pause", "wait_signal"
+
+#: The branch of a body that runs in this context, and whether a step does.
+branch_here: ContextVar[Branch | None] = ContextVar("pynenc_branch", default=None)
+in_step: ContextVar[bool] = ContextVar("pynenc_in_step", default=False)
+#: The flow whose branches are told apart in this context.
+running_flow: ContextVar[Flow | None] = ContextVar("pynenc_flow", default=None)
+
+#: Submits the calls of one operation under the given ids.
+Submit = Callable[[Sequence[str]], Sequence[Submitted]]
+encode = msgspec.msgpack.encode
+_called = msgspec.msgpack.Decoder(tuple[int, dict[int, str]]).decode
+_waited = msgspec.msgpack.Decoder(tuple[int, tuple[str, ...] | None]).decode
+
+
+#: Looks for finals in the usual way, at most so many seconds.
+Look = Callable[[float], list[Final]]
+AsyncLook = Callable[[float | None], Awaitable[list[Final]]]
+
+
+class Wait(NamedTuple):
+    """A wait whose outcome is remembered: until ``due`` (0: without a limit); ``chosen`` came first (none: nothing in time)."""
+
+    position: str
+    due: int
+    chosen: tuple[str, ...] | None
+
+
+class Undo(NamedTuple):
+    """A compensation: the task, and what submits its call."""
+
+    task: str
+    submit: Submit
+
+
+class Flow:
+    """The durable operations of one running invocation.
+
+    :param records: a history to check; nothing is read or written then, and the body is left where the history ends.
+    :ivar is_workflow: it is one of ``@app.workflow``: plain calls in its body are durable operations, and it is suspended where it waits.
+    """
+
+    def __init__(self, running: context.Running, spec: TaskSpec, records: History | None = None) -> None:
+        self.running = running
+        self.engine = running.engine
+        self.is_workflow = spec.is_workflow
+        self.is_async = spec.is_async
+        self.id = running.id
+        self.scope = f"{running.id}/{running.claimed.round}"
+        self.root = Branch()
+        self.undos: list[Undo] = []
+        self.branches: Any = None
+        #: Computes what needs no record.
+        self.source = Cursor((self.engine.app_id, self.id, str(running.claimed.round)), {})
+        self._history = records
+        self._cursor: Cursor | None = None
+        self._finals: dict[str, Final] = {}
+        #: Exceptions of steps, by branch, that are not known to have been survived.
+        self._pending: dict[str, list[tuple[str, Record]]] = {}
+        if self.is_async and self.is_workflow:
+            self.follow_branches()
+
+    def follow_branches(self) -> None:
+        """Tell the branches of an async body apart, from now on."""
+        from pynenc.workflow.branches import Branches
+
+        if self.branches is None:
+            self.branches = Branches(self, self.root)
+
+    # -- where the body is -----------------------------------------------------------------------------------------------
+    @property
+    def branch(self) -> Branch:
+        """The branch that runs here."""
+        return branch_here.get() or self.root
+
+    @property
+    def cursor(self) -> Cursor:
+        """The cursor, over what was recorded before this attempt."""
+        if self._cursor is None:
+            self._cursor = Cursor(self.source.source, self._load())
+        return self._cursor
+
+    def _load(self) -> dict[str, Record]:
+        if self._history is not None:
+            self._finals = dict(self._history.finals)
+            return self._history.records
+        if self.running.attempt == 1:
+            return {}
+        stored = self.engine.store.recall(self.scope)
+        records = {position: decode_record(value) for position, value in stored.items()}
+        self._finals = {final.id: final for final in self._finals_of(records)}
+        return records
+
+    def _finals_of(self, records: dict[str, Record]) -> list[Final]:
+        """The finals of all recorded children."""
+        calls = [(position, record) for position, record in records.items() if record.kind == CALL]
+        ids = [name for position, record in calls for name in _ids_of(self.source.child_ids, position, record)]
+        try:
+            return list(self.engine.store.finals(ids)) if ids else []
+        except InvocationNotFoundError:
+            return []  # one was removed by hand; who asks for it is told
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether this is no run, but the check of a history."""
+        return self._history is not None
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the body has been here before."""
+        return not self.is_first and self.cursor.is_replaying(self.branch)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing can have been recorded."""
+        return self.running.attempt == 1 and self._history is None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the workflow has failed in an earlier attempt, and is being compensated."""
+        return not (self.is_first or self._cursor is None) and FAILING in self.cursor.records
+
+    @property
+    def records_calls(self) -> bool:
+        """Whether a plain call here is a durable operation."""
+        return self.is_workflow and not in_step.get()
+
+    # -- recording -------------------------------------------------------------------------------------------------------
+    def meet(self, kind: str, name: str = "") -> tuple[str, Record | None]:
+        """The next operation: its position, and its record if it was made before."""
+        self.check()
+        position, record = self.cursor.meet(self.branch, kind, name, caller())
+        if record is None and self.is_failing:
+            raise self.failure()
+        return position, record
+
+    def check(self) -> None:
+        """Refuse to go on after the body was left, and inside a step."""
+        if self.running.departure is not None:
+            raise self.running.departure
+        if in_step.get():
+            raise WorkflowError("a step cannot use task.wf: it may run again as a whole; use task.wf around it")
+
+    def failure(self) -> BaseException:
+        """The error that a workflow failed with, raised again where it left the body."""
+        payload = self.cursor.records[FAILING].payload
+        spec = self.engine.executor.resolve(self.running.task)
+        final = Final(self.id, InvocationStatus.FAILED, self.running.task, payload)
+        error: BaseException = self.engine.codec.decode_error(spec, final)
+        return error
+
+    def write(self, position: str, record: Record, *, once: bool = False) -> Record:
+        """Record an operation, with the exceptions of steps that its branch has survived; the record that counts."""
+        if self._history is not None:
+            raise self.leave(EndOfRecord())
+        items = {position: encode_record(record)}
+        pending = self._pending.pop(self.branch.path, [])
+        items |= {before: encode_record(failure) for before, failure in pending}
+        stored = self.engine.store.remember(self.scope, items, once=once, progress=self.id)
+        claimed = self.running.claimed
+        if claimed.crashes or claimed.alone:
+            self.running.claimed = msgspec.structs.replace(claimed, crashes=0, alone=False)
+        for before, failure in pending:
+            self.cursor.add(before, failure)
+        if once and stored[position] != items[position]:
+            record = decode_record(stored[position])
+        self.cursor.add(position, record)
+        return record
+
+    def leave(self, departure: Departure) -> Departure:
+        """The body is left here; to be raised."""
+        self.running.departure = self.running.departure or departure
+        return departure
+
+    def suspend(self, reason: str, *, due: int = 0, awaits: tuple[str, ...] = (), signals: int = -1) -> Departure:
+        """The body is suspended here; to be raised."""
+        if self._history is not None:
+            return self.leave(EndOfRecord())
+        return self.leave(Suspended(reason, due=due, awaits=awaits, signals=signals))
+
+    def encode(self, value: Any, position: str) -> bytes:
+        payload: bytes = self.engine.codec.encode_value(value, self.scope, position)
+        return payload
+
+    def decode(self, record: Record, position: str) -> Any:
+        return self.engine.codec.decode_value(record.payload, self.scope, position)
+
+    def value(self, kind: str, name: str, make: Callable[[], Any]) -> Any:
+        """A value that is made once."""
+        position, record = self.meet(kind, name)
+        if record is None:
+            record = self.write(position, Record(kind, name, self.encode(make(), position)), once=True)
+        return self.decode(record, position)
+
+    def mark(self, kind: str, name: str, act: Callable[[], object]) -> None:
+        """Something that is done once and has no value."""
+        position, record = self.meet(kind, name)
+        if record is None:
+            if self._history is None:
+                act()
+            self.write(position, Record(kind, name))
+
+    # -- steps -----------------------------------------------------------------------------------------------------------
+    def begin_step(self, name: str) -> tuple[str, Record | None]:
+        """Where a step stands, and its record."""
+        position, record = self.meet(STEP, name)
+        if record is None and self._history is not None:
+            raise self.leave(EndOfRecord())
+        return position, record
+
+    def end_step(self, position: str, name: str, value: Any) -> Any:
+        """A step returned; its value, or that of whoever ran it before."""
+        return self.step_value(
+            position, self.write(position, Record(STEP, name, self.encode(value, position)), once=True)
+        )
+
+    def fail_step(self, position: str, name: str, error: Exception) -> None:
+        """A step raised: recorded with the next operation of its branch, since the body went on then."""
+        spec = self.engine.executor.resolve(self.running.task)
+        payload = self.engine.codec.encode_error(spec, self.running.claimed, error)
+        pending = self._pending.setdefault(self.branch.path, [])
+        pending.append((position, Record(STEP, name, payload, failed=True)))
+
+    def step_value(self, position: str, record: Record) -> Any:
+        """The value of a recorded step, or its exception raised."""
+        if not record.failed:
+            return self.decode(record, position)
+        spec = self.engine.executor.resolve(self.running.task)
+        raise self.engine.codec.decode_error(
+            spec, Final(self.id, InvocationStatus.FAILED, self.running.task, record.payload)
+        )
+
+    @contextmanager
+    def step_context(self) -> Iterator[None]:
+        """What runs inside is a step."""
+        token = in_step.set(True)
+        try:
+            yield
+        finally:
+            in_step.reset(token)
+
+    # -- calls -----------------------------------------------------------------------------------------------------------
+    def call(self, name: str, count: int, submit: Submit) -> tuple[list[str], bool]:
+        """Make ``count`` calls of a task as one operation; the ids of the invocations, and whether they were made now."""
+        position, record = self.meet(CALL, name)
+        return self._call(position, record, name, count, submit), record is None
+
+    def _call(self, position: str, record: Record | None, name: str, count: int, submit: Submit) -> list[str]:
+        ids = self.cursor.child_ids(position, count)
+        if record is None:
+            if self._history is not None:
+                raise self.leave(EndOfRecord())
+            answers = submit(ids)
+            others = {index: answer.id for index, answer in enumerate(answers) if answer.id != ids[index]}
+            record = self.write(position, Record(CALL, name, encode((count, others))))
+        recorded, others = _called(record.payload)
+        if recorded != count:
+            asked, before = f"{count} call(s) of {name}", f"{recorded} call(s) of {name}"
+            raise NonDeterminismError(
+                f"at position {position} the workflow makes {asked} ({caller()}), but recorded are {before}",
+                position,
+                asked,
+                before,
+                caller(),
+            )
+        return [others.get(index, own) for index, own in enumerate(ids)]
+
+    # -- waiting for others ------------------------------------------------------------------------------------------------
+    def wait(self, ids: Sequence[str], timeout: float | None, look: Look, *, is_race: bool = False) -> list[Final]:
+        """Those of ``ids`` that are final, once there is one, or none after ``timeout`` seconds. What takes long suspends the body.
+
+        :param look: waits in the usual way, at most so many seconds. :param is_race: the body goes on differently with whatever comes first.
+        """
+        self.check()
+        if timeout is None and not is_race:
+            return self._wait(ids, 0, look)
+        wait = self.begin_wait(timeout)
+        if wait.chosen is not None:
+            return self.chosen(wait.chosen)
+        return self.end_wait(wait, self._wait(ids, wait.due, look))
+
+    def begin_wait(self, timeout: float | None) -> Wait:
+        """A wait whose outcome is remembered: it ends at a time, or what comes first counts."""
+        position, record = self.meet(WAIT)
+        if record is not None:
+            return Wait(position, *_waited(record.payload))
+        if timeout is None:
+            return Wait(position, 0, None)
+        due = self.engine.store.clock.now() + int(timeout * 1_000_000)
+        self.write(position, Record(WAIT, "", encode((due, None))))
+        return Wait(position, due, None)
+
+    def end_wait(self, wait: Wait, finals: list[Final]) -> list[Final]:
+        """Remember what came first; nothing when the time was over."""
+        self.write(wait.position, Record(WAIT, "", encode((wait.due, [str(final.id) for final in finals]))))
+        return finals
+
+    def chosen(self, ids: Sequence[str]) -> list[Final]:
+        """The finals that came first."""
+        known = self.known(ids)
+        return known if len(known) == len(ids) else self.engine.store.finals(ids)
+
+    def known(self, ids: Sequence[str]) -> list[Final]:
+        """The finals of ``ids`` that need not be read."""
+        return [self._finals[name] for name in ids if name in self._finals]
+
+    def _wait(self, ids: Sequence[str], due: int, look: Look) -> list[Final]:
+        """Wait until ``due`` (0: without a limit); nothing when that is over."""
+        if known := self.begin_look(ids):
+            return known
+        if finals := look(self.patience(due)):
+            return self.keep(finals)
+        if self.is_over(due):
+            return []
+        self.mark_reached()
+        raise self.suspend(waiting_for(ids), due=due, awaits=tuple(map(str, ids)))
+
+    async def wait_async(self, ids: Sequence[str], timeout: float | None, look: AsyncLook) -> list[Final]:
+        """:meth:`wait` for async bodies: what takes long blocks the branch."""
+        self.check()
+        self.follow_branches()
+        if timeout is None:
+            return await self._wait_async(ids, 0, look)
+        wait = self.begin_wait(timeout)
+        if wait.chosen is not None:
+            return self.chosen(wait.chosen)
+        return self.end_wait(wait, await self._wait_async(ids, wait.due, look))
+
+    async def _wait_async(self, ids: Sequence[str], due: int, look: AsyncLook) -> list[Final]:
+        if known := self.begin_look(ids):
+            return known
+        async with self.branches.busy(self.branch):
+            finals = await look(self.patience(due))
+        if finals or self.is_over(due):
+            return self.keep(finals)
+        self.mark_reached()
+
+        async def wait() -> list[Final]:
+            left = max(0.0, (due - self.engine.store.clock.now()) / 1_000_000) if due else None
+            return await look(left)
+
+        way = Suspended(waiting_for(ids), due=due, awaits=tuple(map(str, ids)))
+        return self.keep(await self.branches.block(self.branch, way, wait))
+
+    def begin_look(self, ids: Sequence[str]) -> list[Final]:
+        """The body has come to a wait; what is known already."""
+        self.branch.waits += 1
+        known = self.known(ids)
+        if not known and self._history is not None:
+            raise self.leave(EndOfRecord())
+        return known
+
+    def keep(self, finals: list[Final]) -> list[Final]:
+        """Remember finals for the rest of the attempt."""
+        self._finals.update({final.id: final for final in finals})
+        return finals
+
+    def is_over(self, due: int) -> bool:
+        """Whether a time has come; 0 never does."""
+        return bool(due) and self.engine.store.clock.now() >= due
+
+    def patience(self, due: int) -> float:
+        """Seconds to wait before the body is suspended."""
+        slot = self.running.slot
+        most = slot.patience if slot is not None else context.PATIENCE
+        return max(0.0, min(most, (due - self.engine.store.clock.now()) / 1_000_000)) if due else most
+
+    def mark_reached(self) -> None:
+        """Note how far the body got, before it is suspended where nothing is recorded."""
+        if self._history is None and (mark := self.cursor.mark(self.branch)) is not None:
+            self.write(*mark)
+
+    # -- failing ---------------------------------------------------------------------------------------------------------
+    def compensate(self, error: bytes) -> tuple[bytes, str]:
+        """Run the compensations in reverse order; the error to end with, and what to say of them.
+
+        :raises Suspended: one of them takes its time.
+        """
+        self.running.departure = None
+        records = self.cursor.records
+        if FAILING not in records:
+            if not self.undos:
+                return error, ""
+            self.write(FAILING, Record("failing", "", error))
+        branch, failed = Branch(COMPENSATION), []
+        for undo in reversed(self.undos):
+            position, record = self.cursor.meet(branch, CALL, undo.task, "a compensation")
+            (child,) = self._call(position, record, undo.task, 1, undo.submit)
+            finals = self.known([child]) or self.engine.store.finals([child])
+            if not finals:
+                raise Suspended(f"compensates with {undo.task}", awaits=(child,))
+            final = finals[0]
+            if final.status is not InvocationStatus.SUCCESS:
+                logger.error("compensation %s %s of workflow %s: %s", undo.task, child, self.id, final.status.value)
+                failed.append(child)
+        return records[FAILING].payload, f"compensated; failed: {', '.join(failed)}" if failed else "compensated"
+
+
+class History(NamedTuple):
+    """What a workflow did, to be checked: its records by position, and the finals of its children by id."""
+
+    records: dict[str, Record]
+    finals: dict[str, Final]
+
+
+def _ids_of(derive: Callable[[str, int], list[str]], position: str, record: Record) -> list[str]:
+    """The ids of the invocations of a recorded call."""
+    count, others = _called(record.payload)
+    return [others.get(index, own) for index, own in enumerate(derive(position, count))]
+
+
+def waiting_for(ids: Sequence[str]) -> str:
+    """What is said of a run that waits for others."""
+    return f"waits for {ids[0]}" if len(ids) == 1 else f"waits for {len(ids)} invocations"
+
+
+def caller() -> str:
+    """The line of the user's code that is at work, as ``file:line``."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if not (name == "pynenc" or name.startswith("pynenc.")):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return "unknown"
+
+
+def flow_here() -> Flow:
+    """The durable operations of the invocation that runs here.
+
+    :raises RuntimeError: none does.
+    """
+    running = context.current()
+    if running is None:
+        raise RuntimeError("task.wf works inside a running task only: call the task and use it in its body")
+    flow: Flow = running.flow or running.engine.executor.flow(running)
+    return flow
+
+
+def recording(engine: object) -> Flow | None:
+    """The flow that records plain calls made here through ``engine``, if there is one."""
+    running = context.current()
+    if running is None or running.flow is None or running.engine is not engine:
+        return None
+    flow: Flow = running.flow
+    return flow if flow.records_calls else None

@@ -1,0 +1,187 @@
+"""The cursor: what a workflow did so far, and where its body is now. Pure: no store, no clock, no random number.
+
+Theory of operation
+-------------------
+The body of a workflow runs from the top whenever it goes on. Each durable operation has a *position*: the path of the branch in which it is made (an
+asyncio task; the body itself has the empty path) and a counter within that branch. The first time its record is written under its position; from then on
+the record answers, and the operation is not carried out again. Branches are numbered in the order in which they are created, each within its parent, so
+``gather`` finds the same positions whatever order its parts run in.
+
+Random numbers are computed from the path and a counter of their own; they leave no record. Waiting for the result of another invocation needs none either:
+what is final stays so. Only how far the body got is noted where it was suspended (a *mark*), so that it does not tell twice what it told before.
+
+A body that meets another kind or name than recorded at a position, or none while later ones of the branch are recorded, does not do what it did before:
+:class:`~pynenc.exceptions.NonDeterminismError`.
+
+Paths read ``2/1/``: the first branch of the second branch of the body. A position is a path and a number: ``2/1/00000003``; a mark has a ``w`` before
+the number of the operation that it follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from pynenc.core.ids import derived_id, digest
+from pynenc.exceptions import NonDeterminismError
+
+#: Where compensations have their positions.
+COMPENSATION = "c/"
+PATCH, MARK = "patch", "mark"
+_DIGITS = 8
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One durable operation that was made: what it was, and its outcome (``failed``: an exception)."""
+
+    kind: str
+    name: str = ""
+    payload: bytes = b""
+    failed: bool = False
+
+
+encode_record = msgspec.msgpack.encode
+decode_record = msgspec.msgpack.Decoder(Record).decode
+
+
+class Branch:
+    """One line of execution within a body, and its counters."""
+
+    __slots__ = ("branches", "count", "draws", "path", "waits")
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+        self.count = 0
+        self.waits = 0
+        self.draws = 0
+        self.branches = 0
+
+    def advance(self) -> None:
+        """The next operation."""
+        self.count += 1
+        self.waits = 0
+
+    def fork(self) -> Branch:
+        """The next branch that this one creates."""
+        self.branches += 1
+        return Branch(f"{self.path}{self.branches}/")
+
+
+class Cursor:
+    """The records of one run, by position.
+
+    :param source: what child ids and random numbers are derived from: app, invocation and round.
+    """
+
+    def __init__(self, source: tuple[str, ...], records: Mapping[str, Record]) -> None:
+        self.source = source
+        self.records = dict(records)
+        #: For each path the last recorded operation, and how far the body got: operations, and waits since the last of them.
+        self._last: dict[str, int] = {}
+        self._reached: dict[str, tuple[int, int]] = {}
+        for position, record in records.items():
+            self._note(position, record)
+
+    def _note(self, position: str, record: Record) -> None:
+        path, slash, number = position.rpartition("/")
+        path += slash
+        if record.kind == MARK:
+            reached = int(number.removeprefix("w")), int(record.name)
+        else:
+            reached = int(number), 0
+            self._last[path] = max(reached[0], self._last.get(path, 0))
+        self._reached[path] = max(reached, self._reached.get(path, (0, 0)))
+
+    # -- where the body is -----------------------------------------------------------------------------------------------
+    def meet(self, branch: Branch, kind: str, name: str, where: str) -> tuple[str, Record | None]:
+        """The next position of a branch, and what was recorded there; None when the operation is new.
+
+        :param where: the line of code that asks, for the error.
+        :raises NonDeterminismError: something else was recorded.
+        """
+        while True:
+            branch.advance()
+            position = position_of(branch.path, branch.count)
+            record = self.records.get(position)
+            if record is None or record.kind != PATCH or kind == PATCH:
+                break
+        if record is None:
+            if branch.count < self._last.get(branch.path, 0):
+                raise _differs(position, _told(kind, name), "nothing, although later operations are", where)
+        elif (record.kind, record.name) != (kind, name):
+            raise _differs(position, _told(kind, name), _told(record.kind, record.name), where)
+        return position, record
+
+    def mark(self, branch: Branch) -> tuple[str, Record] | None:
+        """What notes how far a branch got; None if that is known."""
+        if self.is_replaying(branch):
+            return None
+        return position_of(branch.path, branch.count, "w"), Record(MARK, str(branch.waits))
+
+    def is_patched(self, branch: Branch, name: str) -> tuple[str, bool]:
+        """Whether the body takes the path that a change brought: it did before, or it gets there for the first time. With the position to record that at,
+        which is empty if there is nothing to record.
+        """
+        position = position_of(branch.path, branch.count + 1)
+        record = self.records.get(position)
+        if record is not None and (record.kind, record.name) == (PATCH, name):
+            branch.advance()
+            return "", True
+        if branch.count < self._last.get(branch.path, 0):
+            return "", False
+        branch.advance()
+        return position, True
+
+    def add(self, position: str, record: Record) -> None:
+        """An operation was recorded."""
+        self.records[position] = record
+        self._note(position, record)
+
+    def is_replaying(self, branch: Branch) -> bool:
+        """Whether a branch has been here before: something that it will do is recorded."""
+        return (branch.count, branch.waits) < self._reached.get(branch.path, (0, 0))
+
+    # -- what is derived -------------------------------------------------------------------------------------------------
+    def child_ids(self, position: str, count: int) -> list[str]:
+        """The ids of the invocations of one call, or of a batch."""
+        if count == 1:
+            return [derived_id(*self.source, position)]
+        return [derived_id(*self.source, position, str(index)) for index in range(count)]
+
+    def random(self, branch: Branch) -> float:
+        """The next random number of a branch: uniform in [0, 1), 53 bits."""
+        return (int(self._draw(branch)[:16], 16) >> 11) * 2.0**-53
+
+    def uuid(self, branch: Branch) -> str:
+        """The next random UUID of a branch (version 8)."""
+        return derived_id("uuid", self._draw(branch))
+
+    def _draw(self, branch: Branch) -> str:
+        branch.draws += 1
+        return digest("random", *self.source, branch.path, str(branch.draws))
+
+
+def position_of(path: str, number: int, mark: str = "") -> str:
+    """A position; positions of one branch sort as they are counted."""
+    return f"{path}{mark}{number:0{_DIGITS}d}"
+
+
+def positions_of(records: Iterable[str], path: str) -> list[str]:
+    """The positions of one branch among those recorded, in order."""
+    return sorted(p for p in records if p.startswith(path) and p.removeprefix(path).isdigit())
+
+
+def _told(kind: str, name: str) -> str:
+    return f"{kind} {name}".rstrip()
+
+
+def _differs(position: str, asked: str, recorded: str, where: str) -> NonDeterminismError:
+    return NonDeterminismError(
+        f"at position {position} the workflow asks for {asked!r} ({where}), but recorded is {recorded!r}: its code has changed, or it depends on something "
+        "that differs between runs (time, random numbers, the order of a set); guard changes with wf.patched(...), put what varies into wf.step(...)",
+        position,
+        asked,
+        recorded,
+        where,
+    )

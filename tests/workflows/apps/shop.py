@@ -1,0 +1,231 @@
+"""Workflows for the tests. What their steps do is written to the file that ``WITNESS`` names, once for each time that it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from typing import Any
+
+from pynenc import Pynenc, RetryError
+from pynenc.exceptions import ResultTimeoutError
+
+app = Pynenc(app_id="workflows", store="memory://")
+
+
+def witness(word: str) -> None:
+    """Note that something was done."""
+    path = os.environ.get("WITNESS")
+    if path:
+        with open(path, "a") as file:
+            file.write(word + "\n")
+
+
+# -- the example of the founding page ---------------------------------------------------------------------------------------
+def needs_human_approval(data: dict[str, Any]) -> bool:
+    return bool(data["approval"])
+
+
+@app.task
+def main_wf_task(data: dict) -> str:
+    # Save workflow state
+    state = main_wf_task.wf.get_state({"step": 0})
+
+    # Use deterministic random
+    if main_wf_task.wf.random() > 0.5:
+        state["path"] = "A"
+    else:
+        state["path"] = "B"
+
+    # Save updated state
+    main_wf_task.wf.save_state(state)
+
+    # Conditionally pause workflow
+    if needs_human_approval(data):
+        main_wf_task.wf.pause("Waiting for approval")
+
+    return f"Completed via path {state['path']}"
+
+
+# -- steps ------------------------------------------------------------------------------------------------------------------
+def double(number: int) -> int:
+    witness(f"double {number}")
+    return 2 * number
+
+
+def refuse(word: str) -> None:
+    witness(f"refuse {word}")
+    raise ValueError(word)
+
+
+@app.workflow
+def steps(count: int) -> list[int]:
+    return [steps.wf.step(double, number) for number in range(count)]
+
+
+@app.workflow
+def survivor() -> list[str]:
+    wf, seen = survivor.wf, []
+    for word in ("one", "two"):
+        try:
+            wf.step(refuse, word)
+        except ValueError as error:
+            seen.append(str(error))
+    seen.append(str(wf.step(double, 21)))
+    wf.sleep(1)
+    return seen
+
+
+@app.workflow(max_retries=3)
+def stubborn() -> int:
+    stubborn.wf.step(double, 1)
+    return int(stubborn.wf.step(fail_twice, stubborn.invocation.num_retries))
+
+
+def fail_twice(retries: int) -> int:
+    witness(f"try {retries}")
+    if retries < 2:
+        raise RetryError
+    return retries
+
+
+# -- children ---------------------------------------------------------------------------------------------------------------
+@app.task
+def add(x: int, y: int) -> int:
+    witness(f"add {x} {y}")
+    return x + y
+
+
+@app.task
+def fails(word: str) -> None:
+    witness(f"fails {word}")
+    raise ValueError(word)
+
+
+@app.task(max_retries=2)
+def flaky(number: int) -> int:
+    if flaky.invocation.num_retries < 2:
+        raise RetryError
+    return number
+
+
+@app.workflow
+def calls() -> list[int]:
+    first, second = add(1, 2), add(1, 2)
+    assert first != second
+    group = add.parallelize([(n, n) for n in range(5)])
+    late = add.options(delay=3600)(20, 2)
+    return [first.result, second.result, *group.results, flaky(7).result, late.result]
+
+
+@app.workflow
+def catches() -> str:
+    try:
+        fails("no").result
+    except ValueError as error:
+        catches.wf.sleep(10)
+        return f"caught {error}"
+    return "nothing"
+
+
+@app.workflow
+def races() -> list[int]:
+    group = add.parallelize([(n, 0) for n in range(3)])
+    found = []
+    for invocation in group.as_completed():
+        found.append(races.wf.step(double, invocation.result))
+    return found
+
+
+@app.workflow
+def impatient() -> str:
+    child = add.options(delay=3600)(1, 1)
+    try:
+        child.get_result(timeout=60)
+    except ResultTimeoutError:
+        impatient.wf.step(double, 1)
+    impatient.wf.sleep(7200)
+    return f"then {child.result}"
+
+
+@app.workflow
+def parent() -> tuple[str, str | None, int]:
+    inner = child_flow()
+    return (*inner.result, len({inner.invocation_id, parent.wf.identity.workflow_id}))
+
+
+@app.workflow
+def child_flow() -> tuple[str, str | None]:
+    child_flow.wf.sleep(5)
+    identity = child_flow.wf.identity
+    return identity.workflow_type, identity.parent_workflow_id
+
+
+# -- waiting ----------------------------------------------------------------------------------------------------------------
+@app.workflow
+def naps(days: int) -> float:
+    before = naps.wf.utc_now()
+    naps.wf.sleep(timedelta(days=days))
+    return (naps.wf.utc_now() - before).total_seconds()
+
+
+@app.workflow
+def asks() -> list[Any]:
+    return [asks.wf.pause("first?"), asks.wf.pause("second?")]
+
+
+@app.workflow
+def listens(timeout: float | None) -> list[Any]:
+    wf = listens.wf
+    try:
+        return [wf.wait_signal("a", timeout), wf.wait_signal("b", timeout), wf.wait_signal("a", timeout)]
+    except ResultTimeoutError:
+        return ["too late"]
+
+
+@app.workflow
+def counts(total: int, left: int) -> int:
+    wf = counts.wf
+    value = wf.wait_signal("add")
+    state = wf.get_state({"seen": 0})
+    wf.save_state({"seen": state["seen"] + 1})
+    if left > 1:
+        wf.continue_as_new(total + value, left - 1)
+    assert state["seen"] + 1 == wf.get_state()["seen"]
+    return total + value
+
+
+# -- compensation -----------------------------------------------------------------------------------------------------------
+@app.task
+def undo(word: str) -> None:
+    witness(f"undo {word}")
+    if word == "broken":
+        raise ValueError(word)
+
+
+@app.workflow
+def saga(words: list[str]) -> None:
+    for word in words:
+        saga.wf.step(double, len(word))
+        saga.wf.compensate(undo, word)
+    saga.wf.step(refuse, "payment")
+
+
+# -- async ------------------------------------------------------------------------------------------------------------------
+@app.workflow
+async def gathers() -> list[Any]:
+    wf = gathers.wf
+
+    async def branch(number: int) -> int:
+        value = await wf.async_step(double, number)
+        await wf.async_sleep(100 * number)
+        return value + await add(number, 1).async_result()
+
+    return list(await asyncio.gather(*(branch(n) for n in range(3)), wf.async_wait_signal("go"), wf.async_pause("ok?")))
+
+
+@app.workflow
+async def dozes() -> float:
+    before = dozes.wf.utc_now()
+    await dozes.wf.async_sleep(timedelta(days=30))
+    return (dozes.wf.utc_now() - before).total_seconds()

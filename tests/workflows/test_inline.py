@@ -1,0 +1,157 @@
+"""Workflows on the real engine, in virtual time: what users see of durable operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pynenc.core.status import InvocationStatus
+from pynenc.exceptions import InvocationCancelledError
+from pynenc.testing import InlineRunner
+from tests.workflows.apps import shop
+
+DAY = 24 * 3600
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def runner(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InlineRunner]:
+    monkeypatch.setenv("WITNESS", str(tmp_path / "witness"))
+    shop.app.close()
+    shop.app.conf.store = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'wf.db'}"}[request.param]
+    with InlineRunner(shop.app) as runner:
+        yield runner
+        assert shop.app.store.check() == []
+
+
+@pytest.fixture
+def done(tmp_path: Path):
+    """What was done so far, in order."""
+    path = tmp_path / "witness"
+    return lambda: path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def test_founding_page(runner):
+    invocation = shop.main_wf_task({"approval": True})
+    runner.drain()
+    assert invocation.status is InvocationStatus.PAUSED
+    assert shop.app.engine.get(invocation.invocation_id).reason == "Waiting for approval"
+    assert invocation.resume("yes")
+    assert runner.result(invocation) in ("Completed via path A", "Completed via path B")
+    assert runner.result(shop.main_wf_task({"approval": False})).startswith("Completed")
+
+
+def test_steps_run_once(runner, done):
+    assert runner.result(shop.steps(3)) == [0, 2, 4]
+    assert done() == ["double 0", "double 1", "double 2"]
+
+
+def test_swallowed_errors_of_steps(runner, done):
+    assert runner.result(shop.survivor()) == ["one", "two", "42"]
+    assert done() == ["refuse one", "refuse two", "double 21"]
+
+
+def test_retry_runs_the_failed_step_again(runner, done):
+    assert runner.result(shop.stubborn()) == 2
+    assert done() == ["double 1", "try 0", "try 1", "try 2"]
+
+
+def test_children(runner, done):
+    assert runner.result(shop.calls()) == [3, 3, 0, 2, 4, 6, 8, 7, 22]
+    assert sorted(done()) == sorted(["add 1 2"] * 2 + [f"add {n} {n}" for n in range(5)] + ["add 20 2"])
+
+
+def test_failed_child_is_caught(runner, done):
+    assert runner.result(shop.catches()) == "caught no"
+    assert done() == ["fails no"]
+
+
+def test_race(runner, done):
+    assert sorted(runner.result(shop.races())) == [0, 2, 4]
+    assert len(done()) == 6
+
+
+def test_timeout_of_a_result(runner, done):
+    assert runner.result(shop.impatient()) == "then 2"
+    assert done() == ["double 1", "add 1 1"]
+
+
+def test_sub_workflow(runner):
+    invocation = shop.parent()
+    assert runner.result(invocation) == (shop.child_flow.task_id.key, invocation.invocation_id, 2)
+
+
+@pytest.mark.parametrize("flow", [lambda: shop.naps(30), shop.dozes])
+def test_thirty_days(runner, flow):
+    assert runner.result(flow()) == pytest.approx(30 * DAY, abs=1)
+
+
+def test_two_pauses(runner):
+    invocation = shop.asks()
+    assert not invocation.resume("too early")
+    for value in ("yes", {"and": 1}):
+        runner.drain()
+        assert invocation.resume(value)
+    assert runner.result(invocation) == ["yes", {"and": 1}]
+
+
+def test_signals(runner):
+    invocation = shop.listens(None)
+    assert invocation.signal("a", 1)
+    assert invocation.signal("a", 2)
+    runner.drain()
+    assert invocation.status is InvocationStatus.PAUSED
+    assert invocation.signal("c", "nobody waits for it")
+    runner.drain()
+    assert invocation.signal("b", 3)
+    assert runner.result(invocation) == [1, 3, 2]
+    assert not invocation.signal("a", 4)
+
+
+def test_signal_too_late(runner):
+    assert runner.result(shop.listens(60)) == ["too late"]
+
+
+def test_continue_as_new(runner):
+    invocation = shop.counts(0, 5)
+    for value in (1, 2, 3):
+        assert invocation.signal("add", value)
+    runner.drain()
+    assert shop.app.engine.get(invocation.invocation_id).round == 3
+    for value in (4, 5):
+        assert invocation.signal("add", value)
+        runner.drain()
+    assert runner.result(invocation) == 15
+    assert shop.app.store.recall(f"{invocation.invocation_id}/0") == {}
+    assert shop.app.engine.get(invocation.invocation_id).round == 4
+
+
+def test_compensation(runner, done):
+    invocation = shop.saga(["flight", "broken", "hotel"])
+    with pytest.raises(ValueError, match="payment"):
+        runner.result(invocation)
+    assert done() == ["double 6", "double 6", "double 5", "refuse payment", "undo hotel", "undo broken", "undo flight"]
+    assert "failed:" in shop.app.engine.get(invocation.invocation_id).reason
+
+
+def test_async_branches(runner, done):
+    invocation = shop.gathers()
+    runner.drain()
+    assert invocation.status is InvocationStatus.PAUSED
+    runner.advance(150)
+    assert invocation.signal("go", "now")
+    runner.drain()
+    assert invocation.resume("fine")
+    assert runner.result(invocation) == [1, 4, 7, "now", "fine"]
+    assert sorted(done()) == ["add 0 1", "add 1 1", "add 2 1", "double 0", "double 1", "double 2"]
+
+
+def test_cancel_with_members(runner):
+    invocation = shop.parent()
+    runner.drain()
+    (child,) = shop.app.find_invocations(tasks=(shop.child_flow.task_id.key,))
+    assert (invocation.status, child.status) == (InvocationStatus.PAUSED, InvocationStatus.PAUSED)
+    assert invocation.cancel()
+    with pytest.raises(InvocationCancelledError):
+        runner.result(child)
