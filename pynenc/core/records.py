@@ -18,6 +18,8 @@ from pynenc.core.status import InvocationStatus, Place
 
 Microseconds = int
 
+#: What the names of tasks begin with whose bodies decide about triggers. Changes of their invocations concern only reactions that name them.
+FIRING = "pynenc.trigger."
 #: Reason of a release that no runner can cure before it learns the task.
 UNKNOWN_TASK = "no runner knows this task: add its module to `imports`"
 
@@ -79,6 +81,30 @@ class New(_Record, frozen=True, kw_only=True):
     parent: str | None = None
     workflow: WorkflowRef | None = None
     tags: tuple[str, ...] = ()
+
+
+class Reaction(_Record, frozen=True):
+    """What a store submits whenever an invocation of ``task`` (empty: of any task that does not begin with :data:`FIRING`) becomes ``status``,
+    which is one of :data:`pynenc.core.status.REACTED`.
+
+    ``new`` is a template: its id and arguments are completed with the *cause*, see :func:`cause_of`.
+    """
+
+    task: str
+    status: InvocationStatus
+    new: New
+    tail: bytes = b""
+
+    def answer(self, owner: str, cause: str) -> New:
+        """The invocation to submit: ``owner~cause`` is its id; its arguments are those of the template, the cause, and ``tail``."""
+        return msgspec.structs.replace(
+            self.new, id=f"{owner}~{cause}", args=self.new.args + cause.encode() + self.tail
+        )
+
+
+def cause_of(invocation_id: str, status: InvocationStatus, round_: int, attempt: int) -> str:
+    """One change of status, told apart from all others."""
+    return f"{invocation_id}~{status}~{round_}~{attempt}"
 
 
 class Submitted(_Record, frozen=True):

@@ -36,6 +36,12 @@ Rank is the own priority, raised to the rank of whatever waits for the invocatio
 of the last wait that reached it: among equal ranks the children of the parent that began to wait last come first, so recursion
 goes depth first.
 
+Reactions (``subscribe``): in the unit in which an invocation becomes final, RETRY or PAUSED (by finish, cancel, recover, expiry or drop; a requeue is
+no such change), each reaction to that status of its task submits one invocation: :meth:`~pynenc.core.records.Reaction.answer`, with
+the id of the owner, and ``cause_of(id, status, round, attempt)`` as it is after the change. It is submitted as by ``submit`` (idempotent by its id, admitted, its
+registration key answered, runners woken), but also to a queue that drains or is full. The order is that of the changes, then of the owners by name, then of their reactions. A
+``finish`` submits before it claims, every other operation at its end.
+
 History: each change of status is one entry, written in the same unit as the change. A store may derive the entries of the current
 attempt from the row itself.
 """
@@ -72,6 +78,7 @@ from pynenc.core.records import (
     Purged,
     QueueInfo,
     QueueState,
+    Reaction,
     Recovered,
     Ref,
     RunnerInfo,
@@ -283,6 +290,10 @@ class Store(Protocol):
 
     def purge(self, purge: Purge) -> Purged:
         """Remove one bounded batch of what the purge describes."""
+
+    # -- reactions -------------------------------------------------------------------------------------------------------
+    def subscribe(self, owner: str, reactions: Sequence[Reaction]) -> None:
+        """Replace the reactions of an owner; none ends its interest. They outlive a purge of everything, as the states of queues do."""
 
     # -- queues -----------------------------------------------------------------------------------------------------------
     def queues(self) -> list[QueueInfo]:

@@ -39,6 +39,8 @@ ADD_ENTRY = (
 )
 DROP_REGISTRATION = "DELETE FROM $registration WHERE key = ? AND seq = ?"
 ANY_EDGE = "SELECT 1 FROM $edge LIMIT 1"
+#: What the end of an invocation may concern, in one look: who waits, and reactions.
+ANY_INTEREST = "SELECT EXISTS (SELECT 1 FROM $edge), EXISTS (SELECT 1 FROM $reaction)"
 DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?2))"
 DROP_EDGES_OF_ONE = of_one(DROP_EDGES)
 
@@ -159,6 +161,8 @@ def give_back(
 ) -> None:
     """The attempt of a claimed row ends without a final status: it is admitted again, suspended, or parked until its task is known."""
     log(tx, row, entry(tx, row, status, reason, payload))
+    if status != schema.REGISTERED:
+        note(tx, row, status)
     row.status, row.place, row.reason = status, WAITING, reason
     row.runner, row.due, row.timer, row.started = None, due, due or None, 0
     leave(tx, row)
@@ -187,6 +191,12 @@ def end(tx: Tx, row: Row, status: int, reason: str, *, payload: bytes = b"", end
     leave(tx, row)
     drop_edges(tx, [row.id], [row.id])
     tx.finals.append(row.id)
+    note(tx, row, status)
+
+
+def note(tx: Tx, row: Row, status: int) -> None:
+    """There may be a reaction to this change."""
+    tx.changes.append((row.id, row.task, status, row.round, row.attempt))
 
 
 def drop_edges(tx: Tx, waiters: Sequence[str], awaited: Sequence[str]) -> None:

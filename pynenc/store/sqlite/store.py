@@ -34,6 +34,7 @@ from pynenc.core.records import (
     Purged,
     QueueInfo,
     QueueState,
+    Reaction,
     Recovered,
     Ref,
     RunnerInfo,
@@ -42,7 +43,7 @@ from pynenc.core.records import (
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
-from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting
+from pynenc.store.sqlite import amending, claiming, finishing, purging, reacting, reading, running, submitting
 from pynenc.store.sqlite.database import Database, Tx, explained
 from pynenc.store.sqlite.joined import Joined
 from pynenc.store.sqlite.schema import json_list
@@ -70,7 +71,9 @@ class SqliteStore:
         self.path, self._synchronous = _parse(url)
         self._folder = Path(f"{self.path}-run")
         self._app_id = app_id
-        self._database = Database(self.path, self._folder, app_id, self._synchronous, self.clock, self._ring)
+        self._database = Database(
+            self.path, self._folder, app_id, self._synchronous, self.clock, reacting.react, self._ring
+        )
         self._signs = Signs(self._folder, app_id)
         self._bell: Bell | None = None
         self._joined = self._expect_commits()
@@ -276,6 +279,10 @@ class SqliteStore:
 
     def purge(self, purge: Purge) -> Purged:
         return self._database.write(lambda tx: purging.purge(tx, purge, self.clock))
+
+    # -- reactions -------------------------------------------------------------------------------------------------------
+    def subscribe(self, owner: str, reactions: Sequence[Reaction]) -> None:
+        self._database.write(lambda tx: reacting.subscribe(tx, owner, reactions))
 
     # -- queues -----------------------------------------------------------------------------------------------------------
     def queues(self) -> list[QueueInfo]:

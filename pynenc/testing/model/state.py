@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from pynenc.core.records import New, Outcome, QueueState
+from pynenc.core.records import FIRING, New, Outcome, QueueState, Reaction, cause_of
 from pynenc.core.status import FINAL, OUTCOMES, InvocationStatus, Place
 from pynenc.store.base import Clock
 from pynenc.testing.model.row import Row, RunnerRow
@@ -46,6 +46,9 @@ class Model:
         self.runners: dict[str, RunnerRow] = {}
         self.gone: set[str] = set()
         self.queues: dict[str, QueueState] = {}
+        self.reactions: dict[str, list[Reaction]] = {}
+        #: What must have been submitted by the end of the operation.
+        self.reacted: list[New] = []
         self._seq = 0
         self._touched: dict[str, set[str]] = defaultdict(set)
         #: Ids whose fate the contract leaves open in this operation.
@@ -109,12 +112,28 @@ class Model:
         """``row`` becomes final."""
         held = row.place in (Place.READY, Place.CLAIMED)
         row.change(status, Place.FINAL)
+        self.note(row)
         row.ended, row.runner, row.holds_registration = ended, None, False
         self.drop_edges(row)
         for other in self.rows.values():
             other.waits.discard(row.new.id)
         if held:
             self.free(row)
+
+    def note(self, row: Row) -> None:
+        """The status of ``row`` has changed to one that may be reacted to."""
+        cause = cause_of(row.new.id, row.status, row.round, row.attempt)
+        for owner, reactions in sorted(self.reactions.items()):
+            for each in reactions:
+                is_meant = each.task == row.new.task if each.task else not row.new.task.startswith(FIRING)
+                if is_meant and each.status is row.status:
+                    self.reacted.append(each.answer(owner, cause))
+
+    def react(self, order: Sequence[str] = ()) -> None:
+        """Submit what was reacted; those of ``order`` first, in that order."""
+        reacted, self.reacted = self.reacted, []
+        for new in sorted(reacted, key=lambda new: order.index(new.id) if new.id in order else len(order)):
+            self.submit(new)
 
     def drop_edges(self, row: Row) -> None:
         """``row`` does not wait any more."""
@@ -249,6 +268,8 @@ class Model:
     def give_back(self, row: Row, status: InvocationStatus, due: int = 0, *, is_unknown: bool = False) -> None:
         """A claimed row goes back, or is suspended."""
         row.change(status, Place.WAITING)
+        if status is not S.REGISTERED:
+            self.note(row)
         row.runner, row.due = None, due
         self.drop_edges(row)
         self.free(row)
