@@ -118,7 +118,8 @@ class MemoryStore:
         with self._unit:
             self._require(request.runner)
             claim = _memory_claim.claim(self._places, request, self.clock.now())
-            self._react()
+            if self._places.changes:
+                self._react()
             return claim
 
     def start(self, runner: str, refs: Sequence[Ref], at: Microseconds) -> list[str]:
@@ -152,8 +153,8 @@ class MemoryStore:
             return amended
 
     def _react(self) -> None:
-        if self._places.changes:
-            _memory_submission.accept(self._places, self._places.react(), self.clock.now())
+        """Submit what the changes of this unit ask for."""
+        _memory_submission.accept(self._places, self._places.react(), self.clock.now())
 
     def _require(self, runner: str) -> None:
         """Refuse a runner that is not known."""
@@ -361,7 +362,8 @@ class MemoryStore:
                 self._unit.wakes[watch] = None
             elif request is not None:
                 watch.claim = _memory_claim.claim(self._places, request, self.clock.now())
-                self._react()
+                if self._places.changes:
+                    self._react()
             return watch
 
     def _waiting(self, waiter: Ref | None) -> Row | None:
