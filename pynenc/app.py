@@ -18,13 +18,13 @@ from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask, TaskOptions
 from pynenc.conf.location import calling_module
 from pynenc.core.ids import TaskId
-from pynenc.core.records import Claimed, Filter, Invocation, Page, Purge
+from pynenc.core.records import FIRING, Claimed, Filter, Invocation, Page, Purge
 from pynenc.direct import DirectDecorator, TaskDecorator, make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.transaction import join
-from pynenc.exceptions import RunnerError, SerializationError
+from pynenc.exceptions import RunnerError, SerializationError, TriggerError
 from pynenc.invocation.base_invocation import BaseInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation
 from pynenc.logs import configure
@@ -35,6 +35,8 @@ from pynenc.store.base import Clock, Store
 from pynenc.task import Task, WorkflowTask
 
 if TYPE_CHECKING:
+    from pynenc.engine.triggers import Triggers
+    from pynenc.firing import FiringTask
     from pynenc.runner import BaseRunner
     from pynenc.runner.inline import InlineRunner
 
@@ -80,6 +82,7 @@ class Pynenc:
         self.hooks = Hooks()
         self._shows_log = False
         self._by_key: dict[str, Task[Any, Any]] = {}
+        self._firing_tasks: dict[str, FiringTask] = {}
         self._unknown: set[str] = set()
         self._lock = RLock()
         self._engine: Engine | None = None
@@ -131,6 +134,18 @@ class Pynenc:
         return self.engine.store
 
     @property
+    def trigger(self) -> Triggers:
+        """Events and triggers: ``app.trigger.emit_event("order.paid", {"id": 7})``."""
+        return self.engine.triggers
+
+    def declare_triggers(self) -> None:
+        """Make the store know the triggers of all tasks that are imported; runners do this when they start.
+
+        :raises TriggerError: one is defined wrongly.
+        """
+        self.engine.triggers.declare()
+
+    @property
     def serializer(self) -> Any:
         """What encodes values."""
         return self.engine.codec.serializer
@@ -173,6 +188,8 @@ class Pynenc:
             resolve=self._resolve,
             handle=self._handle,
             hooks=self.hooks,
+            triggers=self._firing_tasks,
+            owns=self._by_key.__contains__,
         )
 
     def _development(self) -> tuple[Engine, InlineRunner]:
@@ -184,11 +201,14 @@ class Pynenc:
                 engine = self._make_engine(self._open("memory://", clock))
                 self._dev = engine, InlineRunner(engine, clock.skip_to)
                 engine.results.drive = self._dev[1].drive
+                engine.triggers.run_inline = self.run_inline
             return self._dev
 
     def run_inline(self, invocation_id: str) -> None:
         """Development mode: run an invocation to its end, now; what a body schedules for later stays until then."""
-        self._development()[1].call(invocation_id)
+        engine, runner = self._development()
+        engine.triggers.declare_known()
+        runner.call(invocation_id)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
     @overload
@@ -247,8 +267,24 @@ class Pynenc:
         self.tasks[task.task_id] = task
         for key in (task.task_id.key, *task.conf.aliases):
             self._by_key[key] = task
+        if task.conf.triggers:
+            self._register_triggers(task)
         self._unknown.clear()
         return task
+
+    def _register_triggers(self, task: Task[Any, Any]) -> None:
+        """Build the triggers of a task and make their firings known.
+
+        :raises TriggerError: one has no condition, or two have the same name.
+        """
+        from pynenc.firing import firing_tasks  # not needed by programs without triggers
+
+        for firing in firing_tasks(self, task):
+            key = firing.task_id.key
+            if key in self._firing_tasks and self._firing_tasks[key].firing.trigger.task != task.task_id.key:
+                raise TriggerError(f"there are two triggers {firing.firing.trigger.id}: give one another name")
+            self._firing_tasks[key] = firing
+            self._by_key[key] = firing
 
     def get_task(self, task_id: TaskId | str) -> Task[Any, Any]:
         """The task of an id (or its ``module.function``), imported when needed; raises ``ValueError`` if there is none."""
@@ -262,8 +298,9 @@ class Pynenc:
         """
         if self._module != "__main__":
             self._adopt(import_module(self._module))
-        for name in self.conf.imports:
-            self._adopt(load_module(name, f"'imports' ({self.conf.origin('imports')})"))
+        for setting in ("imports", "trigger_task_modules"):
+            for name in getattr(self.conf, setting):
+                self._adopt(load_module(name, f"{setting!r} ({self.conf.origin(setting)})"))
         return tuple(self._by_key)
 
     def _adopt(self, module: ModuleType) -> None:
@@ -287,6 +324,11 @@ class Pynenc:
 
     def _import_own(self, key: str) -> Task[Any, Any] | None:
         package = self._module.partition(".")[0]
+        if key.startswith(FIRING):
+            target = key.removeprefix(FIRING).rpartition(".")[0]
+            if target not in self._by_key:
+                self._import_own(target)
+            return self._by_key.get(key) or self._unknown.add(key)
         if "." in self._module and key.startswith(f"{package}."):
             try:
                 return Task.from_id(self, TaskId.from_key(key))
@@ -378,6 +420,7 @@ class Pynenc:
         """Remove everything that the store holds of this app; queues that are paused or draining stay so."""
         while self.store.purge(Purge(everything=True, limit=5000)).more:
             pass
+        self.engine.triggers.forget_declared()
 
     def close(self) -> None:
         """Stop the runner of this process, as gracefully as a signal would, and close the store; the next use opens it again.

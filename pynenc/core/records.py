@@ -20,6 +20,8 @@ Microseconds = int
 
 #: What the names of tasks begin with whose bodies decide about triggers. Changes of their invocations concern only reactions that name them.
 FIRING = "pynenc.trigger."
+#: What the arguments of a firing look like that a store put together: around the cause. They carry no signature.
+CHANGE_HEAD, CHANGE_TAIL = b'{"kind":"change","cause":"', b'"}'
 #: Reason of a release that no runner can cure before it learns the task.
 UNKNOWN_TASK = "no runner knows this task: add its module to `imports`"
 

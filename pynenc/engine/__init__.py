@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pynenc import context
@@ -18,6 +19,7 @@ from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
+from pynenc.engine.triggers import Known, Triggers
 from pynenc.exceptions import InvocationNotFoundError, StoreError
 from pynenc.store.base import Store
 
@@ -39,7 +41,7 @@ class Routable(Protocol):
 class Engine:
     """The parts that move invocations through one store; ``app.orchestrator`` is one of these.
 
-    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes.
+    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes. :ivar triggers: ``app.trigger``.
     """
 
     def __init__(
@@ -51,12 +53,16 @@ class Engine:
         resolve: Callable[[str], TaskSpec | None],
         handle: Callable[[Claimed], Any],
         hooks: Hooks,
+        triggers: Mapping[str, Known] = MappingProxyType({}),
+        owns: Callable[[str], bool] = bool,
     ) -> None:
         self.store = store
+        self.conf = conf
         self.codec = codec
         self.hooks = hooks
         self.submitter = Submitter(store, codec, conf)
         self.results = Results(store, codec, self._hint, self._run_inline)
+        self.triggers = Triggers(store, codec, self.submitter, conf, triggers, owns)
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self)
 
     # -- submitting ----------------------------------------------------------------------------------------------------

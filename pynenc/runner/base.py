@@ -40,6 +40,9 @@ class Host(Protocol):
     def import_tasks(self) -> tuple[str, ...]:
         """Import the modules that define tasks; the keys of all tasks that are known then."""
 
+    def declare_triggers(self) -> None:
+        """Make the store know the triggers of these tasks."""
+
     def launch_payload(self) -> bytes:
         """What a child process needs to build the same app."""
 
@@ -82,7 +85,9 @@ class BaseRunner:
         self._has_ended.clear()
         self._thread = current_thread()
         try:
-            self._run(engine, self.app.import_tasks())
+            tasks = self.app.import_tasks()
+            self.app.declare_triggers()
+            self._run(engine, tasks)
         finally:
             self._thread = None
             self._restore_signals(previous)
