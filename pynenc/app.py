@@ -18,13 +18,14 @@ from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask, TaskOptions
 from pynenc.conf.location import calling_module
 from pynenc.core.ids import TaskId
-from pynenc.core.records import FIRING, Claimed, Filter, Invocation, Page, Purge
+from pynenc.core.reaction import FIRING
+from pynenc.core.records import Claimed, Filter, Invocation, Page, Purge
 from pynenc.direct import DirectDecorator, TaskDecorator, make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.transaction import join
-from pynenc.exceptions import RunnerError, SerializationError, TriggerError
+from pynenc.exceptions import RunnerError, SerializationError
 from pynenc.invocation.base_invocation import BaseInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation
 from pynenc.logs import configure
@@ -36,7 +37,6 @@ from pynenc.task import Task, WorkflowTask
 
 if TYPE_CHECKING:
     from pynenc.engine.triggers import Triggers
-    from pynenc.firing import FiringTask
     from pynenc.runner import BaseRunner
     from pynenc.runner.inline import InlineRunner
 
@@ -82,7 +82,7 @@ class Pynenc:
         self.hooks = Hooks()
         self._shows_log = False
         self._by_key: dict[str, Task[Any, Any]] = {}
-        self._firing_tasks: dict[str, FiringTask] = {}
+        self._firing_tasks: dict[str, Any] = {}
         self._unknown: set[str] = set()
         self._lock = RLock()
         self._engine: Engine | None = None
@@ -137,13 +137,6 @@ class Pynenc:
     def trigger(self) -> Triggers:
         """Events and triggers: ``app.trigger.emit_event("order.paid", {"id": 7})``."""
         return self.engine.triggers
-
-    def declare_triggers(self) -> None:
-        """Make the store know the triggers of all tasks that are imported; runners do this when they start.
-
-        :raises TriggerError: one is defined wrongly.
-        """
-        self.engine.triggers.declare()
 
     @property
     def serializer(self) -> Any:
@@ -268,23 +261,11 @@ class Pynenc:
         for key in (task.task_id.key, *task.conf.aliases):
             self._by_key[key] = task
         if task.conf.triggers:
-            self._register_triggers(task)
+            from pynenc.firing import add_triggers  # not needed by programs without triggers
+
+            self._by_key |= add_triggers(self, task, self._firing_tasks)
         self._unknown.clear()
         return task
-
-    def _register_triggers(self, task: Task[Any, Any]) -> None:
-        """Build the triggers of a task and make their firings known.
-
-        :raises TriggerError: one has no condition, or two have the same name.
-        """
-        from pynenc.firing import firing_tasks  # not needed by programs without triggers
-
-        for firing in firing_tasks(self, task):
-            key = firing.task_id.key
-            if key in self._firing_tasks and self._firing_tasks[key].firing.trigger.task != task.task_id.key:
-                raise TriggerError(f"there are two triggers {firing.firing.trigger.id}: give one another name")
-            self._firing_tasks[key] = firing
-            self._by_key[key] = firing
 
     def get_task(self, task_id: TaskId | str) -> Task[Any, Any]:
         """The task of an id (or its ``module.function``), imported when needed; raises ``ValueError`` if there is none."""
@@ -325,10 +306,9 @@ class Pynenc:
     def _import_own(self, key: str) -> Task[Any, Any] | None:
         package = self._module.partition(".")[0]
         if key.startswith(FIRING):
-            target = key.removeprefix(FIRING).rpartition(".")[0]
-            if target not in self._by_key:
-                self._import_own(target)
-            return self._by_key.get(key) or self._unknown.add(key)
+            self._resolve(key.removeprefix(FIRING).rpartition(".")[0])
+            self._unknown.add(key)
+            return self._by_key.get(key)
         if "." in self._module and key.startswith(f"{package}."):
             try:
                 return Task.from_id(self, TaskId.from_key(key))

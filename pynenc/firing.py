@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pynenc.core.ids import TaskId
 from pynenc.engine.firing import Firing
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import QueueFullError, RetryError, StoreError
+from pynenc.exceptions import QueueFullError, RetryError, StoreError, TriggerError
 from pynenc.task import Options, Task
 from pynenc.trigger.trigger import Trigger
 
@@ -55,9 +55,16 @@ class FiringTask(Task[Any, Any]):
         return f"FiringTask({self.firing.trigger.id})"
 
 
-def firing_tasks(app: Pynenc, task: Task[Any, Any]) -> list[FiringTask]:
-    """The internal tasks of all triggers of a task."""
+def add_triggers(app: Pynenc, task: Task[Any, Any], there: dict[str, Any]) -> dict[str, Task[Any, Any]]:
+    """Build the triggers of a task; their internal tasks by name, added to those that are ``there``.
+
+    :raises TriggerError: one has no condition, or two have the same name.
+    """
     builders = task.conf.triggers or ()
-    return [
-        FiringTask(app, task, builder.build(task.task_id, number)) for number, builder in enumerate(builders, start=1)
-    ]
+    triggers = [builder.build(task.task_id, number) for number, builder in enumerate(builders, start=1)]
+    for trigger in triggers:
+        if sum(each.id == trigger.id for each in triggers) > 1:
+            raise TriggerError(f"there are two triggers {trigger.id}: give one another name")
+    made: dict[str, Task[Any, Any]] = {trigger.key: FiringTask(app, task, trigger) for trigger in triggers}
+    there |= made
+    return made

@@ -18,10 +18,6 @@ from pynenc.core.status import InvocationStatus, Place
 
 Microseconds = int
 
-#: What the names of tasks begin with whose bodies decide about triggers. Changes of their invocations concern only reactions that name them.
-FIRING = "pynenc.trigger."
-#: What the arguments of a firing look like that a store put together: around the cause. They carry no signature.
-CHANGE_HEAD, CHANGE_TAIL = b'{"kind":"change","cause":"', b'"}'
 #: Reason of a release that no runner can cure before it learns the task.
 UNKNOWN_TASK = "no runner knows this task: add its module to `imports`"
 
@@ -83,30 +79,6 @@ class New(_Record, frozen=True, kw_only=True):
     parent: str | None = None
     workflow: WorkflowRef | None = None
     tags: tuple[str, ...] = ()
-
-
-class Reaction(_Record, frozen=True):
-    """What a store submits whenever an invocation of ``task`` (empty: of any task that does not begin with :data:`FIRING`) becomes ``status``,
-    which is one of :data:`pynenc.core.status.REACTED`.
-
-    ``new`` is a template: its id and arguments are completed with the *cause*, see :func:`cause_of`.
-    """
-
-    task: str
-    status: InvocationStatus
-    new: New
-    tail: bytes = b""
-
-    def answer(self, owner: str, cause: str) -> New:
-        """The invocation to submit: ``owner~cause`` is its id; its arguments are those of the template, the cause, and ``tail``."""
-        return msgspec.structs.replace(
-            self.new, id=f"{owner}~{cause}", args=self.new.args + cause.encode() + self.tail
-        )
-
-
-def cause_of(invocation_id: str, status: InvocationStatus, round_: int, attempt: int) -> str:
-    """One change of status, told apart from all others."""
-    return f"{invocation_id}~{status}~{round_}~{attempt}"
 
 
 class Submitted(_Record, frozen=True):

@@ -95,7 +95,9 @@ class StatusChange(Happened):
     def _spec(self) -> TaskSpec:
         spec = self._resolve(self.task)
         if spec is None:
-            raise TriggerError(f"this runner does not know {self.task}, whose values it must read: add its module to `imports`")
+            raise TriggerError(
+                f"this runner does not know {self.task}, whose values it must read: add its module to `imports`"
+            )
         return spec
 
     @cached_property
@@ -117,4 +119,4 @@ class StatusChange(Happened):
 
 def as_cause(happened: Happened) -> Cause:
     """The same, for type checkers."""
-    return happened  # type: ignore[return-value]  # attributes where the protocol has properties
+    return happened

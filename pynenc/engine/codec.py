@@ -16,7 +16,8 @@ import msgspec
 from pynenc.conf.classes import load_class
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.ids import digest
-from pynenc.core.records import CHANGE_HEAD, CHANGE_TAIL, Claimed, Final, Invocation, New
+from pynenc.core.reaction import CHANGE_HEAD, CHANGE_TAIL
+from pynenc.core.records import Claimed, Final, Invocation, New
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.blobs import BlobStore, ClientDataStore
 from pynenc.engine.display import Display

@@ -33,7 +33,8 @@ from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.ids import derived_id
 from pynenc.core.outcome import SECOND
-from pynenc.core.records import FIRING, Microseconds, New
+from pynenc.core.reaction import FIRING
+from pynenc.core.records import Microseconds, New
 from pynenc.engine.causes import Event, Happened, StatusChange, Tick, as_cause
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
@@ -170,9 +171,7 @@ class Decision:
             leaves[str(leaf)] = (at, cause.kind, cause.id, data)
         used = sorted(satisfied(self._trigger.condition, {int(leaf): kept[0] for leaf, kept in leaves.items()}))
         if not used:
-            missing = [
-                each.describe() for leaf, each in enumerate(self._trigger.leaves) if str(leaf) not in leaves
-            ]
+            missing = [each.describe() for leaf, each in enumerate(self._trigger.leaves) if str(leaf) not in leaves]
             self._why.append(f"waits for {' and '.join(missing)}" if missing else "the causes lie too far apart")
             return
         parts: list[Part] = [(leaf, *leaves[str(leaf)][1:]) for leaf in used]
@@ -357,7 +356,9 @@ def firing_row(
 ) -> New:
     """The record of a firing."""
     conf, codec = parts
-    return fill(template(firing.trigger, conf, firing.target()), firing.spec(), codec, row_id, kind, cause, data, due=due)
+    return fill(
+        template(firing.trigger, conf, firing.target()), firing.spec(), codec, row_id, kind, cause, data, due=due
+    )
 
 
 def fill(

@@ -13,7 +13,7 @@ from pynenc.conf.config_task import ConfigTask
 from pynenc.core.binding import Binder
 from pynenc.core.options import ConcurrencyControlType
 from pynenc.core.outcome import SECOND, RetryPolicy
-from pynenc.core.records import FIRING
+from pynenc.core.reaction import FIRING
 from pynenc.serializer.gate import TypeGate
 
 

@@ -1,8 +1,8 @@
 """``app.trigger``: emit events; declare, list, pause, resume, fire and backfill triggers.
 
 A trigger is *declared* when the store knows it: its reactions are subscribed to, who emits its event finds it, and its next tick waits. Runners declare the
-triggers of the tasks that they import, when they start and now and then; clients those that they know, before the first event. All steps are idempotent, and the
-definition is written last: whoever dies in between is made up for by the next.
+triggers of the tasks that they import, when they start and now and then; clients those that they know, before the first event. All steps are
+idempotent, and the definition is written last: whoever dies in between is made up for by the next.
 """
 
 from __future__ import annotations
@@ -18,21 +18,10 @@ import msgspec
 from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask
-from pynenc.core.ids import derived_id
+from pynenc.core.ids import derived_id, digest
 from pynenc.core.outcome import SECOND
-from pynenc.core.records import (
-    CHANGE_HEAD,
-    CHANGE_TAIL,
-    FIRING,
-    Change,
-    ChangeKind,
-    Filter,
-    Invocation,
-    Microseconds,
-    New,
-    Page,
-    Reaction,
-)
+from pynenc.core.reaction import CHANGE_HEAD, CHANGE_TAIL, FIRING, Reaction
+from pynenc.core.records import Change, ChangeKind, Filter, Invocation, Microseconds, New, Page
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec
 from pynenc.engine.firing import DEFINITIONS, PAUSED, Firing, events_scope, fill, firing_row, template, tick_row
@@ -161,6 +150,16 @@ class Triggers:
             self._declare([firing for firing in firings if firing.trigger.id not in there])
             self._seed(firings)
 
+    @property
+    def are_known(self) -> bool:
+        """Whether this process knows any trigger."""
+        return bool(self._known)
+
+    @property
+    def digest(self) -> str:
+        """Tells processes apart that know other triggers."""
+        return digest(*sorted(self._known))
+
     def forget_declared(self) -> None:
         """The store was emptied."""
         self._declared.clear()
@@ -190,9 +189,7 @@ class Triggers:
         self._store.subscribe(trigger.id, reactions)
         past = set(_decode(before).get("events", ())) if before else set()
         for code in sorted(past | set(trigger.events)):
-            self._store.remember(
-                events_scope(code), {trigger.id: _encode_new(row) if code in trigger.events else b""}
-            )
+            self._store.remember(events_scope(code), {trigger.id: _encode_new(row) if code in trigger.events else b""})
 
     def _seed(self, firings: list[Firing]) -> None:
         """Submit the next tick of each schedule, where it is not there already."""
@@ -232,13 +229,13 @@ class Triggers:
             page = Page(500, found.cursor)
 
     # -- people --------------------------------------------------------------------------------------------------------
-    def list(self) -> list[Described]:
+    def list(self) -> tuple[Described, ...]:
         """All triggers that were ever declared, by id."""
         paused = self._store.recall(PAUSED)
-        return [
+        return tuple(
             self._described(name, _decode(data), is_paused=bool(paused.get(name)))
             for name, data in sorted(self._store.recall(DEFINITIONS).items())
-        ]
+        )
 
     def _described(self, name: str, told: dict[str, Any], *, is_paused: bool) -> Described:
         later = Filter(tasks=(FIRING + name,), statuses=(InvocationStatus.REGISTERED,))
@@ -260,7 +257,9 @@ class Triggers:
         :raises TriggerError: there is none, or several.
         """
         found = self._named(name)
-        return self._described(found, _decode(self._store.recall(DEFINITIONS, [found])[found]), is_paused=self.is_paused(found))
+        return self._described(
+            found, _decode(self._store.recall(DEFINITIONS, [found])[found]), is_paused=self.is_paused(found)
+        )
 
     def _named(self, name: str) -> str:
         there = sorted(self._store.recall(DEFINITIONS))
@@ -324,7 +323,7 @@ class Triggers:
         firing = self._firing(self._named(name))
         if start.tzinfo is None or end.tzinfo is None:
             raise TriggerError("the start and the end of a backfill need a time zone, such as 2026-01-01T00:00+00:00")
-        rows = iter(self._backfill_rows(firing, start, end, new_id() if again else ""))
+        rows = self._backfill_rows(firing, start, end, new_id() if again else "")
         accepted = 0
         while batch := [*islice(rows, TICKS_AT_ONCE)]:
             accepted += sum(not answer.existing for answer in self._submitter.send(batch))
@@ -332,10 +331,12 @@ class Triggers:
 
     def _firing(self, name: str) -> Firing:
         if (found := self._known.get(FIRING + name)) is None:
-            raise TriggerError(f"this process does not know trigger {name}: import the module of its task (setting `imports`)")
+            raise TriggerError(
+                f"this process does not know trigger {name}: import the module of its task (setting `imports`)"
+            )
         return found.firing
 
-    def _backfill_rows(self, firing: Firing, start: datetime, end: datetime, again: str) -> list[New]:
+    def _backfill_rows(self, firing: Firing, start: datetime, end: datetime, again: str) -> Iterator[New]:
         first, last = (round(each.timestamp() * SECOND) for each in (start, end))
         pairs = [
             (leaf, at)
@@ -346,7 +347,7 @@ class Triggers:
             raise TriggerError(f"{firing.trigger.id} has no schedule, so there is nothing to backfill")
         if len(pairs) > MOST_TICKS:
             raise TriggerError(f"more than {MOST_TICKS} ticks lie between {start} and {end}: backfill in parts")
-        return [self._backfill_row(firing, f"{leaf}:{at}", again) for leaf, at in pairs]
+        return (self._backfill_row(firing, f"{leaf}:{at}", again) for leaf, at in pairs)
 
     def _backfill_row(self, firing: Firing, cause: str, again: str) -> New:
         row_id = derived_id(self._conf.app_id, firing.trigger.id, "backfill", cause, again)
@@ -354,13 +355,23 @@ class Triggers:
         return firing_row(firing, (self._conf, self._codec), row_id, "tick", cause, data)
 
     # -- explaining ----------------------------------------------------------------------------------------------------
-    def firings(self, name: str, limit: int = 20) -> list[dict[str, Any]]:
+    def firings(self, name: str, limit: int = 20) -> tuple[dict[str, Any], ...]:
         """The latest decisions of a trigger, newest first: id, time, cause, status, what was fired, and why what was not.
 
         :raises TriggerError: there is no such trigger.
         """
         key = FIRING + self._named(name)
-        return [self._decision(row) for row in self._store.find(Filter(tasks=(key,)), Page(limit)).invocations]
+        return tuple(self._decision(row) for row in self._store.find(Filter(tasks=(key,)), Page(limit)).invocations)
+
+    def decision(self, firing_id: str) -> dict[str, Any]:
+        """The same for one firing.
+
+        :raises TriggerError: there is none with this id.
+        """
+        found = self._store.get([firing_id])
+        if not found or not found[0].task.startswith(FIRING):
+            raise TriggerError(f"{firing_id} is no decision of a trigger, or is kept no more (setting 'trigger_ttl')")
+        return self._decision(found[0])
 
     def _decision(self, row: Invocation) -> dict[str, Any]:
         """What became of one cause."""

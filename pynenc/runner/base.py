@@ -40,9 +40,6 @@ class Host(Protocol):
     def import_tasks(self) -> tuple[str, ...]:
         """Import the modules that define tasks; the keys of all tasks that are known then."""
 
-    def declare_triggers(self) -> None:
-        """Make the store know the triggers of these tasks."""
-
     def launch_payload(self) -> bytes:
         """What a child process needs to build the same app."""
 
@@ -86,7 +83,7 @@ class BaseRunner:
         self._thread = current_thread()
         try:
             tasks = self.app.import_tasks()
-            self.app.declare_triggers()
+            engine.triggers.declare()
             self._run(engine, tasks)
         finally:
             self._thread = None

@@ -40,7 +40,7 @@ class ThreadRunner(BaseRunner):
 
     def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
         beat = self._beat(self.runner_id, tasks, slots=self.slots(), supervised=False)
-        self._keeper = Keeper(engine.store, self.conf.heartbeat_seconds)
+        self._keeper = Keeper(engine, self.conf.heartbeat_seconds)
         self._keeper.beat([beat])
         self._registered = beat.id
         self._worker = worker = Worker(engine, self._settings(), beat, keep_up=self._keep_up, execute=self._execute())

@@ -51,8 +51,8 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     """A stored error as text, for those who only show it.
 
     :ivar type: dotted name of the exception class. :ivar message: its text. :ivar traceback: text of the traceback, causes
-        included. :ivar causes: what led to it, nearest first; their tracebacks are part of the first one. :ivar bases: dotted names of the classes that its class
-        is derived from, below ``Exception``.
+        included. :ivar causes: what led to it, nearest first; their tracebacks are part of the first one.
+    :ivar bases: dotted names of the classes that its class is derived from, below ``Exception``.
     """
 
     type: str

@@ -17,7 +17,8 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable
 
-from pynenc.core.records import FIRING, Claimed, Microseconds, New, Outcome, Rate, Reaction, cause_of
+from pynenc.core.reaction import FIRING, Reaction, cause_of
+from pynenc.core.records import Claimed, Microseconds, New, Outcome, Rate
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.store._memory_lines import KeyLane, Line, Queue, RateLane
 from pynenc.store._memory_rows import Behind, BlobRow, Row, Step, latest_steps

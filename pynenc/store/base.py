@@ -37,10 +37,10 @@ of the last wait that reached it: among equal ranks the children of the parent t
 goes depth first.
 
 Reactions (``subscribe``): in the unit in which an invocation becomes final, RETRY or PAUSED (by finish, cancel, recover, expiry or drop; a requeue is
-no such change), each reaction to that status of its task submits one invocation: :meth:`~pynenc.core.records.Reaction.answer`, with
-the id of the owner, and ``cause_of(id, status, round, attempt)`` as it is after the change. It is submitted as by ``submit`` (idempotent by its id, admitted, its
-registration key answered, runners woken), but also to a queue that drains or is full. The order is that of the changes, then of the owners by name, then of their reactions. A
-``finish`` submits before it claims, every other operation at its end.
+no such change), each reaction to that status of its task submits one invocation: :meth:`~pynenc.core.reaction.Reaction.answer`, with the id of the owner,
+and ``cause_of(id, status, round, attempt)`` as it is after the change. It is submitted as by ``submit`` (idempotent by its id, admitted, its registration
+key answered, runners woken), but also to a queue that drains or is full. The order is that of the changes, then of the owners by name, then of their
+reactions. A ``finish`` submits before it claims, every other operation at its end.
 
 History: each change of status is one entry, written in the same unit as the change. A store may derive the entries of the current
 attempt from the row itself.
@@ -54,6 +54,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
     Beat,
@@ -78,7 +79,6 @@ from pynenc.core.records import (
     Purged,
     QueueInfo,
     QueueState,
-    Reaction,
     Recovered,
     Ref,
     RunnerInfo,

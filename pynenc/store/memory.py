@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
     Beat,
@@ -47,7 +48,6 @@ from pynenc.core.records import (
     Purged,
     QueueInfo,
     QueueState,
-    Reaction,
     Recovered,
     Ref,
     RunnerInfo,

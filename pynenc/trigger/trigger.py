@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pynenc.core.records import FIRING
+from pynenc.core.reaction import FIRING
 from pynenc.core.status import InvocationStatus
 from pynenc.trigger.arguments import ArgumentProvider
 from pynenc.trigger.conditions.base import Condition, TriggerContext

@@ -206,7 +206,9 @@ class TriggerBuilder:
 
     def _as_part(self) -> Condition:
         if self._providers or self._debounce or self._throttle or self._name:
-            raise TriggerError("a builder inside another one brings conditions only: give the outer one arguments, limits and name")
+            raise TriggerError(
+                "a builder inside another one brings conditions only: give the outer one arguments, limits and name"
+            )
         return self.condition()
 
     def build(self, task_id: object, number: int = 1) -> Trigger:
@@ -216,9 +218,7 @@ class TriggerBuilder:
         """
         task = getattr(task_id, "key", None) or str(task_id)
         name = self._name or f"trigger{number}"
-        return Trigger(
-            f"{task}.{name}", task, self.condition(), tuple(self._providers), self._debounce, self._throttle
-        )
+        return Trigger(f"{task}.{name}", task, self.condition(), tuple(self._providers), self._debounce, self._throttle)
 
 
 # -- one condition -------------------------------------------------------------------------------------------------------

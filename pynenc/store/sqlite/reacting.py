@@ -10,12 +10,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pynenc.core.records import FIRING, Outcome, Reaction, cause_of
+from pynenc.core.reaction import FIRING, Reaction, cause_of
+from pynenc.core.records import Outcome
 from pynenc.store.sqlite import submitting
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.schema import CODES, STATUSES, json_list
 
-OF_TASKS = "SELECT owner, task, status, data FROM $reaction WHERE task IN (SELECT value FROM json_each(?)) ORDER BY owner, n"
+OF_TASKS = (
+    "SELECT owner, task, status, data FROM $reaction WHERE task IN (SELECT value FROM json_each(?)) ORDER BY owner, n"
+)
 ENDED = "SELECT id, task, status, round, attempt FROM $inv WHERE id IN (SELECT value FROM json_each(?))"
 DROP = "DELETE FROM $reaction WHERE owner = ?"
 ADD = "INSERT INTO $reaction (owner, n, task, status, data) VALUES (?, ?, ?, ?, ?)"

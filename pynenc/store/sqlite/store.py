@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
     Beat,
@@ -34,7 +35,6 @@ from pynenc.core.records import (
     Purged,
     QueueInfo,
     QueueState,
-    Reaction,
     Recovered,
     Ref,
     RunnerInfo,

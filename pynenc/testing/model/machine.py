@@ -22,19 +22,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from pynenc.core.records import (
-    FIRING,
-    Alone,
-    Change,
-    ChangeKind,
-    ClaimRequest,
-    New,
-    Outcome,
-    Purge,
-    QueueState,
-    Reaction,
-    Ref,
-)
+from pynenc.core.reaction import FIRING, Reaction
+from pynenc.core.records import Alone, Change, ChangeKind, ClaimRequest, New, Outcome, Purge, QueueState, Ref
 from pynenc.core.status import REACTED, InvocationStatus, Place
 from pynenc.exceptions import QueueFullError, RunnerLostError, TaskRoutingError
 from pynenc.testing.clock import SECOND
@@ -166,7 +155,9 @@ class StoreMachine(RunnerRules):
     def subscribe(self, owner: str, statuses: list[InvocationStatus], task: str, key: str | None) -> None:
         """Reactions; the tasks of their invocations are known to all, and no reaction reacts to itself."""
         self.step()
-        template = New(id="", task=f"{FIRING}{owner}", args=b"because ", queue="x", running_key=key, running_limit=KEYS[key])
+        template = New(
+            id="", task=f"{FIRING}{owner}", args=b"because ", queue="x", running_key=key, running_limit=KEYS[key]
+        )
         reactions = [Reaction(task, status, template, b".") for status in statuses]
         self.store.subscribe(owner, reactions)
         self.model.reactions[owner] = reactions

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from pynenc.core.records import FIRING, New, Outcome, QueueState, Reaction, cause_of
+from pynenc.core.reaction import FIRING, Reaction, cause_of
+from pynenc.core.records import New, Outcome, QueueState
 from pynenc.core.status import FINAL, OUTCOMES, InvocationStatus, Place
 from pynenc.store.base import Clock
 from pynenc.testing.model.row import Row, RunnerRow

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pynenc.core.records import (
-    FIRING,
-    Alone,
-    Beat,
-    ChangeKind,
-    Filter,
-    Outcome,
-    Page,
-    Purge,
-    QueueState,
-    Reaction,
-    cause_of,
-)
+from pynenc.core.reaction import FIRING, Reaction, cause_of
+from pynenc.core.records import Alone, Beat, ChangeKind, Filter, Outcome, Page, Purge, QueueState
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.testing.clock import SECOND
 from pynenc.testing.store_suite.base import LEASE, TASK, Clause, Waker, new, request

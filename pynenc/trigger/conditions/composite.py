@@ -31,7 +31,7 @@ class CompositeCondition(Condition):
     def hears(self, cause: Cause, /) -> bool:
         return any(each.hears(cause) for each in self.conditions)
 
-    def judge(self, cause: Cause, /) -> ConditionContext | str:  # noqa: ARG002
+    def judge(self, cause: Cause, /) -> ConditionContext | str:
         raise NotImplementedError("the leaves of a composite are judged")
 
     def leaves(self) -> Iterator[Condition]:

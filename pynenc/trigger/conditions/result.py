@@ -31,9 +31,7 @@ class ResultCondition(ChangeCondition):
         why = self.refuses(cause)
         if not why and self.filter_result is not None:
             why = refused(self.filter_result, cause.result, "the result is not wanted")
-        return why or ResultContext(
-            cause.invocation_id, cause.call_id, cause.arguments, cause.status, cause.result
-        )
+        return why or ResultContext(cause.invocation_id, cause.call_id, cause.arguments, cause.status, cause.result)
 
     def describe(self) -> str:
         return f"{self.task} returns{described(self.filter_result, 'what is') or ' anything'}{self._with()}"

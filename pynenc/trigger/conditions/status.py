@@ -58,9 +58,7 @@ class StatusCondition(ChangeCondition):
         return self.statuses
 
     def judge(self, cause: Cause, /) -> StatusContext | str:
-        return self.refuses(cause) or StatusContext(
-            cause.invocation_id, cause.call_id, cause.arguments, cause.status
-        )
+        return self.refuses(cause) or StatusContext(cause.invocation_id, cause.call_id, cause.arguments, cause.status)
 
     def describe(self) -> str:
         return f"{self.task} becomes {' or '.join(sorted(self.statuses))}{self._with()}"
