@@ -18,6 +18,7 @@ from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask, TaskOptions
 from pynenc.conf.location import calling_module
 from pynenc.core.ids import TaskId
+from pynenc.core.reaction import FIRING
 from pynenc.core.records import Claimed, Filter, Invocation, Page, Purge
 from pynenc.direct import DirectDecorator, TaskDecorator, make_direct
 from pynenc.engine import Engine, Hooks
@@ -37,6 +38,7 @@ from pynenc.workflow.flow import Flow
 from pynenc.workflow.telling import tell_once
 
 if TYPE_CHECKING:
+    from pynenc.engine.triggers import Triggers
     from pynenc.runner import BaseRunner
     from pynenc.runner.inline import InlineRunner
 
@@ -82,6 +84,7 @@ class Pynenc:
         self.hooks = Hooks()
         self._shows_log = False
         self._by_key: dict[str, Task[Any, Any]] = {}
+        self._firing_tasks: dict[str, Any] = {}
         self._unknown: set[str] = set()
         self._lock = RLock()
         self._engine: Engine | None = None
@@ -136,6 +139,11 @@ class Pynenc:
         return self.engine.store
 
     @property
+    def trigger(self) -> Triggers:
+        """Events and triggers: ``app.trigger.emit_event("order.paid", {"id": 7})``."""
+        return self.engine.triggers
+
+    @property
     def serializer(self) -> Any:
         """What encodes values."""
         return self.engine.codec.serializer
@@ -179,6 +187,8 @@ class Pynenc:
             handle=self._handle,
             hooks=self.hooks,
             make_flow=Flow,
+            triggers=self._firing_tasks,
+            owns=self._by_key.__contains__,
         )
 
     def _development(self) -> tuple[Engine, InlineRunner]:
@@ -190,11 +200,14 @@ class Pynenc:
                 engine = self._make_engine(self._open("memory://", clock))
                 self._dev = engine, InlineRunner(engine, clock.skip_to)
                 engine.results.drive = self._dev[1].drive
+                engine.triggers.run_inline = self.run_inline
             return self._dev
 
     def run_inline(self, invocation_id: str) -> None:
         """Development mode: run an invocation to its end, now; what a body schedules for later stays until then."""
-        self._development()[1].call(invocation_id)
+        engine, runner = self._development()
+        engine.triggers.declare_known()
+        runner.call(invocation_id)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
     @overload
@@ -253,6 +266,10 @@ class Pynenc:
         self.tasks[task.task_id] = task
         for key in (task.task_id.key, *task.conf.aliases):
             self._by_key[key] = task
+        if task.conf.triggers:
+            from pynenc.firing import add_triggers  # not needed by programs without triggers
+
+            self._by_key |= add_triggers(self, task, self._firing_tasks)
         self._unknown.clear()
         return task
 
@@ -268,8 +285,9 @@ class Pynenc:
         """
         if self._module != "__main__":
             self._adopt(import_module(self._module))
-        for name in self.conf.imports:
-            self._adopt(load_module(name, f"'imports' ({self.conf.origin('imports')})"))
+        for setting in ("imports", "trigger_task_modules"):
+            for name in getattr(self.conf, setting):
+                self._adopt(load_module(name, f"{setting!r} ({self.conf.origin(setting)})"))
         return tuple(self._by_key)
 
     def _adopt(self, module: ModuleType) -> None:
@@ -293,6 +311,10 @@ class Pynenc:
 
     def _import_own(self, key: str) -> Task[Any, Any] | None:
         package = self._module.partition(".")[0]
+        if key.startswith(FIRING):
+            self._resolve(key.removeprefix(FIRING).rpartition(".")[0])
+            self._unknown.add(key)
+            return self._by_key.get(key)
         if "." in self._module and key.startswith(f"{package}."):
             try:
                 return Task.from_id(self, TaskId.from_key(key))
@@ -384,6 +406,7 @@ class Pynenc:
         """Remove everything that the store holds of this app; queues that are paused or draining stay so."""
         while self.store.purge(Purge(everything=True, limit=5000)).more:
             pass
+        self.engine.triggers.forget_declared()
 
     def close(self) -> None:
         """Stop the runner of this process, as gracefully as a signal would, and close the store; the next use opens it again.

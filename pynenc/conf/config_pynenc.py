@@ -131,6 +131,15 @@ class ConfigPynenc(Section, section="pynenc"):
     )
     imports: tuple[str, ...] = setting((), several(text()), "Modules with tasks that a runner imports.")
     trigger_task_modules: tuple[str, ...] = setting((), several(text()), "Modules whose triggers a runner declares.")
+    trigger_catch_up: int = setting(
+        100, whole(minimum=1), "Most missed ticks of a schedule that are made up for when its misfire policy is all."
+    )
+    trigger_tolerance: float = setting(
+        60.0, duration(), "Seconds that a tick may be late when its misfire policy is skip."
+    )
+    trigger_ttl: float = setting(
+        86400.0, duration(), "Seconds that the decisions of triggers are kept; 0 keeps them for ever."
+    )
     allowed_types: tuple[str, ...] = setting((), several(text()), "Modules whose data classes may be decoded.")
     app: str | None = setting(None, _spec, "The app that the command line uses: module, module:attr or a file.")
     logging_level: str = setting("INFO", _level, "Level of the runner's log.", aliases=("log_level",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from inspect import signature
-from typing import cast
+from typing import Any, cast
 
 from pynenc.conf.section import Section, setting
 from pynenc.conf.values import (
@@ -13,7 +13,6 @@ from pynenc.conf.values import (
     choice,
     duration,
     member,
-    nothing_yet,
     number,
     optional,
     rate,
@@ -21,6 +20,7 @@ from pynenc.conf.values import (
     several,
     suggestion,
     text,
+    triggers,
     whole,
 )
 from pynenc.core.options import ConcurrencyControlType, TaskOptions
@@ -109,7 +109,9 @@ class ConfigTask(Section, section="task"):
     inline: bool = setting(False, boolean, "May run in place on the thread of a parent that waits for it.")
     aliases: tuple[str, ...] = setting((), several(text()), "Former names, still accepted.", single=True)
     force_new_workflow: bool = setting(False, boolean, "Always start a new workflow.")
-    triggers: object = setting(None, nothing_yet, "Not used in this release.", single=True)
+    triggers: tuple[Any, ...] | None = setting(
+        None, triggers, "What the task is triggered by: trigger builders.", single=True
+    )
     name: str | None = setting(None, optional(text()), "Stable name, whatever the function is called.", single=True)
     tags: tuple[str, ...] = setting((), several(text()), "Labels for search.")
     redact: tuple[str, ...] = setting((), several(text()), "Arguments whose values are never shown.")

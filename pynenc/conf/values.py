@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import Enum
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -236,10 +236,14 @@ def choice(*words: str) -> Parser[str]:
     return parse
 
 
-def nothing_yet(value: object) -> None:
-    """A setting that a later release uses."""
-    if value is not None:
-        raise ValueError("None: this release has no triggers")
+def triggers(value: object) -> tuple[Any, ...] | None:
+    """One trigger builder, several, or none."""
+    if value is None:
+        return None
+    several = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not all(callable(getattr(each, "build", None)) for each in several):
+        raise ValueError("a TriggerBuilder (such as on_cron('0 6 * * *')) or a list of them")
+    return several
 
 
 def key_bytes(value: object) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 Seconds: TypeAlias = float | int | str | timedelta
 """A number of seconds, a ``timedelta``, or text such as ``"30s"``, ``"1h30m"``, ``"7d"``."""
@@ -53,7 +53,7 @@ class TaskOptions(TypedDict, total=False):
     inline: bool
     aliases: Sequence[str]
     force_new_workflow: bool
-    triggers: object
+    triggers: Any
     name: str | None
     tags: Sequence[str]
     redact: Sequence[str]

@@ -107,6 +107,10 @@ STATUSES_OF_PLACE: dict[Place, frozenset[InvocationStatus]] = {
 OUTCOMES = frozenset({_S.SUCCESS, _S.FAILED, _S.RETRY, _S.PAUSED, _S.REGISTERED, _S.CANCELLED})
 
 
+#: Statuses that can be reacted to: those that an invocation gets by the end of an attempt or of itself, one transaction for each.
+REACTED = FINAL | {_S.RETRY, _S.PAUSED}
+
+
 def can_transition(source: InvocationStatus, target: InvocationStatus) -> bool:
     """Whether the rules allow a change from ``source`` to ``target``."""
     return target in RULES[source]

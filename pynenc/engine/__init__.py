@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +21,7 @@ from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
+from pynenc.engine.triggers import Known, Triggers
 from pynenc.exceptions import InvocationNotFoundError, StoreError
 from pynenc.store.base import Store
 
@@ -52,7 +54,7 @@ class Routable(Protocol):
 class Engine:
     """The parts that move invocations through one store; ``app.orchestrator`` is one of these.
 
-    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes.
+    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes. :ivar triggers: ``app.trigger``.
     """
 
     def __init__(
@@ -65,13 +67,17 @@ class Engine:
         handle: Callable[[Claimed], Any],
         hooks: Hooks,
         make_flow: Callable[[context.Running, TaskSpec], Any],
+        triggers: Mapping[str, Known] = MappingProxyType({}),
+        owns: Callable[[str], bool] = bool,
     ) -> None:
         self.store = store
+        self.conf = conf
         self.codec = codec
         self.hooks = hooks
         self.app_id = conf.app_id
         self.submitter = Submitter(store, codec, conf)
         self.results = Results(store, codec, self._hint, self._run_inline)
+        self.triggers = Triggers(store, codec, self.submitter, conf, triggers, owns)
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self, make_flow)
         self.trace(is_on=conf.otel)
 

@@ -16,6 +16,7 @@ import msgspec
 from pynenc.conf.classes import load_class
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.ids import digest
+from pynenc.core.reaction import CHANGE_HEAD, CHANGE_TAIL
 from pynenc.core.records import Claimed, Final, Invocation, New
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.blobs import BlobStore, ClientDataStore
@@ -85,7 +86,7 @@ class Codec:
         self._conf = conf
         self._sealer = Sealer(conf.signing_keys, max(MAX_DECOMPRESSED, conf.max_arguments, conf.max_result))
         self._signs = bool(conf.signing_keys)
-        self._gate = gate
+        self.gate = self._gate = gate
         self._resolve = resolve
         self._display = Display(conf)
 
@@ -150,6 +151,8 @@ class Codec:
         :raises SerializationError: they are damaged, or need a class that the task may not rebuild.
         """
         plain = call.args
+        if spec.is_firing and plain.startswith(CHANGE_HEAD):
+            return {"kind": "change", "cause": plain[len(CHANGE_HEAD) : -len(CHANGE_TAIL)].decode()}
         if self._signs or plain[:1] < _JSON:
             plain = self._sealer.unseal(without_headers(plain), _arguments_of(call.task))
         blobs = self.blobs.fetch(call.blobs) if call.blobs else NO_BLOBS

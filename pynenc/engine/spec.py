@@ -13,6 +13,7 @@ from pynenc.conf.config_task import ConfigTask
 from pynenc.core.binding import Binder
 from pynenc.core.options import ConcurrencyControlType
 from pynenc.core.outcome import SECOND, RetryPolicy
+from pynenc.core.reaction import FIRING
 from pynenc.serializer.gate import TypeGate
 
 
@@ -27,6 +28,7 @@ class TaskSpec:
         "func",
         "gate",
         "is_async",
+        "is_firing",
         "is_plain",
         "is_workflow",
         "key",
@@ -57,6 +59,8 @@ class TaskSpec:
         self.is_async = iscoroutinefunction(func)
         #: Whether its calls are workflows: its body suspends where it waits, and its calls are durable operations.
         self.is_workflow = conf.force_new_workflow
+        #: Whether a store may put its arguments together.
+        self.is_firing = key.startswith(FIRING)
         self.retriable = retriable
         self.retry = RetryPolicy(
             max_retries=conf.max_retries,

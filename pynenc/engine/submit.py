@@ -110,12 +110,17 @@ class Submitter:
         return self._answers(spec, rows, options)
 
     def _answers(self, spec: TaskSpec, rows: Sequence[New], options: CallOptions) -> list[Submitted]:
-        answers = self._send(rows)
+        answers = self.send(rows)
         if spec.needs_digest or options.key is not None:
             return [self._checked(spec, *pair, options) for pair in zip(rows, answers, strict=True)]
         return answers
 
-    def _send(self, rows: Sequence[New]) -> list[Submitted]:
+    def word(self, spec: TaskSpec, bound: dict[str, Any], invocation_id: str) -> New:
+        """The record of a call that has an id already and belongs to no workflow; for :meth:`send`."""
+        (row,) = self._rows(spec, (self._codec.encode(spec, bound),), NO_OPTIONS)
+        return msgspec.structs.replace(row, id=invocation_id, workflow=None)
+
+    def send(self, rows: Sequence[New]) -> list[Submitted]:
         """Submit, sending along the blobs that the store is not known to hold; once more when it misses some."""
         keys = [key for row in rows for key in row.blobs] if any(row.blobs for row in rows) else []
         blobs = self._codec.blobs.pending(keys) if keys else ()

@@ -7,6 +7,7 @@ from functools import cache
 
 from pynenc.core.outcome import SECOND
 from pynenc.core.records import Purge, Recovered
+from pynenc.engine.triggers import Triggers
 from pynenc.exceptions import WorkerLostError
 from pynenc.serializer.errors import encode_error
 from pynenc.store.base import Store
@@ -26,6 +27,12 @@ def recover(store: Store, runner: str) -> list[Recovered]:
         count = sum(item.runner == dead for item in recovered)
         logger.warning("runner %s is gone: %d invocation(s) taken back", dead, count)
     return recovered
+
+
+def renew_triggers(store: Store, triggers: Triggers, runner: str) -> None:
+    """Declare what was lost, such as a tick that somebody has cancelled, if no other runner did so lately."""
+    if triggers.are_known and store.lease(f"triggers of {triggers.digest}", runner, PURGE_EVERY):
+        triggers.renew()
 
 
 @cache

@@ -88,7 +88,9 @@ class BaseRunner:
         self._thread = current_thread()
         try:
             if (engine := self._engine()) is not None:
-                self._run(engine, self.app.import_tasks())
+                tasks = self.app.import_tasks()
+                engine.triggers.declare()
+                self._run(engine, tasks)
         finally:
             self._thread = None
             self._restore_signals(previous)

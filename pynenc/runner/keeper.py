@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pynenc.core.records import Beat, Orders
-from pynenc.engine import upkeep
+from pynenc.engine import Engine, upkeep
 from pynenc.exceptions import StoreError
-from pynenc.store.base import Store
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -27,8 +26,9 @@ URGENT_EVERY = 0.1
 class Keeper:
     """Renews leases every ``heartbeat`` seconds and does the upkeep on behalf of one runner."""
 
-    def __init__(self, store: Store, heartbeat: float) -> None:
-        self._store = store
+    def __init__(self, engine: Engine, heartbeat: float) -> None:
+        self._store = engine.store
+        self._triggers = engine.triggers
         self._heartbeat = heartbeat
         self._is_urgent = False
         self._beat_at = 0.0
@@ -81,7 +81,7 @@ class Keeper:
             self.asked = 0.0
 
     def keep_up(self, runner: str) -> None:
-        """Take back lost work and purge, each when it is time."""
+        """Take back lost work, purge, and renew what triggers need, each when it is time."""
         now = time.monotonic()
         try:
             if now >= self._recover_at:
@@ -94,6 +94,7 @@ class Keeper:
                 self._purge_at = now + PURGE_EVERY
                 with self._asking():
                     has_more = upkeep.purge(self._store, runner)
+                    upkeep.renew_triggers(self._store, self._triggers, runner)
                 if has_more:
                     self._purge_at = now + PURGE_AGAIN
         except StoreError as error:

@@ -70,7 +70,7 @@ class Supervisor:
         self._settings = settings
         self._count = count
         self._payload = payload
-        self._keeper = Keeper(engine.store, heartbeat)
+        self._keeper = Keeper(engine, heartbeat)
         self._children: dict[int, WorkerProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._wake_reader, self._wake_writer = socket.socketpair()

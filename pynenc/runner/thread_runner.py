@@ -45,7 +45,7 @@ class ThreadRunner(BaseRunner):
 
     def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
         beat = self._beat(self.runner_id, tasks, slots=self.slots(), supervised=False)
-        self._keeper = Keeper(engine.store, self.conf.heartbeat_seconds)
+        self._keeper = Keeper(engine, self.conf.heartbeat_seconds)
         self._keeper.beat([beat])
         self._turned = time.monotonic()
         self._registered = beat.id

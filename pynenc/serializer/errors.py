@@ -44,6 +44,7 @@ class _Wire(msgspec.Struct, omit_defaults=True):
     is_cause: bool = False
     before: _Wire | None = None
     group: list[_Wire] | None = None
+    bases: list[str] | None = None
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
@@ -51,12 +52,14 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 
     :ivar type: dotted name of the exception class. :ivar message: its text. :ivar traceback: text of the traceback, causes
         included. :ivar causes: what led to it, nearest first; their tracebacks are part of the first one.
+    :ivar bases: dotted names of the classes that its class is derived from, below ``Exception``.
     """
 
     type: str
     message: str
     traceback: str = ""
     causes: tuple[ErrorInfo, ...] = ()
+    bases: tuple[str, ...] = ()
 
 
 # -- encoding ------------------------------------------------------------------------------------------------------------
@@ -78,8 +81,13 @@ def encode_error(
         wire = teller.describe(error, _MAX_CHAIN)
     except BaseException:
         wire = _Wire(_clean(class_name(type(error))), teller.message(error))
+    wire.bases = [_clean(class_name(base)) for base in type(error).__mro__[1:] if base not in _PLAIN] or None
     wire.traceback = _shorten(_clean(teller.hide(_traceback(error))), max_traceback)
     return msgspec.json.encode(wire)
+
+
+#: Bases that every exception has.
+_PLAIN = (Exception, BaseException, object)
 
 
 def _same(text: str) -> str:
@@ -261,4 +269,6 @@ def _info(wire: _Wire) -> ErrorInfo:
     while before is not None and len(causes) < _MAX_CHAIN:
         causes.append(ErrorInfo(_dotted(before.type), before.message))
         before = before.before
-    return ErrorInfo(_dotted(wire.type), wire.message, wire.traceback, tuple(causes))
+    return ErrorInfo(
+        _dotted(wire.type), wire.message, wire.traceback, tuple(causes), tuple(map(_dotted, wire.bases or ()))
+    )

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from pynenc.core.reaction import FIRING, Reaction, cause_of
 from pynenc.core.records import Claimed, Microseconds, New, Outcome, Rate
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.core.waiting import find_cycle
@@ -46,6 +47,9 @@ class Places:
         self.mortal = Line(self.rows)
         self.blobs: dict[str, BlobRow] = {}
         self.values = Values()
+        self.reactions: dict[str, tuple[Reaction, ...]] = {}
+        #: Changes of status that may be reacted to: task, status, cause.
+        self.changes: list[tuple[str, InvocationStatus, str]] = []
         self._seq = 0
 
     # -- coming and going -----------------------------------------------------------------------------------------------
@@ -297,6 +301,8 @@ class Places:
         self, row: Row, status: InvocationStatus, now: Microseconds, ended: Microseconds, reason: str, payload: bytes
     ) -> None:
         """Make ``row`` final."""
+        if self.reactions:
+            self._note(row, status)
         self.leave(row)
         row.place = Place.FINAL
         row.status = status
@@ -324,6 +330,8 @@ class Places:
         if row.cancel is not None:
             self.end(row, S.CANCELLED, now, ended, row.cancel, b"")
             return
+        if self.reactions and outcome.status is not S.REGISTERED:
+            self._note(row, outcome.status)
         self.leave(row)
         self._close(row)
         self.enter(row, outcome.status, ended, outcome.reason, outcome.payload)
@@ -358,6 +366,20 @@ class Places:
         self.values.drop(f"{row.id}/{row.round}")
         row.round += 1
         row.retries = row.crashes = row.started = 0
+
+    def _note(self, row: Row, status: InvocationStatus) -> None:
+        self.changes.append((row.new.task, status, cause_of(row.id, status, row.round, row.attempt)))
+
+    def react(self) -> list[New]:
+        """What is to be submitted because of the changes so far."""
+        changes, self.changes = self.changes, []
+        return [
+            reaction.answer(owner, cause)
+            for task, status, cause in changes
+            for owner, reactions in sorted(self.reactions.items())
+            for reaction in reactions
+            if reaction.status is status and (reaction.task == task if reaction.task else not task.startswith(FIRING))
+        ]
 
     def reopen(self, row: Row, now: Microseconds, reason: str) -> None:
         """A final row begins a new round."""

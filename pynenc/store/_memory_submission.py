@@ -18,6 +18,11 @@ def submit(
     """Accept a batch, or raise and leave everything as it is."""
     _refuse(places, batch, blobs, max_queue_length)
     keep_blobs(places, blobs, now)
+    return accept(places, batch, now)
+
+
+def accept(places: Places, batch: Sequence[New], now: Microseconds) -> list[Submitted]:
+    """Insert, or find who answers."""
     rows = places.rows
     answers = []
     for new in batch:

@@ -42,6 +42,12 @@ round of it lies under ``<id>/<round>`` and goes when the next round begins. A m
 A suspended invocation (PAUSED) that awaits others keeps its wait edges, with rank and boost as ``watch`` gives them, until it is admitted or ends.
 Whatever makes one of the awaited final admits it in the same unit.
 
+Reactions (``subscribe``): in the unit in which an invocation becomes final, RETRY or PAUSED (by finish, cancel, recover, expiry or drop; a requeue is
+no such change), each reaction to that status of its task submits one invocation: :meth:`~pynenc.core.reaction.Reaction.answer`, with the id of the owner,
+and ``cause_of(id, status, round, attempt)`` as it is after the change. It is submitted as by ``submit`` (idempotent by its id, admitted, its registration
+key answered, runners woken), but also to a queue that drains or is full. The order is that of the changes, then of the owners by name, then of their
+reactions. A ``finish`` submits before it claims, every other operation at its end.
+
 History: each change of status is one entry, written in the same unit as the change. A store may derive the entries of the current
 attempt from the row itself.
 """
@@ -54,6 +60,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
     Beat,
@@ -305,6 +312,10 @@ class Store(Protocol):
         Short of ``everything``, a final stays while the root of its workflow (for a root: of the workflow that started it) is not final. If its time
         of life is over it gets another one of the same length, so that the next batch does not meet it again.
         """
+
+    # -- reactions -------------------------------------------------------------------------------------------------------
+    def subscribe(self, owner: str, reactions: Sequence[Reaction]) -> None:
+        """Replace the reactions of an owner; none ends its interest. They outlive a purge of everything, as the states of queues do."""
 
     # -- queues -----------------------------------------------------------------------------------------------------------
     def queues(self) -> list[QueueInfo]:

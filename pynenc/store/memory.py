@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
     Beat,
@@ -116,7 +117,10 @@ class MemoryStore:
     def claim(self, request: ClaimRequest) -> Claim:
         with self._unit:
             self._require(request.runner)
-            return _memory_claim.claim(self._places, request, self.clock.now())
+            claim = _memory_claim.claim(self._places, request, self.clock.now())
+            if self._places.changes:
+                self._react()
+            return claim
 
     def start(self, runner: str, refs: Sequence[Ref], at: Microseconds) -> list[str]:
         with self._unit:
@@ -129,9 +133,14 @@ class MemoryStore:
             now = self.clock.now()
             owned = self._places.owned.get(runner, {})
             lost = tuple([outcome.id for outcome in outcomes if not self._finish(runner, owned, outcome, now)])
+            if self._places.changes:
+                self._react()
             if request is None:
                 return Finished(lost)
-            return Finished(lost, _memory_claim.claim(self._places, request, now))
+            claim = _memory_claim.claim(self._places, request, now)
+            if self._places.changes:
+                self._react()
+            return Finished(lost, claim)
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
         with self._unit:
@@ -139,7 +148,13 @@ class MemoryStore:
 
     def amend(self, ids: Sequence[str], change: Change) -> list[Amended]:
         with self._unit:
-            return [self._amend(invocation_id, change, self.clock.now()) for invocation_id in ids]
+            amended = [self._amend(invocation_id, change, self.clock.now()) for invocation_id in ids]
+            self._react()
+            return amended
+
+    def _react(self) -> None:
+        """Submit what the changes of this unit ask for."""
+        _memory_submission.accept(self._places, self._places.react(), self.clock.now())
 
     def _require(self, runner: str) -> None:
         """Refuse a runner that is not known."""
@@ -281,6 +296,7 @@ class MemoryStore:
                     recovered.append(Recovered(name, runner.beat.id, row.status))
                 if not runner.owned:
                     self._forget(runner)
+            self._react()
             return recovered
 
     def _suspect(self, row: Row, error: bytes, now: Microseconds) -> None:
@@ -317,6 +333,7 @@ class MemoryStore:
                 for name in list(runner.owned):
                     self._take_back(self._places.rows[name], "runner stopped", now)
                 self._forget(runner)
+            self._react()
             return returned
 
     def owned(self, runner: str) -> list[Claimed]:
@@ -353,6 +370,8 @@ class MemoryStore:
                 self._unit.wakes[watch] = None
             elif request is not None:
                 watch.claim = _memory_claim.claim(self._places, request, self.clock.now())
+                if self._places.changes:
+                    self._react()
             return watch
 
     def _waiting(self, waiter: Ref | None) -> Row | None:
@@ -486,6 +505,13 @@ class MemoryStore:
         for runner in gone:
             self._forget(runner)
         return Purged(len(rows), blobs, len(gone))
+
+    # -- reactions -------------------------------------------------------------------------------------------------------
+    def subscribe(self, owner: str, reactions: Sequence[Reaction]) -> None:
+        with self._unit:
+            self._places.reactions.pop(owner, None)
+            if reactions:
+                self._places.reactions[owner] = tuple(reactions)
 
     # -- queues -----------------------------------------------------------------------------------------------------------
     def queues(self) -> list[QueueInfo]:

@@ -37,6 +37,7 @@ class InlineRunner:
         app.close()
         app.use_clock(self.clock)
         self._runner = EngineRunner(app.engine, self._skip_to)
+        app.trigger.declare()
         self._until: Microseconds = 0
 
     def __enter__(self) -> Self:

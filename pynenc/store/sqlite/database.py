@@ -64,6 +64,7 @@ class Tx(msgspec.Struct):
     The statements of every call do without the methods, where one function call less counts: ``tx.execute(tx.texts[TEXT], values)``.
 
     :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final. :ivar orders: whether a runner has a new order.
+    :ivar changes: what may be reacted to: id, task, code of the status, round and attempt.
     """
 
     execute: Callable[..., sqlite3.Cursor]
@@ -73,6 +74,7 @@ class Tx(msgspec.Struct):
     ready: int = 0
     finals: list[str] = []
     orders: bool = False
+    changes: list[tuple[str, str, int, int, int]] = []
 
     def run(self, text: str, *values: Any) -> sqlite3.Cursor:
         """Execute a statement."""
@@ -112,17 +114,26 @@ class Pending:
 class Database:
     """The connections of one store object.
 
+    :param react: completes a transaction with changes that may be reacted to.
     :param after: is told of each transaction after its commit, outside all locks.
     """
 
     def __init__(
-        self, path: Path, folder: Path, app_id: str, synchronous: str, clock: Clock, after: Callable[[Tx], None]
+        self,
+        path: Path,
+        folder: Path,
+        app_id: str,
+        synchronous: str,
+        clock: Clock,
+        react: Callable[[Tx], None],
+        after: Callable[[Tx], None],
     ) -> None:
         self._path = path
         self._folder = folder
         self._app_id = app_id
         self._synchronous = synchronous
         self._now = clock.now
+        self._react = react
         self._after = after
         self._texts = Texts("")
         self._writer: sqlite3.Connection | None = None
@@ -266,6 +277,8 @@ class Database:
                     writer.execute("BEGIN IMMEDIATE")
                     tx = Tx(writer.execute, writer.executemany, self._texts, self._now())
                     result = work(tx)
+                    if tx.changes:
+                        self._react(tx)
                     writer.execute("COMMIT")
                 except BaseException:
                     if writer.in_transaction:
@@ -459,7 +472,22 @@ def _prepare(connection: sqlite3.Connection, app_id: str) -> str:
     row = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone() if tables else None
     if row is None:
         row = _create(connection, app_id)
+    elif missing := [text for name, text in schema.ADDED.items() if f"a{row[0]}_{name}" not in tables]:
+        _execute(connection, missing, f"a{row[0]}_")
     return f"a{row[0]}_"
+
+
+def _execute(connection: sqlite3.Connection, texts: Sequence[str], prefix: str) -> None:
+    """Execute statements of the schema, all or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for text in texts:
+            for statement in text.replace("$", prefix).split(";\n"):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 def _create(connection: sqlite3.Connection, app_id: str) -> tuple[int]:
@@ -470,8 +498,9 @@ def _create(connection: sqlite3.Connection, app_id: str) -> tuple[int]:
         connection.execute(f"PRAGMA user_version={schema.VERSION}")
         connection.execute("INSERT OR IGNORE INTO app (name) VALUES (?)", (app_id,))
         row: tuple[int] = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone()
-        for statement in schema.TABLES.replace("$", f"a{row[0]}_").split(";\n"):
-            connection.execute(statement)
+        for text in (schema.TABLES, *schema.ADDED.values()):
+            for statement in text.replace("$", f"a{row[0]}_").split(";\n"):
+                connection.execute(statement)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -13,7 +13,7 @@ from pynenc.core.records import Claim, ClaimRequest, Finished, Outcome, Progress
 from pynenc.core.status import FINAL as FINALS
 from pynenc.core.status import InvocationStatus
 from pynenc.store.base import Clock
-from pynenc.store.sqlite import claiming, life, running, schema
+from pynenc.store.sqlite import claiming, life, reacting, running, schema
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import Row, load
 from pynenc.store.sqlite.schema import CODES, encode_progress
@@ -50,9 +50,15 @@ def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimReque
             changed = tx.many(FINISH, [_final_values(o, runner, tx.now) for o in outcomes if o.status in FINALS])
         if changed == len(outcomes):
             tx.finals += [each.id for each in outcomes]
-            life.settle_waits(tx, tx.finals[:])
+            has_edges, has_reactions = tx.execute(tx.texts[life.ANY_INTEREST]).fetchone()
+            if has_edges:
+                life.settle_waits(tx, tx.finals[:])
+            if has_reactions:
+                reacting.note_finals(tx, outcomes)
         else:
             lost = tuple(each.id for each in outcomes if not _end_one(tx, runner, each, clock))
+    if tx.changes:
+        reacting.react(tx)
     return Finished(lost, claiming.claim(tx, request) if request else Claim())
 
 
@@ -83,6 +89,7 @@ def _end_one(tx: Tx, runner: str, outcome: Outcome, clock: Clock) -> bool:
         # Written just now by the statement for all, or sent again after a lost reply.
         life.settle_waits(tx, [row.id])
         tx.finals.append(row.id)
+        life.note(tx, row, row.status)
         return True
     if row.place != schema.CLAIMED:
         return False

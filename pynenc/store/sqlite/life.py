@@ -51,6 +51,8 @@ DROP_BIG = "DELETE FROM $big WHERE seq = ?"
 SET_ARGS = "UPDATE $inv SET args = ?, blobs = ?, special = ? WHERE seq = ?"
 ADD_BIG = "INSERT INTO $big (seq, args) VALUES (?, ?)"
 ADD_REF = "INSERT OR IGNORE INTO $ref (key, seq) VALUES (?, ?)"
+#: What the end of an invocation may concern, in one look: who waits, and reactions.
+ANY_INTEREST = "SELECT EXISTS (SELECT 1 FROM $edge), EXISTS (SELECT 1 FROM $reaction)"
 
 
 # -- history ---------------------------------------------------------------------------------------------------------------
@@ -168,6 +170,8 @@ def give_back(tx: Tx, row: Row, outcome: Outcome, *, is_unknown: bool = False) -
     """The attempt of a claimed row ends without a final status: it is admitted again, suspended, or parked until its task is known."""
     status, reason, due = CODES[outcome.status], outcome.reason, outcome.due
     log(tx, row, entry(tx, row, status, reason, outcome.payload))
+    if status != schema.REGISTERED:
+        note(tx, row, status)
     row.status, row.place, row.reason = status, WAITING, reason
     row.runner, row.due, row.timer, row.started = None, due, due or None, 0
     leave(tx, row)
@@ -253,6 +257,12 @@ def end(tx: Tx, row: Row, status: int, reason: str, *, payload: bytes = b"", end
     leave(tx, row)
     settle_waits(tx, [row.id])
     tx.finals.append(row.id)
+    note(tx, row, status)
+
+
+def note(tx: Tx, row: Row, status: int) -> None:
+    """There may be a reaction to this change."""
+    tx.changes.append((row.id, row.task, status, row.round, row.attempt))
 
 
 def settle_waits(tx: Tx, finals: Sequence[str]) -> None:

@@ -97,6 +97,15 @@ CREATE TABLE $ref (key TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, se
 CREATE TABLE $lease (name TEXT PRIMARY KEY, owner TEXT NOT NULL, boot TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+#: Tables that came after the first files were made: added to those when they are opened. Who does not know one works on without it.
+ADDED = {
+    "reaction": """
+CREATE TABLE $reaction (
+    owner TEXT NOT NULL, n INTEGER NOT NULL, task TEXT NOT NULL, status INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (owner, n)
+) WITHOUT ROWID;
+CREATE INDEX $reaction_of ON $reaction (task)"""
+}
+
 #: Everything that is emptied when an app is purged.
 CONTENTS = ("big", "hist", "registration", "rate", "edge", "memo", "blob", "ref", "lease")
 

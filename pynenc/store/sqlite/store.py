@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
     Beat,
@@ -42,7 +43,17 @@ from pynenc.core.records import (
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, StoreError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
-from pynenc.store.sqlite import amending, claiming, finishing, purging, reading, running, submitting, waits
+from pynenc.store.sqlite import (
+    amending,
+    claiming,
+    finishing,
+    purging,
+    reacting,
+    reading,
+    running,
+    submitting,
+    waits,
+)
 from pynenc.store.sqlite.database import Database, Tx, explained
 from pynenc.store.sqlite.joined import Joined
 from pynenc.store.sqlite.schema import json_list
@@ -70,7 +81,9 @@ class SqliteStore:
         self.path, self._synchronous = _parse(url)
         self._folder = Path(f"{self.path}-run")
         self._app_id = app_id
-        self._database = Database(self.path, self._folder, app_id, self._synchronous, self.clock, self._ring)
+        self._database = Database(
+            self.path, self._folder, app_id, self._synchronous, self.clock, reacting.react, self._ring
+        )
         self._signs = Signs(self._folder, app_id)
         self._bell: Bell | None = None
         self._is_closed = True
@@ -290,6 +303,10 @@ class SqliteStore:
 
     def purge(self, purge: Purge) -> Purged:
         return self._database.write(lambda tx: purging.purge(tx, purge, self.clock))
+
+    # -- reactions -------------------------------------------------------------------------------------------------------
+    def subscribe(self, owner: str, reactions: Sequence[Reaction]) -> None:
+        self._database.write(lambda tx: reacting.subscribe(tx, owner, reactions))
 
     # -- queues -----------------------------------------------------------------------------------------------------------
     def queues(self) -> list[QueueInfo]:

@@ -103,7 +103,9 @@ def submit_alone(database: Database, new: New, now: int) -> bool:
     return _is_simple(new) and database.insert(INSERT_ALONE, _simple_values(new, now))
 
 
-def submit(tx: Tx, new: Sequence[New], blobs: Sequence[Blob], max_queue_length: int) -> list[Submitted]:
+def submit(
+    tx: Tx, new: Sequence[New], blobs: Sequence[Blob], max_queue_length: int, *, refuses_draining: bool = True
+) -> list[Submitted]:
     """Accept invocations, all or none; see :meth:`pynenc.store.base.Store.submit`."""
     if blobs:
         put_blobs(tx, blobs)
@@ -111,7 +113,7 @@ def submit(tx: Tx, new: Sequence[New], blobs: Sequence[Blob], max_queue_length: 
     if not is_simple:
         _check_blobs(tx, new)
     states = {name: tx.value(QUEUE, name) for name in {each.queue for each in new}}
-    draining = {name for name, state in states.items() if state == "draining"}
+    draining = {name for name, state in states.items() if refuses_draining and state == "draining"}
     unknown = {name for name, state in states.items() if state is None}
     if draining or max_queue_length or not (is_simple or all(map(_is_plain, new))):
         room = Room(tx, draining, max_queue_length)

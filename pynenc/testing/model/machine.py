@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
+from pynenc.core.reaction import FIRING, Reaction
 from pynenc.core.records import (
     Alone,
     Change,
@@ -34,7 +35,7 @@ from pynenc.core.records import (
     Ref,
     WorkflowRef,
 )
-from pynenc.core.status import InvocationStatus, Place
+from pynenc.core.status import REACTED, InvocationStatus, Place
 from pynenc.exceptions import QueueFullError, RunnerLostError, TaskRoutingError
 from pynenc.testing.clock import SECOND
 from pynenc.testing.model.machine_base import OPERATIONS, numbers, operation, programs
@@ -165,6 +166,24 @@ class StoreMachine(RunnerRules):
         owner = self.any_row(call["member_of"]).new.id
         return WorkflowRef(name, "suite.t0", owner) if call["is_root"] else WorkflowRef(owner, "suite.t0")
 
+    @operation(
+        2,
+        owner=st.sampled_from(["o1", "o2"]),
+        statuses=st.lists(st.sampled_from(sorted(REACTED)), max_size=3, unique=True),
+        task=st.sampled_from(["suite.t0", "suite.t1", ""]),
+        key=st.sampled_from([None, "k1", "k2"]),
+    )
+    def subscribe(self, owner: str, statuses: list[InvocationStatus], task: str, key: str | None) -> None:
+        """Reactions; the tasks of their invocations are known to all, and no reaction reacts to itself."""
+        self.step()
+        template = New(
+            id="", task=f"{FIRING}{owner}", args=b"because ", queue="x", running_key=key, running_limit=KEYS[key]
+        )
+        reactions = [Reaction(task, status, template, b".") for status in statuses]
+        self.store.subscribe(owner, reactions)
+        self.model.reactions[owner] = reactions
+        self.compare()
+
     # -- claim and finish --------------------------------------------------------------------------------------------------
     def request(self, runner: str, limit: int, part: tuple[tuple[str, int], ...], kind: str) -> ClaimRequest:
         return ClaimRequest(
@@ -232,6 +251,7 @@ class StoreMachine(RunnerRules):
         assert finished.lost == ()
         for outcome in outcomes:
             assert self.model.finish(runner, outcome)
+        self.model.react()
         if request:
             self.claimed_by(request, finished.claim.batch)
         self.compare()

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from pynenc.core.reaction import FIRING, Reaction, cause_of
 from pynenc.core.records import New, Outcome, QueueState
 from pynenc.core.status import FINAL, OUTCOMES, InvocationStatus, Place
 from pynenc.store.base import Clock
@@ -39,6 +40,9 @@ class Model:
         self.runners: dict[str, RunnerRow] = {}
         self.gone: set[str] = set()
         self.queues: dict[str, QueueState] = {}
+        self.reactions: dict[str, list[Reaction]] = {}
+        #: What must have been submitted by the end of the operation.
+        self.reacted: list[New] = []
         self._seq = 0
         self._touched: dict[str, set[str]] = defaultdict(set)
         #: Ids whose fate the contract leaves open in this operation.
@@ -102,6 +106,7 @@ class Model:
         """``row`` becomes final."""
         held = row.place in (Place.READY, Place.CLAIMED)
         row.change(status, Place.FINAL)
+        self.note(row)
         row.ended, row.runner, row.holds_registration, row.seen, row.kept_until = ended, None, False, -1, 0
         self.drop_edges(row)
         asleep = []
@@ -119,6 +124,21 @@ class Model:
         self.drop_edges(row)
         row.due, row.seen = 0, -1
         self.admit(row, S.REGISTERED)
+
+    def note(self, row: Row) -> None:
+        """The status of ``row`` has changed to one that may be reacted to."""
+        cause = cause_of(row.new.id, row.status, row.round, row.attempt)
+        for owner, reactions in sorted(self.reactions.items()):
+            for each in reactions:
+                is_meant = each.task == row.new.task if each.task else not row.new.task.startswith(FIRING)
+                if is_meant and each.status is row.status:
+                    self.reacted.append(each.answer(owner, cause))
+
+    def react(self, order: Sequence[str] = ()) -> None:
+        """Submit what was reacted; those of ``order`` first, in that order."""
+        reacted, self.reacted = self.reacted, []
+        for new in sorted(reacted, key=lambda new: order.index(new.id) if new.id in order else len(order)):
+            self.submit(new)
 
     def drop_edges(self, row: Row) -> None:
         """``row`` does not wait any more."""
@@ -277,6 +297,8 @@ class Model:
     def give_back(self, row: Row, status: InvocationStatus, due: int = 0, *, is_unknown: bool = False) -> None:
         """A claimed row goes back, or is suspended."""
         row.change(status, Place.WAITING)
+        if status is not S.REGISTERED:
+            self.note(row)
         row.runner, row.due = None, due
         self.drop_edges(row)
         self.free(row)

@@ -37,6 +37,7 @@ _CLAUSES = (
     "joining",
     "parking",
     "racing",
+    "reacting",
     "reading",
     "registering",
     "running",
@@ -54,6 +55,7 @@ from pynenc.testing.store_suite.finishing import Fencing, Finishing  # noqa: E40
 from pynenc.testing.store_suite.joining import Joining  # noqa: E402
 from pynenc.testing.store_suite.parking import Dropping, Parking, Rating  # noqa: E402
 from pynenc.testing.store_suite.racing import Closing, Racing  # noqa: E402
+from pynenc.testing.store_suite.reacting import Reacting  # noqa: E402
 from pynenc.testing.store_suite.reading import Queueing, Reading  # noqa: E402
 from pynenc.testing.store_suite.registering import Registering  # noqa: E402
 from pynenc.testing.store_suite.running import Beating, Recovering  # noqa: E402
@@ -89,6 +91,7 @@ class StoreSuite(
     Keeping,
     Leading,
     Purging,
+    Reacting,
     Queueing,
     Reading,
     Racing,

@@ -1,0 +1,380 @@
+"""The body of a firing: what a trigger makes of one cause.
+
+Theory of operation
+-------------------
+A firing is an invocation of an internal task, one for each trigger (``pynenc.trigger.<trigger>``). Its row is the cause, written in the unit in which that
+happened: by ``emit_event``, by the store as a reaction to a change of status, by the tick before. So causes wait while no runner lives, are taken
+over when one dies, and are kept and shown like any call. The body decides, and submits the triggered call under an id *derived* from the trigger and
+the cause: run twice, it ends in "already there".
+
+============ ==================================================================================================================
+kind         what the body does
+============ ==================================================================================================================
+``event``    judges the conditions that hear of the event
+``change``   the same for a change of status
+``tick``     the same for the ticks that are due, and submits the next tick with what it fires, in one step
+``backfill`` the same for one tick of the past, without a next one
+``settle``   fires what was debounced, if nothing came since
+``manual``   fires without conditions
+============ ==================================================================================================================
+
+Triggers that join several causes, debounce or throttle have a *state*, one value under their scope. Their firings share a running key, so the store runs
+them one at a time, and nothing needs a lock. A body writes the state last: one that dies before is run again, from the state as it was, and ends in the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from pynenc import context
+from pynenc.conf.config_pynenc import ConfigPynenc
+from pynenc.core.ids import derived_id
+from pynenc.core.outcome import SECOND
+from pynenc.core.reaction import FIRING
+from pynenc.core.records import Microseconds, New
+from pynenc.engine.causes import Event, Happened, StatusChange, Tick, as_cause
+from pynenc.engine.codec import Codec
+from pynenc.engine.spec import TaskSpec
+from pynenc.engine.submit import Submitter
+from pynenc.exceptions import TriggerError
+from pynenc.store.base import Store
+from pynenc.trigger.conditions.base import ConditionContext, TriggerContext
+from pynenc.trigger.conditions.composite import satisfied
+from pynenc.trigger.conditions.cron import ScheduleCondition
+from pynenc.trigger.schedule import due_ticks, is_tick, next_tick
+from pynenc.trigger.trigger import Trigger
+
+#: Scopes of values: definitions, which are paused, who hears of an event, and what one trigger keeps.
+DEFINITIONS, PAUSED = "pynenc.triggers", "pynenc.triggers.paused"
+#: A condition that holds because of a cause: position, kind, id and data of the cause.
+Part = tuple[int, str, str, Any]
+
+
+def events_scope(code: str) -> str:
+    """Where the triggers of an event are kept."""
+    return f"pynenc.event:{code}"
+
+
+def state_scope(trigger_id: str) -> str:
+    """Where a trigger keeps what it must know of earlier causes."""
+    return f"{FIRING}{trigger_id}"
+
+
+class Firing:
+    """The body of the firings of one trigger; called like the function of a task.
+
+    :param spec: of the internal task. :param target: of the triggered task.
+    """
+
+    def __init__(self, trigger: Trigger, spec: Callable[[], TaskSpec], target: Callable[[], TaskSpec]) -> None:
+        self.trigger = trigger
+        self.spec = spec
+        self.target = target
+
+    def fire(self, kind: str, cause: str, data: Any = None) -> dict[str, Any]:
+        """Decide about a cause; what was fired, and why what was not."""
+        running = context.current()
+        assert running is not None
+        return Decision(self, running).decide(kind, cause, data)
+
+
+class Decision:
+    """One run of a body."""
+
+    def __init__(self, firing: Firing, running: context.Running) -> None:
+        engine = running.engine
+        self._firing = firing
+        self._trigger = firing.trigger
+        self._running = running
+        self._store: Store = engine.store
+        self._codec: Codec = engine.codec
+        self._submitter: Submitter = engine.submitter
+        self._conf: ConfigPynenc = engine.conf
+        self._resolve = engine.executor.resolve
+        self._now: Microseconds = engine.store.clock.now()
+        self._rows: list[New] = []
+        self._targets: set[str] = set()
+        self._why: list[str] = []
+        self._last: dict[str, bytes] = {}
+        #: Makes a backfill that was asked for once more another cause.
+        self._salt = ""
+        self._state = State(self._trigger, self._store, self._codec)
+
+    def decide(self, kind: str, cause: str, data: Any) -> dict[str, Any]:
+        """Do what the kind asks for."""
+        if kind == "tick":
+            self._tick(Tick(cause), data or {})
+        elif kind == "manual":
+            self._fire((), [cause], given=data)
+        elif self._is_paused():
+            self._why.append("the trigger is paused")
+        elif kind == "settle":
+            self._settle(cause, data)
+        else:
+            self._consider(self._cause(kind, cause, data), data)
+        return self._carry_out()
+
+    def _carry_out(self) -> dict[str, Any]:
+        """Submit, then remember."""
+        fired = []
+        for row, answer in zip(self._rows, self._submitter.send(self._rows) if self._rows else (), strict=True):
+            if row.id in self._targets:
+                fired.append(answer.id)
+                if answer.existing:
+                    self._why.append(f"{answer.id} had been fired already")
+        if self._last:
+            self._store.remember(state_scope(self._trigger.id), self._last)
+        self._state.save()
+        return {"fired": fired, "why": "; ".join(self._why)}
+
+    def _is_paused(self) -> bool:
+        return bool(self._store.recall(PAUSED, [self._trigger.id]).get(self._trigger.id))
+
+    # -- causes --------------------------------------------------------------------------------------------------------
+    def _cause(self, kind: str, cause: str, data: Any) -> Happened:
+        if kind == "event":
+            return Event(cause, data)
+        if kind == "change":
+            return StatusChange(cause, self._store, self._codec, self._resolve)
+        if kind == "tick":
+            return Tick(cause, int((data or {}).get("last", 0)))
+        raise TriggerError(f"this version of pynenc knows no firings of kind {kind!r}: upgrade this runner")
+
+    def _consider(self, cause: Happened, data: Any) -> None:
+        """Judge the conditions that hear of a cause, and fire if that is enough."""
+        contexts: dict[int, ConditionContext] = {}
+        heard = False
+        for leaf, condition in enumerate(self._trigger.leaves):
+            if cause.leaf not in (-1, leaf) or not condition.hears(as_cause(cause)):
+                continue
+            heard = True
+            judged = condition.judge(as_cause(cause))
+            if isinstance(judged, str):
+                self._why.append(judged)
+            else:
+                contexts[leaf] = judged
+        if not contexts:
+            self._why += [] if heard else ["the trigger does not hear of this any more"]
+        elif self._trigger.joins:
+            self._join(cause, data, contexts)
+        else:
+            self._limit([(leaf, cause.kind, cause.id, data) for leaf in contexts], tuple(contexts.values()))
+
+    def _join(self, cause: Happened, data: Any, contexts: dict[int, ConditionContext]) -> None:
+        """Note the cause, and fire if all that is needed has come."""
+        leaves = self._state.leaves
+        at = self._running.claimed.created / SECOND
+        for leaf in contexts:
+            leaves[str(leaf)] = (at, cause.kind, cause.id, data)
+        used = sorted(satisfied(self._trigger.condition, {int(leaf): kept[0] for leaf, kept in leaves.items()}))
+        if not used:
+            missing = [each.describe() for leaf, each in enumerate(self._trigger.leaves) if str(leaf) not in leaves]
+            self._why.append(f"waits for {' and '.join(missing)}" if missing else "the causes lie too far apart")
+            return
+        parts: list[Part] = [(leaf, *leaves[str(leaf)][1:]) for leaf in used]
+        joined = {leaf: contexts.get(leaf) or self._again((leaf, *rest)) for leaf, *rest in parts}
+        for leaf in used:
+            del leaves[str(leaf)]
+        if gone := [leaf for leaf, found in joined.items() if found is None]:
+            for leaf in contexts.keys() - gone:
+                leaves[str(leaf)] = (at, cause.kind, cause.id, data)
+            self._why.append(f"{' and '.join(self._trigger.leaves[leaf].describe() for leaf in gone)} holds no more")
+        else:
+            self._limit(parts, tuple(found for found in joined.values() if found is not None))
+
+    def _again(self, part: Any) -> ConditionContext | None:
+        """The context of a cause that was noted earlier; None if the condition does not hold for it any more."""
+        leaf, kind, cause_id, data = part
+        judged = self._trigger.leaves[leaf].judge(as_cause(self._cause(kind, cause_id, data)))
+        return None if isinstance(judged, str) else judged
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+    def _tick(self, tick: Tick, data: dict[str, Any]) -> None:
+        """Fire for the ticks that are due. The next one is submitted whatever happens; a person's retry or a backfill has none."""
+        condition = self._trigger.leaves[tick.leaf] if tick.leaf < len(self._trigger.leaves) else None
+        if not isinstance(condition, ScheduleCondition) or not is_tick(condition.schedule, tick.at):
+            self._why.append("the schedule has changed since")
+            return
+        if data.get("backfill") or self._running.claimed.round:
+            self._fire_ticks(tick.leaf, [tick.at], str(data.get("again", "")))
+            return
+        upcoming = next_tick(condition.schedule, max(self._now, tick.at))
+        following = [] if upcoming is None else [tick_row(self._firing, self._parts, tick.leaf, upcoming)]
+        try:
+            due = due_ticks(
+                condition.schedule,
+                tick.at,
+                max(self._now, tick.at),
+                condition.misfire,
+                int(self._conf.trigger_tolerance * SECOND),
+                self._conf.trigger_catch_up,
+            )
+            if not due:
+                self._why.append(f"it came too late, by {(self._now - tick.at) / SECOND:.0f} s (misfire skip)")
+            if self._is_paused():
+                self._why.append("the trigger is paused")
+            else:
+                self._fire_ticks(tick.leaf, due)
+        except BaseException:
+            self._submitter.send(following)
+            raise
+        self._rows += following
+
+    def _fire_ticks(self, leaf: int, due: list[Microseconds], again: str = "") -> None:
+        key = f"last:{leaf}"
+        kept = self._store.recall(state_scope(self._trigger.id), [key]).get(key)
+        last = int(kept) if kept else 0
+        self._salt = again
+        for at in due:
+            self._consider(Tick(f"{leaf}:{at}", last), {"last": last})
+            last = max(last, at)
+        if due:
+            self._last[key] = str(last).encode()
+
+    @property
+    def _parts(self) -> tuple[ConfigPynenc, Codec]:
+        return self._conf, self._codec
+
+    # -- firing --------------------------------------------------------------------------------------------------------
+    def _limit(self, parts: list[Part], contexts: tuple[ConditionContext, ...]) -> None:
+        """Fire, or wait until it is quiet."""
+        debounce = self._trigger.debounce
+        if debounce is None:
+            self._fire(contexts, [part[2] for part in parts])
+            return
+        told = TriggerContext(self._trigger.id, contexts)
+        key = debounce.key.of(told, self._arguments(told))
+        cause = _joined(part[2] for part in parts)
+        self._state.latest[key] = cause
+        due = self._now + int(debounce.seconds * SECOND)
+        row_id = derived_id(self._conf.app_id, self._trigger.id, "settle", cause)
+        self._rows.append(
+            firing_row(self._firing, self._parts, row_id, "settle", cause, {"key": key, "parts": parts}, due=due)
+        )
+        self._why.append(f"waits for {debounce.seconds:g} s of quiet")
+
+    def _settle(self, cause: str, data: dict[str, Any]) -> None:
+        if self._state.latest.get(data["key"]) != cause:
+            self._why.append("a later cause came")
+            return
+        contexts = [self._again(part) for part in data["parts"]]
+        del self._state.latest[data["key"]]
+        self._fire(tuple(each for each in contexts if each is not None), [part[2] for part in data["parts"]])
+
+    def _fire(
+        self, contexts: tuple[ConditionContext, ...], causes: list[str], given: Mapping[str, Any] | None = None
+    ) -> None:
+        """Word the triggered call, if the throttle lets it pass."""
+        told = TriggerContext(self._trigger.id, contexts)
+        arguments = dict(given) if given is not None else self._arguments(told)
+        parts = (self._trigger.id, *sorted(set(causes)), *filter(None, [self._salt]))
+        target_id = derived_id(self._conf.app_id, *parts)
+        throttle = self._trigger.throttle
+        if throttle is not None and contexts:
+            key = throttle.key.of(told, arguments)
+            if not self._state.may_pass(key, target_id, self._now, throttle.n, int(throttle.seconds * SECOND)):
+                self._why.append(throttle.describe())
+                return
+        spec = self._firing.target()
+        self._rows.append(self._submitter.word(spec, spec.binder.bind((), arguments), target_id))
+        self._targets.add(target_id)
+
+    def _arguments(self, told: TriggerContext) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for provider in self._trigger.providers:
+            merged |= provider.get_arguments(told)
+        return merged
+
+
+class State:
+    """What a trigger knows of earlier causes; read when it is first needed.
+
+    :ivar leaves: the latest cause of each condition that has not been used. :ivar latest: by key, what a debounce waits for.
+    """
+
+    def __init__(self, trigger: Trigger, store: Store, codec: Codec) -> None:
+        self._scope = state_scope(trigger.id)
+        self._store = store
+        self._codec = codec
+        self._is_used = trigger.has_state
+        kept = self._read() if self._is_used else {}
+        self.leaves: dict[str, Any] = kept.get("leaves", {})
+        self.latest: dict[str, str] = kept.get("latest", {})
+        self._passed: dict[str, list[list[Any]]] = kept.get("passed", {})
+
+    def _read(self) -> dict[str, Any]:
+        found = self._store.recall(self._scope, ["state"]).get("state")
+        return dict(self._codec.decode_value(found, self._scope, "state")) if found else {}
+
+    def may_pass(self, key: str, target: str, now: Microseconds, n: int, window: Microseconds) -> bool:
+        """Whether a firing keeps a throttle; it counts from now on. One that is tried again counts once."""
+        self._passed = {
+            name: fresh
+            for name, passed in self._passed.items()
+            if (fresh := [each for each in passed if each[0] > now - window])
+        }
+        passed = self._passed.setdefault(key, [])
+        if not any(each[1] == target for each in passed):
+            if len(passed) >= n:
+                return False
+            passed.append([now, target])
+        return True
+
+    def save(self) -> None:
+        """Write it."""
+        if self._is_used:
+            state = {"leaves": self.leaves, "latest": self.latest, "passed": self._passed}
+            self._store.remember(self._scope, {"state": self._codec.encode_value(state, self._scope, "state")})
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------------
+def template(trigger: Trigger, conf: ConfigPynenc, target: TaskSpec) -> New:
+    """The record of a firing without id and arguments."""
+    return New(
+        id="",
+        task=trigger.key,
+        args=b"",
+        queue=target.conf.queue,
+        priority=target.conf.priority,
+        running_key=trigger.key if trigger.has_state else None,
+        result_ttl=int(conf.trigger_ttl * SECOND),
+    )
+
+
+def firing_row(
+    firing: Firing,
+    parts: tuple[ConfigPynenc, Codec],
+    row_id: str,
+    kind: str,
+    cause: str,
+    data: Any,
+    *,
+    due: Microseconds = 0,
+) -> New:
+    """The record of a firing."""
+    conf, codec = parts
+    return fill(
+        template(firing.trigger, conf, firing.target()), firing.spec(), codec, row_id, kind, cause, data, due=due
+    )
+
+
+def fill(
+    new: New, spec: TaskSpec, codec: Codec, row_id: str, kind: str, cause: str, data: Any, *, due: Microseconds = 0
+) -> New:
+    """A template with id, arguments and time."""
+    call = codec.encode(spec, {"kind": kind, "cause": cause, "data": data})
+    return msgspec.structs.replace(new, id=row_id, args=call.payload, blobs=call.blobs, due=due)
+
+
+def tick_row(firing: Firing, parts: tuple[ConfigPynenc, Codec], leaf: int, at: Microseconds) -> New:
+    """The record of a tick, claimable at its time; its id depends on nothing else."""
+    cause = f"{leaf}:{at}"
+    row_id = derived_id(parts[0].app_id, firing.trigger.id, "tick", cause)
+    return firing_row(firing, parts, row_id, "tick", cause, None, due=at)
+
+
+def _joined(causes: Any) -> str:
+    return " ".join(sorted(set(causes)))

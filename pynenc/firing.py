@@ -1,0 +1,70 @@
+"""The internal tasks behind triggers: one for each trigger, so that its firings are invocations like all others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pynenc.core.ids import TaskId
+from pynenc.engine.firing import Firing
+from pynenc.engine.spec import TaskSpec
+from pynenc.exceptions import QueueFullError, RetryError, StoreError, TriggerError
+from pynenc.task import Options, Task
+from pynenc.trigger.trigger import Trigger
+
+if TYPE_CHECKING:
+    from pynenc.app import Pynenc
+
+#: A firing that finds a full queue, or a store that does not answer, is tried again: seconds before the first retry, and times.
+RETRY_DELAY, RETRIES = 1.0, 20
+
+
+class FiringTask(Task[Any, Any]):
+    """The task whose invocations are the firings of one trigger.
+
+    :param target: the task that is triggered.
+    """
+
+    def __init__(self, app: Pynenc, target: Task[Any, Any], trigger: Trigger) -> None:
+        self.app = app
+        self.task_id = TaskId.from_key(trigger.key)
+        self.firing = Firing(trigger, lambda: self.spec, lambda: target.spec)
+        self.func = self.firing.fire
+        self.options = Options(self, {})
+        options = {"queue": target.conf.queue, "retry_delay": RETRY_DELAY, "max_retries": RETRIES}
+        self.conf = app.task_conf(self.task_id, options)
+        self._target = target
+        self._spec = None
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task as the engine needs it; values of events are those that the triggered task may get."""
+        if self._spec is None:
+            gate = self.app.gate_for(self._target.func)
+            self._spec = (0, TaskSpec(self.task_id.key, self.func, self.conf, gate, self.retriable_exceptions))
+        return self._spec[1]
+
+    @property
+    def retriable_exceptions(self) -> tuple[type[Exception], ...]:
+        """What is no fault of the trigger."""
+        return (RetryError, QueueFullError, StoreError)
+
+    def __str__(self) -> str:
+        return f"Task(func={self.task_id.func_name})"
+
+    def __repr__(self) -> str:
+        return f"FiringTask({self.firing.trigger.id})"
+
+
+def add_triggers(app: Pynenc, task: Task[Any, Any], there: dict[str, Any]) -> dict[str, Task[Any, Any]]:
+    """Build the triggers of a task; their internal tasks by name, added to those that are ``there``.
+
+    :raises TriggerError: one has no condition, or two have the same name.
+    """
+    builders = task.conf.triggers or ()
+    triggers = [builder.build(task.task_id, number) for number, builder in enumerate(builders, start=1)]
+    for trigger in triggers:
+        if sum(each.id == trigger.id for each in triggers) > 1:
+            raise TriggerError(f"there are two triggers {trigger.id}: give one another name")
+    made: dict[str, Task[Any, Any]] = {trigger.key: FiringTask(app, task, trigger) for trigger in triggers}
+    there |= made
+    return made

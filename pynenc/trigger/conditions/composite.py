@@ -1,0 +1,68 @@
+"""Composites: all or any of several conditions, within a window of time, nested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pynenc.trigger.conditions.base import Cause, Condition, ConditionContext, TriggerContext
+
+__all__ = ["CompositeCondition", "CompositeContext", "satisfied"]
+
+#: The context of a composite is that of its trigger: the contexts of all conditions that hold.
+CompositeContext = TriggerContext
+
+
+@dataclass(frozen=True)
+class CompositeCondition(Condition):
+    """``and``: each of the conditions holds, and their causes lie at most ``within`` seconds apart (None: however far). ``or``: one of them does."""
+
+    logic: str
+    conditions: tuple[Condition, ...]
+    within: float | None = None
+
+    @property
+    def joins(self) -> bool:
+        """Whether one cause is not enough."""
+        if self.logic == "and" and len(self.conditions) > 1:
+            return True
+        return any(isinstance(each, CompositeCondition) and each.joins for each in self.conditions)
+
+    def hears(self, cause: Cause, /) -> bool:
+        return any(each.hears(cause) for each in self.conditions)
+
+    def judge(self, cause: Cause, /) -> ConditionContext | str:
+        raise NotImplementedError("the leaves of a composite are judged")
+
+    def leaves(self) -> Iterator[Condition]:
+        for each in self.conditions:
+            yield from each.leaves()
+
+    def describe(self) -> str:
+        window = f" within {self.within:g} s" if self.within is not None else ""
+        return f"({f' {self.logic} '.join(each.describe() for each in self.conditions)}){window}"
+
+
+def satisfied(condition: Condition, times: Mapping[int, float]) -> frozenset[int]:
+    """The leaves, by position, that make a condition true; none when it is not.
+
+    :param times: when the latest cause of each leaf came, in seconds; a leaf without one does not hold.
+    """
+    return _satisfied(condition, times, 0)[0]
+
+
+def _satisfied(condition: Condition, times: Mapping[int, float], first: int) -> tuple[frozenset[int], int]:
+    """The same for the condition whose leaves begin at position ``first``; and the position after them."""
+    if not isinstance(condition, CompositeCondition):
+        return frozenset({first} & times.keys()), first + 1
+    parts = []
+    for each in condition.conditions:
+        part, first = _satisfied(each, times, first)
+        parts.append(part)
+    if condition.logic == "or":
+        holding = [part for part in parts if part]
+        return max(holding, key=lambda part: max(times[leaf] for leaf in part), default=frozenset()), first
+    joined = frozenset().union(*parts)
+    when = [times[leaf] for leaf in joined]
+    is_met = all(parts) and (condition.within is None or max(when) - min(when) <= condition.within)
+    return joined if is_met else frozenset(), first

@@ -1,0 +1,35 @@
+"""Functions that users give to triggers: which ones are accepted, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from typing import Any
+
+from pynenc.core.naming import check_importable
+from pynenc.exceptions import TriggerError
+
+
+def checked(function: Callable[..., Any], role: str) -> Callable[..., Any]:
+    """``function``, if it is a plain function at the top level of a module: it must be the same in every process that runs the app.
+
+    :raises TriggerError: it is not.
+    """
+    name = getattr(function, "__qualname__", None)
+    if name is None or isinstance(function, type):
+        raise TriggerError(f"a {role} is a function at the top level of a module, not {function!r:.80}")
+    if iscoroutinefunction(function):
+        raise TriggerError(f"{name} cannot be a {role}: it is async; make it a plain function")
+    try:
+        check_importable(function)
+    except (RuntimeError, ValueError) as error:
+        raise TriggerError(
+            f"{name} cannot be a {role}: only functions at the top level of a module other than __main__ are the same in every process; "
+            "move it there and give the function itself"
+        ) from error
+    return function
+
+
+def shown(function: Callable[..., Any]) -> str:
+    """Its full name."""
+    return f"{function.__module__}.{function.__qualname__}"
