@@ -6,7 +6,7 @@ one by one: it holds a key, or it is lost, or it is the same final sent again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pynenc.core.records import Claim, ClaimRequest, Finished, Outcome, Progress, Ref
@@ -39,6 +39,8 @@ def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimReque
     """End attempts, then claim; see :meth:`pynenc.store.base.Store.finish`."""
     lost: tuple[str, ...] = ()
     if outcomes:
+        has_edges, has_reactions = tx.execute(tx.texts[life.ANY_INTEREST]).fetchone()
+        known = reacting.finals_among(tx, outcomes) if has_reactions else ()
         simple = [
             (o.id, o.attempt, runner, o.payload, o.started, o.ended or tx.now)
             for o in outcomes
@@ -50,13 +52,12 @@ def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimReque
             changed = tx.many(FINISH, [_final_values(o, runner, tx.now) for o in outcomes if o.status in FINALS])
         if changed == len(outcomes):
             tx.finals += [each.id for each in outcomes]
-            has_edges, has_reactions = tx.execute(tx.texts[life.ANY_INTEREST]).fetchone()
             if has_edges:
                 life.settle_waits(tx, tx.finals[:])
             if has_reactions:
                 reacting.note_finals(tx, outcomes)
         else:
-            lost = tuple(each.id for each in outcomes if not _end_one(tx, runner, each, clock))
+            lost = tuple(each.id for each in outcomes if not _end_one(tx, runner, each, clock, known))
     if tx.changes:
         reacting.react(tx)
     return Finished(lost, claiming.claim(tx, request) if request else Claim())
@@ -78,8 +79,8 @@ def _final_values(outcome: Outcome, runner: str, now: int) -> tuple[Any, ...]:
     )
 
 
-def _end_one(tx: Tx, runner: str, outcome: Outcome, clock: Clock) -> bool:
-    """Whether an outcome counts; carried out if it was not yet."""
+def _end_one(tx: Tx, runner: str, outcome: Outcome, clock: Clock, known: Collection[str]) -> bool:
+    """Whether an outcome counts; carried out if it was not yet. What is ``known`` was final before this transaction."""
     row = load(tx, outcome.id)
     if row is None or (row.attempt, row.runner) != (outcome.attempt, runner):
         return False
@@ -89,7 +90,8 @@ def _end_one(tx: Tx, runner: str, outcome: Outcome, clock: Clock) -> bool:
         # Written just now by the statement for all, or sent again after a lost reply.
         life.settle_waits(tx, [row.id])
         tx.finals.append(row.id)
-        life.note(tx, row, row.status)
+        if row.id not in known:
+            life.note(tx, row, row.status)
         return True
     if row.place != schema.CLAIMED:
         return False

@@ -20,6 +20,7 @@ OF_TASKS = (
     "SELECT owner, task, status, data FROM $reaction WHERE task IN (SELECT value FROM json_each(?)) ORDER BY owner, n"
 )
 ENDED = "SELECT id, task, status, round, attempt FROM $inv WHERE id IN (SELECT value FROM json_each(?))"
+FINALS = "SELECT id FROM $inv WHERE id IN (SELECT value FROM json_each(?)) AND place = 5"
 DROP = "DELETE FROM $reaction WHERE owner = ?"
 ADD = "INSERT INTO $reaction (owner, n, task, status, data) VALUES (?, ?, ?, ?, ?)"
 
@@ -31,6 +32,11 @@ def subscribe(tx: Tx, owner: str, reactions: Sequence[Reaction]) -> None:
     """Replace the reactions of an owner."""
     tx.run(DROP, owner)
     tx.many(ADD, [(owner, n, each.task, CODES[each.status], _encode(each)) for n, each in enumerate(reactions)])
+
+
+def finals_among(tx: Tx, outcomes: Sequence[Outcome]) -> frozenset[str]:
+    """Those that are final already: their outcomes are sent again, and nobody reacts twice."""
+    return frozenset(name for (name,) in tx.all(FINALS, json_list([each.id for each in outcomes])))
 
 
 def note_finals(tx: Tx, outcomes: Sequence[Outcome]) -> None:
