@@ -1,1 +1,1 @@
-"""Real servers for tests: started in a temporary folder on a free port, killed and started again at will."""
+"""Real servers for tests, chaos and benchmarks: each in a folder of its own, on a free port, ended by its process id."""
