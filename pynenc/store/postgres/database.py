@@ -39,6 +39,7 @@ Call = tuple[str, tuple[Any, ...]]
 TRIES, LONGEST_PAUSE = 12, 0.2
 #: How often what may be done twice is sent again on another connection.
 RESENDS = 3
+OLDEST_SERVER = 140000
 #: Seconds that opening waits for a server that starts.
 OPEN_SECONDS = 5.0
 #: Callers that are served together at most.
@@ -53,7 +54,6 @@ class Database:
         self._app_id = app_id
         self._texts: dict[str, bytes] = {}
         self._idle: list[Connection] = []
-        self._lock = Lock()
         #: Turned off behind a pooler that loses prepared statements.
         self._prepares = settings.prepare
         self.app = 0
@@ -86,11 +86,18 @@ class Database:
     def _prepare(self) -> int:
         """Create or verify the schema, and learn what is needed; the time of the server."""
         with self._connection() as connection:
+            if connection.info.server_version < OLDEST_SERVER:
+                raise StoreError(f"{self.settings.display}: this server is too old: PostgreSQL 14 is the least")
             self.app = prepare(connection, self.settings.schema, self._app_id)
             text = OPENING.format(schema.render("@version", self.settings.schema)).encode()
             found = connection.execute(text).fetchone()
         assert found is not None
-        now, self.identity = found
+        now, self.identity, isolation = found
+        if isolation != "read committed":
+            raise StoreError(
+                f"{self.settings.display}: transactions are {isolation} by default, and must be read committed here: "
+                "ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
+            )
         return int(now)
 
     def migrate(self) -> list[str]:
@@ -124,7 +131,6 @@ class Database:
         """In a forked child: the connections are the parent's. They are kept, unused; others are opened when they are needed."""
         _abandoned.append(self._idle)
         self._idle = []
-        self._lock = Lock()
 
     def explained(self, error: psycopg.Error) -> PynencError:
         """The error to raise for an error of the driver."""
@@ -338,7 +344,7 @@ class _Waiting:
 FIND_SCHEMA = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'version'"
 #: A migration that cannot have a lock soon gives up, rather than keep all others waiting behind it.
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
-OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id FROM {}"
+OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id, current_setting('default_transaction_isolation') FROM {}"
 
 
 # -- the schema ------------------------------------------------------------------------------------------------------------

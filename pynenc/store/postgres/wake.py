@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from select import select
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread, current_thread
 from uuid import uuid4
 
 import msgspec
@@ -183,7 +183,7 @@ class Bell:
         self._database = database
         self._app_id = app_id
         self._finals_among = finals_among
-        self._lock = Lock()
+        self._lock = RLock()  # the garbage collector may close a watch in the middle of anything
         self._listeners: tuple[Listener, ...] = ()
         self._watches: dict[str, list[Watch]] = {}
         self._board = Board(database, self.id)
@@ -371,20 +371,19 @@ class Board:
         """Have a mark that says at least this, before anybody sleeps."""
         if not (idle or waits):
             return
-        now = time.monotonic()
-        self._needed = now
-        shown = self._shown
-        if idle <= shown[0] and waits <= shown[1] and now - self._renewed < 2 * RENEWAL:
-            return
         with self._lock:
-            self._write(max(idle, self._shown[0]), waits or self._shown[1], is_new=True)
+            self._needed = now = time.monotonic()
+            if not self._says(idle, waits) or now - self._renewed > 2 * RENEWAL:
+                self._write(max(idle, self._shown[0]), waits or self._shown[1], is_new=True)
+
+    def _says(self, idle: int, waits: bool) -> bool:  # noqa: FBT001
+        return idle <= self._shown[0] and waits <= self._shown[1]
 
     def tend(self, idle: int, waits: bool) -> None:  # noqa: FBT001
-        """Renew the mark in time; take off what has not been needed for a while."""
-        now = time.monotonic()
-        if idle or waits:
-            self._needed = now
+        """Renew the mark in time, write one that could not be written; take off what has not been needed for a while."""
+        self.show(idle, waits)
         with self._lock:
+            now = time.monotonic()
             if self._shown != (0, False) and now - self._needed > LINGER:
                 self._write(0, False, is_new=False)
             elif self._shown != (0, False) and now - self._renewed > RENEWAL:
@@ -436,8 +435,6 @@ class Ear:
                 failures += 1
                 self.is_ready.set()
                 self._wait(None, min(10.0, 0.05 * 2 ** min(failures, 8)) * (0.5 + random.random() / 2))
-        os.close(self._reader)
-        os.close(self._writer)
 
     def _hear(self, *, is_again: bool) -> None:
         """Listen until the connection breaks."""
@@ -475,7 +472,13 @@ class Ear:
             self._pause = FIRST_POLL if found else min(2 * self._pause, LAST_POLL)
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Let the thread end. It is waited for, unless it is the one that closes."""
+        if self._is_closed:
+            return
         self._is_closed = True
-        with suppress(OSError):
-            os.write(self._writer, b"q")
+        os.write(self._writer, b"q")
+        if current_thread() is not self._thread:
+            self._thread.join(PATIENCE)
+            if not self._thread.is_alive():
+                os.close(self._reader)
+                os.close(self._writer)
