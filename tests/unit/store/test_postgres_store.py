@@ -347,11 +347,11 @@ def test_each_operation_is_one_round_trip_and_one_transaction(store: PostgresSto
         assert trips == [expected]
 
 
-def blocks(store: PostgresStore, limit: int = 100) -> int:
-    """Blocks that a claim of ``limit`` touches; it is undone."""
+def blocks(store: PostgresStore, limit: int = 100, *ended: Outcome) -> int:
+    """Blocks that it touches to finish, and to claim ``limit``; it is undone."""
     request = ClaimRequest("r", limit)
     _, hint = store._hint(request)
-    values = (store._database.app, 0, "r", *record.outcome_values(()), *record.claim_values(request), hint, "me")
+    values = (store._database.app, 0, "r", *record.outcome_values(ended), *record.claim_values(request), hint, "me")
     connection = store._database._take()
     try:
         for _ in range(2):  # the first one reads the catalogue
@@ -388,6 +388,15 @@ def test_a_claim_costs_the_same_whatever_waits(store: PostgresStore) -> None:
         store, 10_000, place="2", status="8", why="1", behind="'k'", running_key="'k'"
     )  # parked on one key, as submission does
     assert blocks(store) <= 1.25 * few
+
+
+def test_freeing_a_key_costs_the_same_however_many_wait_for_it(store: PostgresStore) -> None:
+    store.submit([new(f"n{number}", running_key="k") for number in range(20)])
+    (claimed,) = store.claim(ClaimRequest("r", 1)).batch
+    ended = Outcome(id=claimed.id, attempt=claimed.attempt, status=S.SUCCESS)
+    few = blocks(store, 1, ended)
+    fill(store, 20_000, place="2", status="8", why="1", behind="'k'", running_key="'k'")
+    assert blocks(store, 1, ended) <= 1.25 * few + 10
 
 
 def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
