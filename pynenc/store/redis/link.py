@@ -126,8 +126,7 @@ class Link:
         answers: list[Any] = []
         try:
             connection.send_packed_command(connection.pack_commands([command, *waits]))
-            answers.append(connection.read_response())
-            for _ in waits:
+            while len(answers) <= len(waits):
                 answers.append(connection.read_response())
         except redis.ResponseError as error:
             self._skip(connection, len(waits) - len(answers))
