@@ -15,8 +15,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from select import select
 from threading import Lock
 from typing import Any, TypeVar
@@ -85,12 +84,15 @@ class Database:
 
     def _prepare(self) -> int:
         """Create or verify the schema, and learn what is needed; the time of the server."""
-        with self._connection() as connection:
+        connection = self._take()
+        try:
             if connection.info.server_version < OLDEST_SERVER:
                 raise StoreError(f"{self.settings.display}: this server is too old: PostgreSQL 14 is the least")
             self.app = prepare(connection, self.settings.schema, self._app_id)
             text = OPENING.format(schema.render("@version", self.settings.schema)).encode()
             found = connection.execute(text).fetchone()
+        finally:
+            self._give_back(connection)
         assert found is not None
         now, self.identity, isolation = found
         if isolation != "read committed":
@@ -144,15 +146,6 @@ class Database:
         )
         wire.register(connection.adapters)
         return connection
-
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection for some statements; given back unless it broke."""
-        connection = self._take()
-        try:
-            yield connection
-        finally:
-            self._give_back(connection)
 
     def _take(self) -> Connection:
         while self._idle:
@@ -232,8 +225,11 @@ class Database:
         tries = resends = 0
         while True:
             try:
-                with self._connection() as connection:
+                connection = self._take()
+                try:
                     return work(connection)
+                finally:
+                    self._give_back(connection)
             except psycopg.Error as error:
                 if error.sqlstate in PASSING and tries < TRIES:
                     tries += 1
