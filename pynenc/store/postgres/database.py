@@ -62,8 +62,8 @@ class Database:
         self.is_open = False
 
     # -- life ------------------------------------------------------------------------------------------------------------
-    def open(self) -> int:
-        """Connect, and create or verify the schema; the time of the server.
+    def open(self) -> None:
+        """Connect, and create or verify the schema.
 
         :raises SchemaError: the schema is of a version that this code does not know.
         :raises StoreError: the server does not answer.
@@ -73,7 +73,8 @@ class Database:
         try:
             while True:
                 try:
-                    return self._prepare()
+                    self._prepare()
+                    return
                 except psycopg.Error as error:
                     if not is_connection_lost(error) or time.monotonic() > until:
                         raise self.explained(error) from error
@@ -82,8 +83,8 @@ class Database:
             self.close()
             raise
 
-    def _prepare(self) -> int:
-        """Create or verify the schema, and learn what is needed; the time of the server."""
+    def _prepare(self) -> None:
+        """Create or verify the schema, and learn what is needed."""
         connection = self._take()
         try:
             if connection.info.server_version < OLDEST_SERVER:
@@ -94,13 +95,12 @@ class Database:
         finally:
             self._give_back(connection)
         assert found is not None
-        now, self.identity, isolation = found
+        self.identity, isolation = found
         if isolation != "read committed":
             raise StoreError(
                 f"{self.settings.display}: transactions are {isolation} by default, and must be read committed here: "
                 "ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
             )
-        return int(now)
 
     def migrate(self) -> list[str]:
         """Take the steps that are missing; what was done."""
@@ -340,9 +340,7 @@ class _Waiting:
 FIND_SCHEMA = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'version'"
 #: A migration that cannot have a lock soon gives up, rather than keep all others waiting behind it.
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
-OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id, current_setting('default_transaction_isolation') FROM {}"
-
-
+OPENING = "SELECT id, current_setting('default_transaction_isolation') FROM {}"
 # -- the schema ------------------------------------------------------------------------------------------------------------
 FIND_APP = "SELECT num FROM @app WHERE name = $1"
 ADD_APP = "INSERT INTO @app (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"

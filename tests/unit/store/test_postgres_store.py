@@ -18,7 +18,7 @@ from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
 from pynenc.store import open_store
 from pynenc.store.postgres import PostgresStore, direct, record
 from pynenc.store.postgres.database import Database
-from pynenc.store.postgres.store import CYCLE
+from pynenc.store.postgres.store import CYCLE, ServerClock, local_time
 from pynenc.store.postgres.url import parse
 from pynenc.testing.servers.postgres import PostgresServer, empty_url, new_url, shared_url
 
@@ -277,6 +277,20 @@ def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigError, match=r'pip install "pynenc\[postgres\]"'):
         open_store("postgresql://host/db", "unit")
+
+
+# -- time ------------------------------------------------------------------------------------------------------------------
+def test_the_clock_follows_the_server_within_what_its_answers_say() -> None:
+    clock = ServerClock()
+    here = local_time()
+    clock.learn(here + 500, here - 4_000, here + 4_000)  # it can be the same time
+    assert abs(clock.now() - local_time()) < 2_000
+    clock.learn(here + 60_000_000, here - 1_000, here + 3_000)  # a minute ahead
+    assert 59_995_000 < clock.now() - local_time() < 60_001_000
+    clock.learn(here + 60_000_500, here - 1_000, here + 1_000)
+    assert 59_998_000 < clock.now() - local_time() < 60_002_000
+    clock.learn(here - 1_000_000, here, here + 100)  # it was set back
+    assert -1_002_000 < clock.now() - local_time() < -997_000
 
 
 # -- values ----------------------------------------------------------------------------------------------------------------
