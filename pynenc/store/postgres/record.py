@@ -19,7 +19,7 @@ from pynenc.core.records import (
     Rate,
     WorkflowRef,
 )
-from pynenc.core.status import Place
+from pynenc.core.status import InvocationStatus, Place
 from pynenc.store.postgres.schema import CODES, PLACES, STATUSES
 from pynenc.store.postgres.wire import Flags, Numbers, Payloads, Texts
 
@@ -107,6 +107,9 @@ _NO_OUTCOMES = (
 )
 
 
+_SUCCESS = InvocationStatus.SUCCESS
+
+
 def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
     """The parameters of outcomes in ``cycle``; few of them when all succeed at once."""
     if not outcomes:
@@ -116,7 +119,7 @@ def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
     payloads = Payloads([each.payload for each in outcomes])
     started = Numbers([each.started for each in outcomes])
     ended = Numbers([each.ended for each in outcomes])
-    if all(map(_is_simple, outcomes)):
+    if not [o for o in outcomes if o.status is not _SUCCESS or o.retries or o.crashes or o.reason or o.alone]:
         return (
             ids,
             attempts,
@@ -149,10 +152,6 @@ def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
     )
 
 
-def _is_simple(outcome: Outcome) -> bool:
-    return outcome.status == "success" and not (outcome.retries or outcome.crashes or outcome.reason or outcome.alone)
-
-
 def without_nul(text: str) -> str:
     """A text for people as PostgreSQL can keep it: without the one character that it cannot store."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
@@ -168,7 +167,7 @@ def common(new: New) -> tuple[Any, ...] | None:
         or new.cache_key is not None
     ):
         return None
-    if new.blobs or new.args_digest or new.drop_blocked:
+    if new.args_digest or new.drop_blocked:
         return None
     flow = new.workflow
     return (
@@ -183,6 +182,7 @@ def common(new: New) -> tuple[Any, ...] | None:
         new.parent or "",
         *((flow.id, flow.type, flow.parent or "") if flow else ("", "", "")),
         new.tags,
+        new.blobs,
     )
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -68,6 +69,7 @@ RUNNERS = (
     "SELECT beat, tasks, started, seen, boot, until, death IS NULL, @time($2) FROM @runner "
     "WHERE app = $1 AND death IS DISTINCT FROM 'gone' ORDER BY started, id"
 )
+TIME = "SELECT @time($1)"
 LEAD = "SELECT @lead($1, $2, $3, $4, $5, $6)"
 REMEMBER = (
     "INSERT INTO @memo (app, scope, key, value) SELECT $1, $2, u.k, u.v FROM unnest($3::text[], $4::bytea[]) AS u (k, v) "
@@ -91,15 +93,28 @@ RUNNER_GRACE = 24 * 3600 * 1_000_000
 HINT_SECONDS, HINT_BATCH = 1.0, 16
 
 
+def local_time() -> Microseconds:
+    """The time of this machine."""
+    return time.time_ns() // 1000
+
+
 class ServerClock:
-    """The clock of the server, as far as this process knows it."""
+    """The clock of the server, as far as this process knows it.
+
+    Each answer that tells the time bounds how far the clock of this machine is off: the server has looked after the question was sent, and before the
+    answer came. As long as the own clock can be right, it is believed.
+    """
 
     def __init__(self) -> None:
+        self._least, self._most = -sys.maxsize, sys.maxsize
         self._offset = 0
 
-    def adjust(self, now: Microseconds) -> None:
-        """The server has just said what time it is."""
-        self._offset = now - time.time_ns() // 1000
+    def learn(self, now: Microseconds, sent: Microseconds, received: Microseconds) -> None:
+        """The server has said what time it was, in an answer to a question that was sent and received at these times."""
+        self._least, self._most = max(self._least, now - received), min(self._most, now - sent)
+        if self._least > self._most:  # one of the clocks was set
+            self._least, self._most = now - received, now - sent
+        self._offset = 0 if self._least <= 0 <= self._most else (self._least + self._most) // 2
 
     def now(self) -> Microseconds:
         return time.time_ns() // 1000 + self._offset
@@ -140,7 +155,10 @@ class PostgresStore:
     def open(self) -> None:
         if self._bell is not None:
             return
-        self._server_clock.adjust(self._database.open())
+        self._database.open()
+        sent = local_time()
+        now = self._database.call(TIME, 0)[0][0]
+        self._server_clock.learn(now, sent, local_time())
         self._bell = self._new_bell()
 
     def _new_bell(self) -> Bell:
@@ -244,6 +262,7 @@ class PostgresStore:
             hint,
             self._ringer.id,
         )
+        sent = local_time()
         if self._given_clock is not None and any(each.unknown_task for each in outcomes):
             lease = str(self._given_clock.lease())
             rows = self._database.pipeline([(LEASE_TIME, (lease,)), (CYCLE, values)])[1]
@@ -252,6 +271,7 @@ class PostgresStore:
         else:
             rows = self._database.call(CYCLE, *values, again=False)
         head = record.Head(rows.pop())
+        self._server_clock.learn(head.created, sent, local_time())
         if request is not None:
             self._learn(key, request, rows)
         if outcome_values[-1] or head.ready:
@@ -270,7 +290,9 @@ class PostgresStore:
         if request is None:
             return Claim()
         if len(rows) > 1 and len(request.shares) <= 1 and not request.ids:
-            rows.sort(key=_by_age if request.aged else _by_rank)
+            rows.sort(key=_by_age)
+            if not request.aged:
+                rows.sort(key=_by_rank, reverse=True)  # keeps the order of those that are equal
         return Claim(tuple([record.claimed(row) for row in rows]), head.next_due, head.has_suspects)
 
     # -- what is known to be gone ----------------------------------------------------------------------------------------
@@ -451,12 +473,7 @@ def _id_of(ref: Ref) -> str:
     return ref.id
 
 
-def _by_rank(row: record.Row) -> tuple[float, int, int]:
-    return (-row[record.RANK], -row[record.BOOST], row[record.SEQ])
-
-
-def _by_age(row: record.Row) -> int:
-    return int(row[record.SEQ])
+_by_age, _by_rank = itemgetter(record.SEQ), itemgetter(record.RANK, record.BOOST)
 
 
 def _beat_values(beat: Beat) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
 from pynenc.store import open_store
 from pynenc.store.postgres import PostgresStore, direct, record
 from pynenc.store.postgres.database import Database
-from pynenc.store.postgres.store import CYCLE
+from pynenc.store.postgres.store import CYCLE, ServerClock, local_time
 from pynenc.store.postgres.url import parse
 from pynenc.testing.servers.postgres import PostgresServer, empty_url, new_url, shared_url
 
@@ -63,8 +63,8 @@ def eventually(action: Callable[[], Any], seconds: float = 30.0) -> Any:
         try:
             return action()
         except StoreError as error:
-            assert error.retryable, error
-            assert monotonic() < until
+            if not error.retryable or monotonic() > until:
+                raise
 
 
 def test_a_server_that_is_killed_and_restarted_loses_nothing() -> None:
@@ -117,6 +117,33 @@ def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
     for text in (str(raised.value), store.display_url):
         assert "127.0.0.1" in text
         assert "hunter" not in text
+
+
+def test_opening_waits_for_a_server_that_starts() -> None:
+    with PostgresServer() as server:
+        server.stop()
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(opened, server.url)
+            server.start()
+            store = opening.result()
+        store.submit([new("a")])
+        store.close()
+
+
+def test_a_refused_connection_is_final() -> None:
+    store = open_store(shared_url().replace("/postgres", "/nowhere"), "unit")
+    started = monotonic()
+    with pytest.raises(StoreError, match=r'refuses the connection.*"nowhere" does not exist') as raised:
+        store.open()
+    assert not raised.value.retryable
+    assert monotonic() - started < 5
+
+
+def test_another_isolation_of_transactions_is_refused(store: PostgresStore) -> None:
+    """Whoever has waited for the turn of an app must see what was done before it."""
+    strict = open_store(shared_url() + "?options=-c%20default_transaction_isolation%3Dserializable", "unit")
+    with pytest.raises(StoreError, match="default_transaction_isolation"):
+        strict.open()
 
 
 # -- schemas ---------------------------------------------------------------------------------------------------------------
@@ -252,6 +279,20 @@ def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         open_store("postgresql://host/db", "unit")
 
 
+# -- time ------------------------------------------------------------------------------------------------------------------
+def test_the_clock_follows_the_server_within_what_its_answers_say() -> None:
+    clock = ServerClock()
+    here = local_time()
+    clock.learn(here + 500, here - 4_000, here + 4_000)  # it can be the same time
+    assert abs(clock.now() - local_time()) < 2_000
+    clock.learn(here + 60_000_000, here - 1_000, here + 3_000)  # a minute ahead
+    assert 59_995_000 < clock.now() - local_time() < 60_001_000
+    clock.learn(here + 60_000_500, here - 1_000, here + 1_000)
+    assert 59_998_000 < clock.now() - local_time() < 60_002_000
+    clock.learn(here - 1_000_000, here, here + 100)  # it was set back
+    assert -1_002_000 < clock.now() - local_time() < -997_000
+
+
 # -- values ----------------------------------------------------------------------------------------------------------------
 def test_what_postgresql_cannot_store_is_refused_or_replaced(store: PostgresStore) -> None:
     for text in ("a\0b", "\ud800"):
@@ -320,11 +361,11 @@ def test_each_operation_is_one_round_trip_and_one_transaction(store: PostgresSto
         assert trips == [expected]
 
 
-def blocks(store: PostgresStore, limit: int = 100) -> int:
-    """Blocks that a claim of ``limit`` touches; it is undone."""
+def blocks(store: PostgresStore, limit: int = 100, *ended: Outcome) -> int:
+    """Blocks that it touches to finish, and to claim ``limit``; it is undone."""
     request = ClaimRequest("r", limit)
     _, hint = store._hint(request)
-    values = (store._database.app, 0, "r", *record.outcome_values(()), *record.claim_values(request), hint, "me")
+    values = (store._database.app, 0, "r", *record.outcome_values(ended), *record.claim_values(request), hint, "me")
     connection = store._database._take()
     try:
         for _ in range(2):  # the first one reads the catalogue
@@ -363,7 +404,17 @@ def test_a_claim_costs_the_same_whatever_waits(store: PostgresStore) -> None:
     assert blocks(store) <= 1.25 * few
 
 
-def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore) -> None:
+def test_freeing_a_key_costs_the_same_however_many_wait_for_it(store: PostgresStore) -> None:
+    store.submit([new(f"n{number}", running_key="k") for number in range(20)])
+    (claimed,) = store.claim(ClaimRequest("r", 1)).batch
+    ended = Outcome(id=claimed.id, attempt=claimed.attempt, status=S.SUCCESS)
+    few = blocks(store, 1, ended)
+    fill(store, 20_000, place="2", status="8", why="1", behind="'k'", running_key="'k'")
+    assert blocks(store, 1, ended) <= 1.25 * few + 10
+
+
+def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pynenc.store.postgres.store.HINT_SECONDS", 1000.0)
     store.submit([new(f"n{number}") for number in range(12_000)])
     few = blocks(store)
     with psycopg.connect(parse(shared_url()).conninfo) as pin:
@@ -373,7 +424,6 @@ def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore) ->
         for _ in range(15):
             outcomes = [Outcome(id=each.id, attempt=each.attempt, status=S.SUCCESS) for each in batch]
             batch = store.finish("r", outcomes, ClaimRequest("r", 500)).claim.batch
-        store._hints = {key: (hint, monotonic() + 60) for key, (hint, _) in store._hints.items()}
         assert store._hints
         assert blocks(store) <= 1.5 * few
         pin.rollback()
