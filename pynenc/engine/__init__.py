@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
@@ -19,9 +20,11 @@ from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
-from pynenc.engine.triggers import Known, Triggers
 from pynenc.exceptions import InvocationNotFoundError, StoreError
 from pynenc.store.base import Store
+
+if TYPE_CHECKING:
+    from pynenc.engine.triggers import Known, Triggers
 
 logger = logging.getLogger("pynenc")
 
@@ -41,7 +44,8 @@ class Routable(Protocol):
 class Engine:
     """The parts that move invocations through one store; ``app.orchestrator`` is one of these.
 
-    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes. :ivar triggers: ``app.trigger``.
+    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes.
+    :ivar known_triggers: the triggers of the tasks that were imported, by the name of their internal task.
     """
 
     def __init__(
@@ -62,8 +66,20 @@ class Engine:
         self.hooks = hooks
         self.submitter = Submitter(store, codec, conf)
         self.results = Results(store, codec, self._hint, self._run_inline)
-        self.triggers = Triggers(store, codec, self.submitter, conf, triggers, owns)
+        self.known_triggers = triggers
+        self._owns = owns
+        #: Development mode: runs an invocation at once.
+        self.inline: Callable[[str], None] | None = None
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self)
+
+    @cached_property
+    def triggers(self) -> Triggers:
+        """``app.trigger``; made when it is first asked for, as few programs need it."""
+        from pynenc.engine.triggers import Triggers
+
+        found = Triggers(self.store, self.codec, self.submitter, self.conf, self.known_triggers, self._owns)
+        found.run_inline = self.inline
+        return found
 
     # -- submitting ----------------------------------------------------------------------------------------------------
     def route_call(self, call: Routable) -> Any:

@@ -18,7 +18,7 @@ import msgspec
 from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask
-from pynenc.core.ids import derived_id, digest
+from pynenc.core.ids import derived_id
 from pynenc.core.outcome import SECOND
 from pynenc.core.reaction import CHANGE_HEAD, CHANGE_TAIL, FIRING, Reaction
 from pynenc.core.records import Change, ChangeKind, Filter, Invocation, Microseconds, New, Page
@@ -149,16 +149,6 @@ class Triggers:
             there = self._store.recall(DEFINITIONS)
             self._declare([firing for firing in firings if firing.trigger.id not in there])
             self._seed(firings)
-
-    @property
-    def are_known(self) -> bool:
-        """Whether this process knows any trigger."""
-        return bool(self._known)
-
-    @property
-    def digest(self) -> str:
-        """Tells processes apart that know other triggers."""
-        return digest(*sorted(self._known))
 
     def forget_declared(self) -> None:
         """The store was emptied."""

@@ -25,7 +25,7 @@ class Keeper:
 
     def __init__(self, engine: Engine, heartbeat: float) -> None:
         self._store = engine.store
-        self._triggers = engine.triggers
+        self._engine = engine
         self._heartbeat = heartbeat
         self._is_urgent = False
         self._beat_at = 0.0
@@ -70,6 +70,6 @@ class Keeper:
             if now >= self._purge_at:
                 self._purge_at = now + PURGE_EVERY
                 upkeep.purge(self._store, runner)
-                upkeep.renew_triggers(self._store, self._triggers, runner)
+                upkeep.renew_triggers(self._engine, runner)
         except StoreError as error:
             logger.warning("upkeep failed: %s", error)

@@ -30,8 +30,23 @@ class Program:
 
     def __init__(self, url: str, runner_cls: str, log: Path) -> None:
         self.log = log
-        command = [sys.executable, "-m", "pynenc", "--app", f"{MODULE}:app", "runner", "start", "--runner-cls", runner_cls]
-        environment = {"PYNENC__STORE": url, "PYTHONPATH": str(ROOT), "PYNENC__RUNNER__PROCESSES": "2", "PYNENC__RUNNER__THREADS": "2"}
+        command = [
+            sys.executable,
+            "-m",
+            "pynenc",
+            "--app",
+            f"{MODULE}:app",
+            "runner",
+            "start",
+            "--runner-cls",
+            runner_cls,
+        ]
+        environment = {
+            "PYNENC__STORE": url,
+            "PYTHONPATH": str(ROOT),
+            "PYNENC__RUNNER__PROCESSES": "2",
+            "PYNENC__RUNNER__THREADS": "2",
+        }
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 command, env={**os.environ, **environment}, stderr=file, cwd=ROOT, start_new_session=True

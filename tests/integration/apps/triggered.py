@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from pynenc import Pynenc, RetryError
-from pynenc.trigger import TriggerBuilder, on_any_result, on_cron, on_event, on_exception, on_interval, on_result, on_status
+from pynenc.trigger import (
+    TriggerBuilder,
+    on_any_result,
+    on_cron,
+    on_event,
+    on_exception,
+    on_interval,
+    on_result,
+    on_status,
+)
 from pynenc.trigger.conditions.base import TriggerContext
 from pynenc.trigger.conditions.cron import CronContext
 from pynenc.trigger.conditions.event import EventContext
@@ -94,7 +103,12 @@ def paid(value: Any) -> Any:
     return value
 
 
-@app.task(triggers=[on_event("even", is_even).with_args_from_event(from_event), on_event("other").with_args_static({"value": "static"})])
+@app.task(
+    triggers=[
+        on_event("even", is_even).with_args_from_event(from_event),
+        on_event("other").with_args_static({"value": "static"}),
+    ]
+)
 def even(value: Any) -> Any:
     return value
 
@@ -109,7 +123,12 @@ def retried(value: Any) -> Any:
     return value
 
 
-@app.task(triggers=[on_result(work, 50).with_args_from_result(from_result), on_any_result(work, {"value": 1}).with_args_from_result(from_result)])
+@app.task(
+    triggers=[
+        on_result(work, 50).with_args_from_result(from_result),
+        on_any_result(work, {"value": 1}).with_args_from_result(from_result),
+    ]
+)
 def returned(value: Any) -> Any:
     return value
 
@@ -144,7 +163,13 @@ def often(value: Any) -> Any:
     return value
 
 
-@app.task(triggers=TriggerBuilder().on_event("left").on_event("right").with_logic("and", within=60).with_args_from_trigger_context(from_all))
+@app.task(
+    triggers=TriggerBuilder()
+    .on_event("left")
+    .on_event("right")
+    .with_logic("and", within=60)
+    .with_args_from_trigger_context(from_all)
+)
 def joined(value: Any) -> Any:
     return value
 

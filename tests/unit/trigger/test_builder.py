@@ -10,10 +10,19 @@ from hypothesis import strategies as st
 
 from pynenc import InvocationStatus, Pynenc
 from pynenc.exceptions import TriggerError
-from pynenc.trigger import TriggerBuilder, on_any_result, on_cron, on_event, on_exception, on_interval, on_result, on_status
+from pynenc.trigger import (
+    TriggerBuilder,
+    on_any_result,
+    on_cron,
+    on_event,
+    on_exception,
+    on_interval,
+    on_result,
+    on_status,
+)
 from pynenc.trigger.arguments import ArgumentProvider, make_filter
 from pynenc.trigger.conditions.base import TriggerContext
-from pynenc.trigger.conditions.composite import CompositeCondition, satisfied
+from pynenc.trigger.conditions.composite import CompositeCondition, missing, satisfied
 from pynenc.trigger.conditions.cron import CronContext
 from pynenc.trigger.conditions.event import EventCondition, EventContext
 from pynenc.trigger.conditions.exception import ExceptionContext
@@ -43,7 +52,14 @@ def cause(**fields):
 
 
 def change(**fields):
-    values = {"kind": "change", "task": plus.task_id.key, "status": S.SUCCESS, "invocation_id": "i", "call_id": "k", "result": 3}
+    values = {
+        "kind": "change",
+        "task": plus.task_id.key,
+        "status": S.SUCCESS,
+        "invocation_id": "i",
+        "call_id": "k",
+        "result": 3,
+    }
     return cause(**values | {"arguments": SimpleNamespace(kwargs={"x": 1, "y": 2})} | fields)
 
 
@@ -68,7 +84,7 @@ def test_only_module_level_functions_are_taken(make):
 
     make(is_large)
     for function in (lambda value: value, nested, slow, SimpleNamespace().__init__):
-        with pytest.raises(TriggerError, match="top level of a module|is async"):
+        with pytest.raises(TriggerError, match=r"top level of a module|is async"):
             make(function)
 
 
@@ -166,10 +182,17 @@ def test_an_event_by_code_and_payload():
     condition = on_event("paid", {"n": 3, "ok": True}).condition()
     assert not condition.hears(cause(code="other"))
     assert condition.hears(cause(code="paid"))
-    assert condition.judge(cause(code="paid", payload={"n": 3, "ok": True, "more": 1})) == EventContext("c", "paid", {"n": 3, "ok": True, "more": 1})
-    assert condition.judge(cause(code="paid", payload={"n": 4, "ok": True})) == "the payload is not wanted: n is 4, not 3"
+    assert condition.judge(cause(code="paid", payload={"n": 3, "ok": True, "more": 1})) == EventContext(
+        "c", "paid", {"n": 3, "ok": True, "more": 1}
+    )
+    assert (
+        condition.judge(cause(code="paid", payload={"n": 4, "ok": True})) == "the payload is not wanted: n is 4, not 3"
+    )
     assert condition.judge(cause(code="paid", payload={"n": 3})) == "the payload is not wanted: ok is missing"
-    assert condition.judge(cause(code="paid", payload=None)) == "the payload is not wanted: it is a NoneType, not a mapping"
+    assert (
+        condition.judge(cause(code="paid", payload=None))
+        == "the payload is not wanted: it is a NoneType, not a mapping"
+    )
 
 
 def test_an_event_by_function():
@@ -183,14 +206,23 @@ def test_a_status():
     assert not condition.hears(change())
     assert not condition.hears(change(task="other.task", status=S.FAILED))
     assert condition.hears(change(status=S.FAILED))
-    assert condition.judge(change(status=S.FAILED)) == StatusContext("i", "k", SimpleNamespace(kwargs={"x": 1, "y": 2}), S.FAILED)
+    assert condition.judge(change(status=S.FAILED)) == StatusContext(
+        "i", "k", SimpleNamespace(kwargs={"x": 1, "y": 2}), S.FAILED
+    )
     assert "x is 5, not 1" in condition.judge(change(status=S.FAILED, arguments=SimpleNamespace(kwargs={"x": 5})))
     assert condition.changes() == ((plus.task_id.key, S.CANCELLED), (plus.task_id.key, S.FAILED))
 
 
 @pytest.mark.parametrize(
     ("wanted", "result", "is_met"),
-    [(3, 3, True), (3, 4, False), ({"a": 1}, {"a": 1, "b": 2}, True), ({"a": 1}, [1], False), (is_large, {"n": 11}, True), ([1], [1], True)],
+    [
+        (3, 3, True),
+        (3, 4, False),
+        ({"a": 1}, {"a": 1, "b": 2}, True),
+        ({"a": 1}, [1], False),
+        (is_large, {"n": 11}, True),
+        ([1], [1], True),
+    ],
 )
 def test_a_result(wanted, result, is_met):
     judged = on_result(plus, wanted).condition().judge(change(result=result))
@@ -236,7 +268,13 @@ def test_a_tick():
     context = on_cron("0 0 * * *").condition().judge(cause(kind="tick", at=86_400_000_000, last=0))
     assert context == CronContext(context.timestamp, None)
     assert context.timestamp.isoformat() == "1970-01-02T00:00:00+00:00"
-    assert on_interval(60).condition().judge(cause(kind="tick", at=86_400_000_000, last=1_000_000)).last_execution.timestamp() == 1
+    assert (
+        on_interval(60)
+        .condition()
+        .judge(cause(kind="tick", at=86_400_000_000, last=1_000_000))
+        .last_execution.timestamp()
+        == 1
+    )
 
 
 def test_a_filter_of_nothing():
@@ -254,7 +292,14 @@ def bad(context):
 
 
 def test_arguments_are_merged_and_only_from_what_there_is():
-    built = on_event("a").with_args_static({"n": 0, "m": 2}).with_args_from_event(arguments).with_args_from_result(bad).with_args_provider(Own()).build("m.f")
+    built = (
+        on_event("a")
+        .with_args_static({"n": 0, "m": 2})
+        .with_args_from_event(arguments)
+        .with_args_from_result(bad)
+        .with_args_provider(Own())
+        .build("m.f")
+    )
     told = TriggerContext(built.id, (EventContext("e", "a", {}),))
     merged = {}
     for provider in built.providers:
@@ -303,9 +348,21 @@ def test_what_satisfies_a_composite(condition, times, used):
     assert satisfied(condition, times) == used
 
 
-trees = st.recursive(
-    st.just(A), lambda parts: st.builds(lambda logic, parts: both(*parts, logic=logic), st.sampled_from(["and", "or"]), st.lists(parts, min_size=1, max_size=3)), max_leaves=8
-)
+def test_what_is_missing_is_said_in_words():
+    tree = both(A, both(B, C, logic="or"), within=5)
+    assert missing(tree, {}) == ["event a", "(event b or event c)"]
+    assert missing(tree, {2: 1}) == ["event a"]
+    assert missing(tree, {0: 1}) == ["(event b or event c)"]
+    assert missing(tree, {0: 1, 2: 99}) == []
+
+
+def joined(parts):
+    lists = st.lists(parts, min_size=1, max_size=3)
+    return st.builds(lambda logic, parts: both(*parts, logic=logic), logics, lists)
+
+
+logics = st.sampled_from(["and", "or"])
+trees = st.recursive(st.just(A), joined, max_leaves=8)
 
 
 def truth(condition, held, leaf):

@@ -73,16 +73,24 @@ def test_the_same_from_the_middle_of_that_hour():
 
 
 def test_what_ticks_every_few_minutes_ticks_in_both_hours():
-    assert len(list(ticks_between(CronSchedule("*/30 * * * *", MADRID), us("2026-10-24T22:00"), us("2026-10-25T22:30")))) == 50
+    assert (
+        len(list(ticks_between(CronSchedule("*/30 * * * *", MADRID), us("2026-10-24T22:00"), us("2026-10-25T22:30"))))
+        == 50
+    )
 
 
 def test_what_ticks_every_few_minutes_is_not_made_up_for_in_the_gap():
-    assert len(list(ticks_between(CronSchedule("*/30 * * * *", MADRID), us("2026-03-28T23:00"), us("2026-03-29T21:30")))) == 46
+    assert (
+        len(list(ticks_between(CronSchedule("*/30 * * * *", MADRID), us("2026-03-28T23:00"), us("2026-03-29T21:30"))))
+        == 46
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(["30 2 * * *", "*/15 * * * *", "0 3 * * 0", "59 23 L * *", "0 0 1 1 *", "30 1,2,3 * * *", "10 30 2 * * *"]),
+    st.sampled_from(
+        ["30 2 * * *", "*/15 * * * *", "0 3 * * 0", "59 23 L * *", "0 0 1 1 *", "30 1,2,3 * * *", "10 30 2 * * *"]
+    ),
     st.sampled_from([MADRID, "America/New_York", "Australia/Lord_Howe", "UTC", "Asia/Kolkata"]),
     st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),
 )
@@ -99,7 +107,13 @@ def test_ticks_only_go_forward_and_depend_on_nothing_else(expression, tz, moment
 
 @pytest.mark.parametrize(
     ("expression", "message"),
-    [("* * *", "is no cron"), ("61 * * * *", "is no cron"), ("0 0 30 2 *", "is no cron"), ("", "is no cron"), ("x y z a b", "is no cron")],
+    [
+        ("* * *", "is no cron"),
+        ("61 * * * *", "is no cron"),
+        ("0 0 30 2 *", "is no cron"),
+        ("", "is no cron"),
+        ("x y z a b", "is no cron"),
+    ],
 )
 def test_a_bad_expression_is_refused_with_its_fields(expression, message):
     with pytest.raises(TriggerError, match=message) as caught:
