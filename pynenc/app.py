@@ -271,6 +271,10 @@ class Pynenc:
     def get_task(self, task_id: TaskId | str) -> Task[Any, Any]:
         """The task of an id (or its ``module.function``), imported when needed; raises ``ValueError`` if there is none."""
         key = task_id if isinstance(task_id, str) else task_id.key
+        if key.startswith(FIRING):
+            from pynenc.firing import firing_task
+
+            return firing_task(self, key, self._firing_tasks)
         return self._by_key.get(key) or Task.from_id(self, TaskId.from_key(key))
 
     def import_tasks(self) -> tuple[str, ...]:

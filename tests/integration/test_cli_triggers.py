@@ -56,6 +56,7 @@ def test_why(triggers: Shop):
     triggers.run("triggers", "list")
     triggers.app.trigger.emit_event("go", {"ok": False})
     triggers.app.trigger.emit_event("go", {"ok": True, "x": 5})
+    assert "no live runner serves queue default" in triggers.run("triggers", "why", "seen.trigger1")
     triggers.burst()
     text = triggers.run("triggers", "why", "seen.trigger1")
     assert "shop.seen.trigger1 calls shop.seen on: event go where ok=True" in text

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pynenc.core.records import ChangeKind, Filter
+from pynenc.core.records import ChangeKind, Filter, Purge
 from pynenc.exceptions import TriggerError
 from pynenc.testing import InlineRunner, VirtualClock
 from tests.integration.apps import triggered
@@ -393,8 +393,6 @@ def test_decisions_are_removed_by_retention(runner: InlineRunner) -> None:
     runner.drain()
     assert len(app.trigger.firings("paid.trigger1")) == 1
     runner.clock.advance(app.conf.trigger_ttl + 1)
-    from pynenc.core.records import Purge
-
     app.store.purge(Purge())
     assert app.trigger.firings("paid.trigger1") == ()
 
@@ -428,3 +426,23 @@ def test_development_mode_fires_at_once(tmp_path: Path) -> None:
     finally:
         app.conf.dev_mode_force_sync_tasks = False
         app.close()
+
+
+def test_firings_are_found_like_any_invocation(runner: InlineRunner, without: Callable[[str], None]) -> None:
+    emit("paid", country="ES", n=1)
+    runner.drain()
+    without("paid")
+    app._unknown.clear()
+    (decision,) = app.find_invocations(tasks=f"pynenc.trigger.{MODULE}.paid.trigger1")
+    assert decision.result["fired"]
+    assert decision.arguments.kwargs["kind"] == "event"
+    assert app.get_invocation(decision.invocation_id).task.task_id.func_name == "trigger1"
+
+
+def test_what_another_process_has_purged_is_declared_again(runner: InlineRunner) -> None:
+    emit("paid", country="ES", n=1)
+    while app.store.purge(Purge(everything=True)).more:
+        pass
+    emit("paid", country="ES", n=2)
+    runner.drain()
+    assert calls(triggered.paid) == [2]
