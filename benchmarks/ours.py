@@ -48,10 +48,11 @@ def on_store(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def runner(runner_cls: str, **settings: Any) -> Iterator[Program]:
+def runner(runner_cls: str, imports: str = "", **settings: Any) -> Iterator[Program]:
     """A runner of the app's store in a process of its own, from when each of its processes has executed something."""
     options = {"runner_cls": runner_cls, **settings}
-    with program("benchmarks.worker", options, signal.SIGTERM, PYNENC__STORE=app.conf.store) as started:
+    environment = {"PYNENC__STORE": app.conf.store, "PYNENC__IMPORTS": imports}
+    with program("benchmarks.worker", options, signal.SIGTERM, **environment) as started:
         seen: set[int] = set()
         while len(seen) < settings.get("processes", 1):
             if started.process.poll() is not None:

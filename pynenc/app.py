@@ -200,13 +200,14 @@ class Pynenc:
                 engine = self._make_engine(self._open("memory://", clock))
                 self._dev = engine, InlineRunner(engine, clock.skip_to)
                 engine.results.drive = self._dev[1].drive
-                engine.triggers.run_inline = self.run_inline
+                engine.inline = self.run_inline
             return self._dev
 
     def run_inline(self, invocation_id: str) -> None:
         """Development mode: run an invocation to its end, now; what a body schedules for later stays until then."""
         engine, runner = self._development()
-        engine.triggers.declare_known()
+        if self._firing_tasks:
+            engine.triggers.declare_known()
         runner.call(invocation_id)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
@@ -276,6 +277,10 @@ class Pynenc:
     def get_task(self, task_id: TaskId | str) -> Task[Any, Any]:
         """The task of an id (or its ``module.function``), imported when needed; raises ``ValueError`` if there is none."""
         key = task_id if isinstance(task_id, str) else task_id.key
+        if key.startswith(FIRING):
+            from pynenc.firing import firing_task
+
+            return firing_task(self, key, self._firing_tasks)
         return self._by_key.get(key) or Task.from_id(self, TaskId.from_key(key))
 
     def import_tasks(self) -> tuple[str, ...]:
@@ -406,7 +411,8 @@ class Pynenc:
         """Remove everything that the store holds of this app; queues that are paused or draining stay so."""
         while self.store.purge(Purge(everything=True, limit=5000)).more:
             pass
-        self.engine.triggers.forget_declared()
+        if self._firing_tasks:
+            self.engine.triggers.forget_declared()
 
     def close(self) -> None:
         """Stop the runner of this process, as gracefully as a signal would, and close the store; the next use opens it again.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pynenc.core.ids import TaskId
+from pynenc.core.reaction import FIRING
 from pynenc.engine.firing import Firing
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import QueueFullError, RetryError, StoreError, TriggerError
@@ -53,6 +55,30 @@ class FiringTask(Task[Any, Any]):
 
     def __repr__(self) -> str:
         return f"FiringTask({self.firing.trigger.id})"
+
+
+class StrangeFiring(Task[Any, Any]):
+    """Stands for the firings of a trigger that this process does not know, or that is gone: they can be looked at, not run."""
+
+    def __init__(self, app: Pynenc, key: str) -> None:
+        self.app = app
+        self.task_id = TaskId.from_key(key)
+        self.func = app.engine.triggers.spec(key).func
+        self.options = Options(self, {})
+        self.conf = app.task_conf(self.task_id, {})
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What is needed to read their values."""
+        return self.app.engine.triggers.spec(self.task_id.key)
+
+
+def firing_task(app: Pynenc, key: str, there: dict[str, Any]) -> Task[Any, Any]:
+    """The internal task of a name, whose triggered task is imported when needed."""
+    if key not in there:
+        with suppress(ValueError):
+            app.get_task(key.removeprefix(FIRING).rpartition(".")[0])
+    return there.get(key) or StrangeFiring(app, key)
 
 
 def add_triggers(app: Pynenc, task: Task[Any, Any], there: dict[str, Any]) -> dict[str, Task[Any, Any]]:

@@ -15,6 +15,7 @@ CASES = {
     "drain-processes": "drain_processes:measure",
     "round-trip": "round_trip:measure",
     "memory-drain": "memory_drain:measure",
+    "triggers": "triggers:measure",
     "process-slots": "process_slots:measure",
     "cpu-bound": "cpu_bound:measure",
     "common-argument": "common_argument:measure",

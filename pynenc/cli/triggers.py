@@ -11,7 +11,9 @@ import msgspec
 from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
 from pynenc.cli.output import ago, guarded, json_option, print_json, print_table, stamp, yes_option
+from pynenc.cli.why import explain
 from pynenc.core.reaction import FIRING
+from pynenc.core.status import InvocationStatus
 from pynenc.engine.triggers import Described
 from pynenc.exceptions import ConfigError, TriggerError
 
@@ -67,6 +69,9 @@ def why(spec: str | None, /, *, subject: str, limit: int, as_json: bool) -> None
     """What a trigger waits for, and why it fired or did not. SUBJECT: a trigger, its task, or an invocation: a decision or what it called."""
     app = _app(spec)
     described, decisions = _explained(app, subject, limit)
+    for each in decisions:
+        if not InvocationStatus(each["status"]).is_final():
+            each["why"] = "; ".join(explain(app.store, app.engine.get(each["id"])))
     if as_json:
         print_json({**_as_dict(described), "decisions": [{**each, "at": stamp(each["at"])} for each in decisions]})
         return

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -21,9 +22,11 @@ from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
-from pynenc.engine.triggers import Known, Triggers
 from pynenc.exceptions import InvocationNotFoundError, StoreError
 from pynenc.store.base import Store
+
+if TYPE_CHECKING:
+    from pynenc.engine.triggers import Known, Triggers
 
 logger = logging.getLogger("pynenc")
 
@@ -54,7 +57,8 @@ class Routable(Protocol):
 class Engine:
     """The parts that move invocations through one store; ``app.orchestrator`` is one of these.
 
-    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes. :ivar triggers: ``app.trigger``.
+    :ivar submitter: words submissions. :ivar executor: runs bodies. :ivar results: waits and decodes.
+    :ivar known_triggers: the triggers of the tasks that were imported, by the name of their internal task.
     """
 
     def __init__(
@@ -77,7 +81,10 @@ class Engine:
         self.app_id = conf.app_id
         self.submitter = Submitter(store, codec, conf)
         self.results = Results(store, codec, self._hint, self._run_inline)
-        self.triggers = Triggers(store, codec, self.submitter, conf, triggers, owns)
+        self.known_triggers = triggers
+        self._owns = owns
+        #: Development mode: runs an invocation at once.
+        self.inline: Callable[[str], None] | None = None
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self, make_flow)
         self.trace(is_on=conf.otel)
 
@@ -97,6 +104,15 @@ class Engine:
         """Export spans and metrics now, if any are made."""
         if self.executor.tracing:
             self.executor.tracing.flush()
+
+    @cached_property
+    def triggers(self) -> Triggers:
+        """``app.trigger``; made when it is first asked for, as few programs need it."""
+        from pynenc.engine.triggers import Triggers
+
+        found = Triggers(self.store, self.codec, self.submitter, self.conf, self.known_triggers, self._owns)
+        found.run_inline = self.inline
+        return found
 
     # -- submitting ----------------------------------------------------------------------------------------------------
     def route_call(self, call: Routable) -> Any:

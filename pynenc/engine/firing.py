@@ -42,7 +42,7 @@ from pynenc.engine.submit import Submitter
 from pynenc.exceptions import TriggerError
 from pynenc.store.base import Store
 from pynenc.trigger.conditions.base import ConditionContext, TriggerContext
-from pynenc.trigger.conditions.composite import satisfied
+from pynenc.trigger.conditions.composite import missing, satisfied
 from pynenc.trigger.conditions.cron import ScheduleCondition
 from pynenc.trigger.schedule import due_ticks, is_tick, next_tick
 from pynenc.trigger.trigger import Trigger
@@ -169,10 +169,11 @@ class Decision:
         at = self._running.claimed.created / SECOND
         for leaf in contexts:
             leaves[str(leaf)] = (at, cause.kind, cause.id, data)
-        used = sorted(satisfied(self._trigger.condition, {int(leaf): kept[0] for leaf, kept in leaves.items()}))
+        times = {int(leaf): kept[0] for leaf, kept in leaves.items()}
+        used = sorted(satisfied(self._trigger.condition, times))
         if not used:
-            missing = [each.describe() for leaf, each in enumerate(self._trigger.leaves) if str(leaf) not in leaves]
-            self._why.append(f"waits for {' and '.join(missing)}" if missing else "the causes lie too far apart")
+            lacking = missing(self._trigger.condition, times)
+            self._why.append(f"waits for {' and '.join(lacking)}" if lacking else "the causes lie too far apart")
             return
         parts: list[Part] = [(leaf, *leaves[str(leaf)][1:]) for leaf in used]
         joined = {leaf: contexts.get(leaf) or self._again((leaf, *rest)) for leaf, *rest in parts}

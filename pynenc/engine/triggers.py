@@ -18,7 +18,7 @@ import msgspec
 from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask
-from pynenc.core.ids import derived_id, digest
+from pynenc.core.ids import derived_id
 from pynenc.core.outcome import SECOND
 from pynenc.core.reaction import CHANGE_HEAD, CHANGE_TAIL, FIRING, Reaction
 from pynenc.core.records import Change, ChangeKind, Filter, Invocation, Microseconds, New, Page
@@ -103,6 +103,10 @@ class Triggers:
             self.declare_known()
         event_id = new_id()
         found = self._store.recall(events_scope(code))
+        if not found and self._hears(code):  # the store was emptied since
+            self.forget_declared()
+            self.declare_known()
+            found = self._store.recall(events_scope(code))
         rows = [
             self._event_row(_decode_new(data), name, event_id, code, payload)
             for name, data in sorted(found.items())
@@ -114,13 +118,18 @@ class Triggers:
             self.run_inline(row.id)  # type: ignore[misc]  # checked in the line before
         return event_id
 
+    def _hears(self, code: str) -> bool:
+        """Whether a trigger that this process knows hears of an event, and may be declared here."""
+        known = (found.firing.trigger for found in list(self._known.values()))
+        return context.transaction() is None and any(code in trigger.events for trigger in known)
+
     def _event_row(self, new: New, name: str, event_id: str, code: str, payload: Any) -> New:
         row_id = derived_id(self._conf.app_id, name, "event", event_id)
-        spec = self._spec(new.task)
+        spec = self.spec(new.task)
         return fill(new, spec, self._codec, row_id, "event", event_id, {"code": code, "payload": payload})
 
-    def _spec(self, key: str) -> TaskSpec:
-        """What is needed to encode the arguments of a firing; its trigger need not be known here."""
+    def spec(self, key: str) -> TaskSpec:
+        """What is needed to read and write the values of firings, whose trigger need not be known here."""
         if found := self._known.get(key):
             return found.firing.spec()
         return TaskSpec(key, _signature, ConfigTask(), self._codec.gate, ())
@@ -149,16 +158,6 @@ class Triggers:
             there = self._store.recall(DEFINITIONS)
             self._declare([firing for firing in firings if firing.trigger.id not in there])
             self._seed(firings)
-
-    @property
-    def are_known(self) -> bool:
-        """Whether this process knows any trigger."""
-        return bool(self._known)
-
-    @property
-    def digest(self) -> str:
-        """Tells processes apart that know other triggers."""
-        return digest(*sorted(self._known))
 
     def forget_declared(self) -> None:
         """The store was emptied."""
@@ -303,7 +302,7 @@ class Triggers:
         key = FIRING + self._named(name)
         new = self._template(key)
         data = dict(arguments) if arguments is not None else None
-        self._submitter.send([fill(new, self._spec(key), self._codec, firing_id, "manual", firing_id, data)])
+        self._submitter.send([fill(new, self.spec(key), self._codec, firing_id, "manual", firing_id, data)])
         if self.run_inline:
             self.run_inline(firing_id)
         return firing_id
@@ -375,7 +374,7 @@ class Triggers:
 
     def _decision(self, row: Invocation) -> dict[str, Any]:
         """What became of one cause."""
-        spec = self._spec(row.task)
+        spec = self.spec(row.task)
         told: dict[str, Any] = {"id": row.id, "at": row.ended or row.due or row.created, "status": row.status.value}
         told |= {"fired": [], "why": "", "traceback": ""}
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from functools import cache
 
+from pynenc.core.ids import digest
 from pynenc.core.outcome import SECOND
 from pynenc.core.records import Purge, Recovered
-from pynenc.engine.triggers import Triggers
+from pynenc.engine import Engine
 from pynenc.exceptions import WorkerLostError
 from pynenc.serializer.errors import encode_error
 from pynenc.store.base import Store
@@ -29,10 +30,11 @@ def recover(store: Store, runner: str) -> list[Recovered]:
     return recovered
 
 
-def renew_triggers(store: Store, triggers: Triggers, runner: str) -> None:
-    """Declare what was lost, such as a tick that somebody has cancelled, if no other runner did so lately."""
-    if triggers.are_known and store.lease(f"triggers of {triggers.digest}", runner, PURGE_EVERY):
-        triggers.renew()
+def renew_triggers(engine: Engine, runner: str) -> None:
+    """Declare what was lost, such as a tick that somebody has cancelled, if no other runner that knows the same triggers did so lately."""
+    known = engine.known_triggers
+    if known and engine.store.lease(f"triggers {digest(*sorted(known))}", runner, PURGE_EVERY):
+        engine.triggers.renew()
 
 
 @cache

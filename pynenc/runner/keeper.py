@@ -28,7 +28,7 @@ class Keeper:
 
     def __init__(self, engine: Engine, heartbeat: float) -> None:
         self._store = engine.store
-        self._triggers = engine.triggers
+        self._engine = engine
         self._heartbeat = heartbeat
         self._is_urgent = False
         self._beat_at = 0.0
@@ -94,7 +94,7 @@ class Keeper:
                 self._purge_at = now + PURGE_EVERY
                 with self._asking():
                     has_more = upkeep.purge(self._store, runner)
-                    upkeep.renew_triggers(self._store, self._triggers, runner)
+                    upkeep.renew_triggers(self._engine, runner)
                 if has_more:
                     self._purge_at = now + PURGE_AGAIN
         except StoreError as error:

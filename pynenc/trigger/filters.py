@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pynenc.trigger.functions import checked, shown
 
 
-class Filter(Protocol):
-    """Says why a value is not wanted; nothing when it is."""
+class Filter(ABC):
+    """Decides whether a value is wanted."""
 
-    def refuses(self, value: Any) -> str: ...
-    def describe(self) -> str: ...
+    @abstractmethod
+    def refuses(self, value: Any) -> str:
+        """Why it is not; nothing when it is."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A short text for people."""
 
 
 @dataclass(frozen=True)
-class MappingFilter:
+class MappingFilter(Filter):
     """The listed keys must be there and equal."""
 
     wanted: Mapping[str, Any]
@@ -37,7 +43,7 @@ class MappingFilter:
 
 
 @dataclass(frozen=True)
-class ValueFilter:
+class ValueFilter(Filter):
     """The value must be equal."""
 
     wanted: Any
@@ -50,7 +56,7 @@ class ValueFilter:
 
 
 @dataclass(frozen=True)
-class FunctionFilter:
+class FunctionFilter(Filter):
     """A function must return something true."""
 
     function: Callable[[Any], object]

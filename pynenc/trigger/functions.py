@@ -16,7 +16,7 @@ def checked(function: Callable[..., Any], role: str) -> Callable[..., Any]:
     :raises TriggerError: it is not.
     """
     name = getattr(function, "__qualname__", None)
-    if name is None or isinstance(function, type):
+    if name is None or isinstance(function, type) or not hasattr(function, "__module__"):
         raise TriggerError(f"a {role} is a function at the top level of a module, not {function!r:.80}")
     if iscoroutinefunction(function):
         raise TriggerError(f"{name} cannot be a {role}: it is async; make it a plain function")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Beat,
     Blob,
@@ -178,6 +179,13 @@ class LosesAWake(Sound):
         return self.sound.watch(ids, wake if self.watches % 2 else _nothing, **more)
 
 
+class LosesAReaction(Sound):
+    """Forgets the last of the reactions of each owner."""
+
+    def subscribe(self, owner: str, reactions: Sequence[Reaction]) -> None:
+        self.sound.subscribe(owner, reactions[:-1])
+
+
 def _nothing() -> None:
     """What a lost wake-up does."""
 
@@ -191,6 +199,7 @@ BUGS = [
     HandsOutTwice,
     ReleasesTheKeyTwice,
     LosesAWake,
+    LosesAReaction,
 ]
 #: Tests of the suite by part of their name: the whole suite would take longer, and what should catch a bug is known.
 CLAUSES = {
@@ -202,6 +211,7 @@ CLAUSES = {
     HandsOutTwice: "claim",
     ReleasesTheKeyTwice: "key_is_freed",
     LosesAWake: "watch_by_several",
+    LosesAReaction: "reaction_to_each_retry",
 }
 
 

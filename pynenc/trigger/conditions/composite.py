@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pynenc.trigger.conditions.base import Cause, Condition, ConditionContext, TriggerContext
 
-__all__ = ["CompositeCondition", "CompositeContext", "satisfied"]
+__all__ = ["CompositeCondition", "CompositeContext", "missing", "satisfied"]
 
 #: The context of a composite is that of its trigger: the contexts of all conditions that hold.
 CompositeContext = TriggerContext
@@ -41,6 +41,18 @@ class CompositeCondition(Condition):
     def describe(self) -> str:
         window = f" within {self.within:g} s" if self.within is not None else ""
         return f"({f' {self.logic} '.join(each.describe() for each in self.conditions)}){window}"
+
+
+def missing(condition: Condition, times: Mapping[int, float], first: int = 0) -> list[str]:
+    """The parts of a condition that must still come true, in words; none when it is only the window that is missed."""
+    if not isinstance(condition, CompositeCondition) or condition.logic == "or":
+        held = any(leaf in times for leaf in range(first, first + len(list(condition.leaves()))))
+        return [] if held else [condition.describe()]
+    parts: list[str] = []
+    for each in condition.conditions:
+        parts += missing(each, times, first)
+        first += len(list(each.leaves()))
+    return parts
 
 
 def satisfied(condition: Condition, times: Mapping[int, float]) -> frozenset[int]:

@@ -1,0 +1,54 @@
+"""SQLite, two processes: from an event, and from the end of another task, until the call that it triggers has run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from benchmarks.harness import Bench, Report
+from benchmarks.ours import runner, sqlite_app
+from benchmarks.processes import wait_until
+from benchmarks.tasks import app
+from benchmarks.triggered import heard, heard_of
+from pynenc.core.records import Filter, Invocation, Page
+
+#: Seconds between two events, in which the runner falls asleep.
+PAUSE = 0.003
+WARM_UP = 20
+
+
+def measure(bench: Bench) -> Report:
+    """Milliseconds to the end of the body of the triggered call, as the runner noted it."""
+    contest = bench.contest({"pynenc": lambda: _ours(bench.size(300, 30))})
+    return Report(
+        "SQLite: an event, the call that it triggers, and the call that its result triggers",
+        "ms",
+        "synchronous=NORMAL; each call is decided by an invocation of its own",
+        contest.figures,
+        [*contest.at_most("pynenc event p50", 10.0, 5.0, unit="ms")],
+    )
+
+
+def _ours(count: int) -> dict[str, float]:
+    with sqlite_app(), runner("ThreadRunner", "benchmarks.triggered", threads=10):
+        began = [_emit(index) for index in range(WARM_UP + count)]
+        wait_until(lambda: len(_ended(heard_of.task_id.key)) == len(began), what="the last call")
+        first, second = _ended(heard.task_id.key), _ended(heard_of.task_id.key)
+    times = [(row.ended - at) / 1000 for row, at in zip(first, began, strict=True)][WARM_UP:]
+    later = [(row.ended - before.ended) / 1000 for row, before in zip(second, first, strict=True)][WARM_UP:]
+    return {"event p50": statistics.median(times), "result p50": statistics.median(later)}
+
+
+def _emit(index: int) -> int:
+    """When an event was emitted."""
+    time.sleep(PAUSE)
+    now = time.time_ns() // 1000
+    app.trigger.emit_event("heard", {"index": index})
+    return now
+
+
+def _ended(task: str) -> list[Invocation]:
+    """The calls of a task that have ended, in the order of the events."""
+    rows = app.store.find(Filter(tasks=(task,)), Page(10_000)).invocations
+    spec = app.tasks[heard.task_id].spec
+    return sorted((row for row in rows if row.ended), key=lambda row: app.engine.codec.decode(spec, row)["index"])
