@@ -187,6 +187,7 @@ class Pynenc:
                 engine = self._make_engine(self._open("memory://", clock))
                 self._dev = engine, InlineRunner(engine, clock.skip_to)
                 engine.results.drive = self._dev[1].drive
+                engine.results.refuse_to_hang = self._dev[1].refuse_to_hang
             return self._dev
 
     def run_inline(self, invocation_id: str) -> None:

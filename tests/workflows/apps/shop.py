@@ -110,11 +110,11 @@ def flaky(number: int) -> int:
 
 
 @app.workflow
-def calls() -> list[int]:
+def calls(delay: float = 3600) -> list[int]:
     first, second = add(1, 2), add(1, 2)
     assert first != second
     group = add.parallelize([(n, n) for n in range(5)])
-    late = add.options(delay=3600)(20, 2)
+    late = add.options(delay=delay)(20, 2)
     return [first.result, second.result, *group.results, flaky(7).result, late.result]
 
 
@@ -213,12 +213,12 @@ def saga(words: list[str]) -> None:
 
 # -- async ------------------------------------------------------------------------------------------------------------------
 @app.workflow
-async def gathers() -> list[Any]:
+async def gathers(seconds: float = 100) -> list[Any]:
     wf = gathers.wf
 
     async def branch(number: int) -> int:
         value = await wf.async_step(double, number)
-        await wf.async_sleep(100 * number)
+        await wf.async_sleep(seconds * number)
         return value + await add(number, 1).async_result()
 
     return list(await asyncio.gather(*(branch(n) for n in range(3)), wf.async_wait_signal("go"), wf.async_pause("ok?")))
@@ -229,3 +229,13 @@ async def dozes() -> float:
     before = dozes.wf.utc_now()
     await dozes.wf.async_sleep(timedelta(days=30))
     return (dozes.wf.utc_now() - before).total_seconds()
+
+
+@app.task
+def waits_for_asks() -> list[Any]:
+    return asks().result
+
+
+@app.workflow
+def flow_waits_for_asks() -> list[Any]:
+    return asks().result
