@@ -178,6 +178,10 @@ class Pynenc:
             make_flow=Flow,
         )
 
+    def scratch_engine(self) -> Engine:
+        """The same app over an empty store of its own, for what must leave no trace; to be closed by who asked for it."""
+        return self._make_engine(self._open("memory://"))
+
     def _development(self) -> tuple[Engine, InlineRunner]:
         with self._lock:
             if self._dev is None:

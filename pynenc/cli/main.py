@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pynenc.cli import bench, demo, invocations, operations, runner
+from pynenc.cli import bench, demo, invocations, operations, runner, workflows
 from pynenc.version import __version__
 
 
@@ -33,6 +33,7 @@ for command in (
     operations.status,
     invocations.call,
     invocations.invocations,
+    workflows.workflows,
     operations.queues,
     operations.runners,
     operations.config,

@@ -88,6 +88,7 @@ class Executor:
         self._now = clock.now
         self.resolve = resolve
         self._hooks = hooks
+        self.handle = handle
         self._make_flow = make_flow
         #: The context of an attempt, from what was claimed, the id of the runner, and the slot.
         self.running: Callable[[Claimed, str, context.Slot | None], context.Running] = partial(

@@ -127,7 +127,7 @@ class Results:
 
     def _is_durable(self, running: context.Running) -> bool:
         """Whether the body that runs here is one of a workflow over this store."""
-        return bool(running.flow.records_calls) and running.engine.store is self._store
+        return bool(running.flow.records_calls) and (running.flow.is_checked or running.engine.results is self)
 
     def _look(
         self, running: context.Running, ids: Sequence[str], along: Sequence[str], seconds: float, *, inline: bool

@@ -74,7 +74,8 @@ class InlineRunner:
         """The result of an invocation, after all that has to run and all the time that has to pass for it; what it does not need stays.
 
         :param within: the most seconds that may pass on the clock.
-        :raises ResultTimeoutError: it is not final then. :raises WorkflowPauseError: it waits for somebody to resume or signal it. :raises Exception: what the task raised.
+        :raises ResultTimeoutError: it is not final then. :raises WorkflowPauseError: it waits for somebody to resume or signal it.
+        :raises Exception: what the task raised.
         """
         self._until = self.clock.now() + round(within * SECOND)
         self._runner.run(invocation.invocation_id)

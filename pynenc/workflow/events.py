@@ -44,7 +44,8 @@ async def async_sleep(flow: Flow, until: Callable[[], int]) -> None:
     """Block the branch until a time."""
     way = _look_sleep(flow, until)
     if way is not None:
-        _leave_check(flow, way)
+        if flow.is_checked:
+            await flow.end_branch()
 
         async def wait() -> None:
             while not flow.is_over(way.due):  # noqa: ASYNC110 - the clock is the store's
@@ -184,15 +185,10 @@ def _suspended(flow: Flow, way: Suspended) -> Departure:
     return flow.suspend(way.reason, due=way.due, awaits=way.awaits, signals=way.signals)
 
 
-def _leave_check(flow: Flow, way: Suspended) -> None:
-    """A history that is checked ends here."""
-    if flow.is_checked:
-        raise _suspended(flow, way)
-
-
 async def _for_ever(flow: Flow, way: Suspended) -> Any:
     """Block the branch until the body is suspended; what comes is found when it runs again."""
-    _leave_check(flow, way)
+    if flow.is_checked:
+        await flow.end_branch()
 
     async def wait() -> None:
         await asyncio.get_running_loop().create_future()

@@ -72,7 +72,9 @@ class Flow:
     :ivar is_workflow: it is one of ``@app.workflow``: plain calls in its body are durable operations, and it is suspended where it waits.
     """
 
-    def __init__(self, running: context.Running, spec: TaskSpec, records: History | None = None) -> None:
+    def __init__(
+        self, running: context.Running, spec: TaskSpec, records: History | None = None, *, follow: bool = True
+    ) -> None:
         self.running = running
         self.engine = running.engine
         self.is_workflow = spec.is_workflow
@@ -89,7 +91,7 @@ class Flow:
         self._finals: dict[str, Final] = {}
         #: Exceptions of steps, by branch, that are not known to have been survived.
         self._pending: dict[str, list[tuple[str, Record]]] = {}
-        if self.is_async and self.is_workflow:
+        if follow and self.is_async and self.is_workflow:
             self.follow_branches()
 
     def follow_branches(self) -> None:
@@ -120,10 +122,10 @@ class Flow:
             return {}
         stored = self.engine.store.recall(self.scope)
         records = {position: decode_record(value) for position, value in stored.items()}
-        self._finals = {final.id: final for final in self._finals_of(records)}
+        self._finals = {final.id: final for final in self.finals_of(records)}
         return records
 
-    def _finals_of(self, records: dict[str, Record]) -> list[Final]:
+    def finals_of(self, records: dict[str, Record]) -> list[Final]:
         """The finals of all recorded children."""
         calls = [(position, record) for position, record in records.items() if record.kind == CALL]
         ids = [name for position, record in calls for name in _ids_of(self.source.child_ids, position, record)]
@@ -156,6 +158,10 @@ class Flow:
     def records_calls(self) -> bool:
         """Whether a plain call here is a durable operation."""
         return self.is_workflow and not in_step.get()
+
+    def covers(self, engine: object) -> bool:
+        """Whether calls and results of an engine are those of this run; in the check of a history all are."""
+        return self.is_checked or self.engine is engine
 
     # -- recording -------------------------------------------------------------------------------------------------------
     def meet(self, kind: str, name: str = "") -> tuple[str, Record | None]:
@@ -236,7 +242,7 @@ class Flow:
     def begin_step(self, name: str) -> tuple[str, Record | None]:
         """Where a step stands, and its record."""
         position, record = self.meet(STEP, name)
-        if record is None and self._history is not None:
+        if record is None and self._history is not None and not self.is_async:
             raise self.leave(EndOfRecord())
         return position, record
 
@@ -361,6 +367,8 @@ class Flow:
     async def _wait_async(self, ids: Sequence[str], due: int, look: AsyncLook) -> list[Final]:
         if known := self.begin_look(ids):
             return known
+        if self._history is not None:
+            await self.end_branch()
         async with self.branches.busy(self.branch):
             finals = await look(self.patience(due))
         if finals or self.is_over(due):
@@ -378,9 +386,20 @@ class Flow:
         """The body has come to a wait; what is known already."""
         self.branch.waits += 1
         known = self.known(ids)
-        if not known and self._history is not None:
+        if not known and self._history is not None and not self.is_async:
             raise self.leave(EndOfRecord())
         return known
+
+    async def end_branch(self) -> None:
+        """The history of a branch that is only checked ends here; others may go on."""
+
+        async def for_ever() -> None:
+            await asyncio.get_running_loop().create_future()
+
+        import asyncio
+
+        self.follow_branches()
+        await self.branches.block(self.branch, Suspended("end of the record"), for_ever)
 
     def keep(self, finals: list[Final]) -> list[Final]:
         """Remember finals for the rest of the attempt."""
@@ -388,8 +407,8 @@ class Flow:
         return finals
 
     def is_over(self, due: int) -> bool:
-        """Whether a time has come; 0 never does."""
-        return bool(due) and self.engine.store.clock.now() >= due
+        """Whether a time has come; 0 never does. In a history that is checked it has."""
+        return bool(due) and (self.is_checked or self.engine.store.clock.now() >= due)
 
     def patience(self, due: int) -> float:
         """Seconds to wait before the body is suspended."""
@@ -474,7 +493,7 @@ def flow_here() -> Flow:
 def recording(engine: object) -> Flow | None:
     """The flow that records plain calls made here through ``engine``, if there is one."""
     running = context.current()
-    if running is None or running.flow is None or running.engine is not engine:
+    if running is None or running.flow is None:
         return None
     flow: Flow = running.flow
-    return flow if flow.records_calls else None
+    return flow if flow.records_calls and flow.covers(engine) else None

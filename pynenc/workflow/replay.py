@@ -77,6 +77,8 @@ class Cursor:
     def __init__(self, source: tuple[str, ...], records: Mapping[str, Record]) -> None:
         self.source = source
         self.records = dict(records)
+        #: The recorded positions that the body has come to.
+        self.met: set[str] = set()
         #: For each path the last recorded operation, and how far the body got: operations, and waits since the last of them.
         self._last: dict[str, int] = {}
         self._reached: dict[str, tuple[int, int]] = {}
@@ -104,7 +106,9 @@ class Cursor:
             branch.advance()
             position = position_of(branch.path, branch.count)
             record = self.records.get(position)
-            if record is None or record.kind != PATCH or kind == PATCH:
+            if record is not None:
+                self.met.add(position)
+            if record is None or record.kind != PATCH:
                 break
         if record is None:
             if branch.count < self._last.get(branch.path, 0):
@@ -115,7 +119,7 @@ class Cursor:
 
     def mark(self, branch: Branch) -> tuple[str, Record] | None:
         """What notes how far a branch got; None if that is known."""
-        if self.is_replaying(branch):
+        if (branch.count, branch.waits) <= self._reached.get(branch.path, (0, 0)):
             return None
         return position_of(branch.path, branch.count, "w"), Record(MARK, str(branch.waits))
 
@@ -127,6 +131,7 @@ class Cursor:
         record = self.records.get(position)
         if record is not None and (record.kind, record.name) == (PATCH, name):
             branch.advance()
+            self.met.add(position)
             return "", True
         if branch.count < self._last.get(branch.path, 0):
             return "", False

@@ -18,10 +18,20 @@ FLOWS = {
     "main_wf_task": ([{"approval": True}], PATH, 5, []),
     "steps": ([4], [0, 2, 4, 6], 5, [f"double {n}" for n in range(4)]),
     "survivor": ([], ["one", "two", "42"], 3, ["refuse one", "refuse two", "double 21"]),
-    "calls": ([0.1], [3, 3, 0, 2, 4, 6, 8, 7, 22], 12, ["add 1 2"] * 2 + [f"add {n} {n}" for n in range(5)] + ["add 20 2"]),
+    "calls": (
+        [0.1],
+        [3, 3, 0, 2, 4, 6, 8, 7, 22],
+        12,
+        ["add 1 2"] * 2 + [f"add {n} {n}" for n in range(5)] + ["add 20 2"],
+    ),
     "counts": ([0, 3], 21, 6, []),
     "saga": ([["flight", "broken", "hotel"]], "ValueError: payment", 9, ["undo hotel", "undo broken", "undo flight"]),
-    "gathers": ([0.05], [1, 4, 7, 7, "yes"], 12, ["double 0", "double 1", "double 2"] + [f"add {n} 1" for n in range(3)]),
+    "gathers": (
+        [0.05],
+        [1, 4, 7, 7, "yes"],
+        12,
+        ["double 0", "double 1", "double 2"] + [f"add {n} 1" for n in range(3)],
+    ),
 }
 
 
@@ -39,6 +49,8 @@ def test_killed_at_every_step(name, when, tmp_path):
     done = Counter((tmp_path / "witness").read_text().split("\n")[:-1]) if work else Counter()
     if when == "after":  # what was written is not done again
         assert all(done[word] >= count for word, count in Counter(work).items()), done
-        steps = {word: count for word, count in done.items() if word.startswith("double") and name not in ("saga", "gathers")}
+        steps = {
+            word: count for word, count in done.items() if word.startswith("double") and name not in ("saga", "gathers")
+        }
         assert set(steps.values()) <= {1}, done
     assert not Counter(work) - done

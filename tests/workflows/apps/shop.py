@@ -121,7 +121,7 @@ def calls(delay: float = 3600) -> list[int]:
 @app.workflow
 def catches() -> str:
     try:
-        fails("no").result
+        _ = fails("no").result
     except ValueError as error:
         catches.wf.sleep(10)
         return f"caught {error}"
@@ -131,10 +131,7 @@ def catches() -> str:
 @app.workflow
 def races() -> list[int]:
     group = add.parallelize([(n, 0) for n in range(3)])
-    found = []
-    for invocation in group.as_completed():
-        found.append(races.wf.step(double, invocation.result))
-    return found
+    return [races.wf.step(double, invocation.result) for invocation in group.as_completed()]
 
 
 @app.workflow
@@ -239,3 +236,80 @@ def waits_for_asks() -> list[Any]:
 @app.workflow
 def flow_waits_for_asks() -> list[Any]:
     return asks().result
+
+
+# -- code that changes ------------------------------------------------------------------------------------------------------
+#: What the tests change while a workflow sleeps.
+MODE = "old"
+
+
+@app.workflow
+def changing() -> str:
+    wf = changing.wf
+    wf.step(double, 1)
+    if MODE == "other":
+        wf.step(refuse, "unheard of")
+    if MODE == "patched" and wf.patched("ask first"):
+        wf.step(double, 2)
+    wf.sleep(10)
+    wf.step(double, 3)
+    return MODE
+
+
+@app.workflow
+def talks() -> None:
+    wf, log = talks.wf, talks.logger
+    log.warning("begin")
+    wf.step(double, 1)
+    app.logger.warning("after the step")
+    wf.sleep(10)
+    log.warning("after the sleep")
+    child = add.options(delay=50)(1, 1)
+    log.warning("before the result")
+    _ = child.result
+    log.warning("end")
+
+
+@app.workflow
+def draws() -> list[Any]:
+    wf = draws.wf
+    first = [wf.random(), wf.uuid(), wf.root.uuid(), wf.random()]
+    wf.sleep(10)
+    return [*first, wf.random(), str(wf.utc_now())]
+
+
+@app.workflow
+def shares() -> list[Any]:
+    wf = shares.wf
+    before = wf.get_data("note", "nothing")
+    wf.set_data("note", "root")
+    noted = note("child").result
+    wf.sleep(1)
+    return [before, noted, wf.get_data("note")]
+
+
+@app.task
+def note(word: str) -> str:
+    before = note.wf.get_data("note")
+    note.wf.set_data("note", word)
+    return str(before)
+
+
+@app.workflow
+def swallower() -> str:
+    try:
+        swallower.wf.sleep(5)
+    except BaseException:
+        witness("swallowed")
+        return "too early"
+    return "slept"
+
+
+@app.workflow
+def long_flow(count: int) -> int:
+    wf = long_flow.wf
+    total = sum(wf.step(double, number) for number in range(count))
+    children = [add(number, 1) for number in range(count)]
+    total += sum(child.result for child in children)
+    wf.sleep(10)
+    return total
