@@ -313,3 +313,19 @@ def long_flow(count: int) -> int:
     total += sum(child.result for child in children)
     wf.sleep(10)
     return total
+
+
+@app.workflow
+def only_calls(count: int) -> None:
+    for number in range(count):
+        add(number, number)
+
+
+@app.workflow
+def only_draws(count: int) -> float:
+    return sum(only_draws.wf.random() for _ in range(count))
+
+
+@app.workflow
+def fan_out(count: int) -> int:
+    return sum(add.parallelize([(number, 1) for number in range(count)]).results)
