@@ -28,7 +28,7 @@ from pynenc.core.records import Filter, Invocation, Page
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import InvocationStatusError, SerializationError
 from pynenc.workflow import check
-from pynenc.workflow.replay import MARK, Record
+from pynenc.workflow.replay import BEGUN, MARK, Record
 
 #: Letters of a recorded value that are shown.
 SHOWN = 60
@@ -107,11 +107,15 @@ def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
 
 
 def _is_told(story: check.Story, position: str) -> bool:
-    return story.records[position].kind != MARK
+    """Whether a record is one that people look for: not a mark, nor the beginning of what has ended."""
+    kind = story.records[position].kind
+    return kind != MARK and (kind != BEGUN or position.replace("b", "") not in story.records)
 
 
 def _operation(app: Pynenc, story: check.Story, position: str) -> dict[str, str]:
     record = story.records[position]
+    if record.kind == BEGUN:
+        return {"position": position, "operation": record.name, "name": "", "value": "waits"}
     value = _value(app, story, position, record)
     return {"position": position, "operation": record.kind, "name": record.name, "value": value}
 

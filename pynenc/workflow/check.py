@@ -17,7 +17,7 @@ from pynenc.core.records import Blob, Claimed, Final, Invocation, WorkflowRef
 from pynenc.engine.suspension import Departure
 from pynenc.exceptions import NonDeterminismError, WorkflowError
 from pynenc.workflow.flow import Flow, History
-from pynenc.workflow.replay import COMPENSATION, MARK, Record, decode_record
+from pynenc.workflow.replay import BEGUN, COMPENSATION, MARK, Record, decode_record
 
 if TYPE_CHECKING:
     from pynenc.app import Pynenc
@@ -174,7 +174,9 @@ def _left_over(flow: Flow, story: Story) -> str:
     left = sorted(
         position
         for position, record in story.records.items()
-        if record.kind != MARK and not position.startswith(COMPENSATION) and position not in flow.cursor.met
+        if record.kind not in (MARK, BEGUN)
+        and not position.startswith(COMPENSATION)
+        and position not in flow.cursor.met
     )
     if not left:
         return ""

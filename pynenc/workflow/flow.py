@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,10 +24,21 @@ from pynenc.core.records import Final, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.suspension import Departure, EndOfRecord, Suspended
-from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, WorkflowError
-from pynenc.workflow.replay import COMPENSATION, Branch, Cursor, Record, decode_record, encode_record, position_of
+from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, StoreError, WorkflowError
+from pynenc.workflow.replay import (
+    BEGUN,
+    COMPENSATION,
+    Branch,
+    Cursor,
+    Record,
+    begun_at,
+    decode_record,
+    encode_record,
+    position_of,
+)
 
 logger = logging.getLogger("pynenc.workflow")
+T = TypeVar("T")
 
 #: The position under which is recorded that a workflow has failed and is being compensated.
 FAILING = position_of(COMPENSATION, 0)
@@ -42,7 +54,8 @@ running_flow: ContextVar[Flow | None] = ContextVar("pynenc_flow", default=None)
 Submit = Callable[[Sequence[str]], Sequence[Submitted]]
 encode = msgspec.msgpack.encode
 _called = msgspec.msgpack.Decoder(tuple[int, dict[int, str]]).decode
-_waited = msgspec.msgpack.Decoder(tuple[int, tuple[str, ...] | None]).decode
+_names = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+_number = msgspec.msgpack.Decoder(int).decode
 
 
 #: Looks for finals in the usual way, at most so many seconds.
@@ -120,7 +133,7 @@ class Flow:
             return self._history.records
         if self.running.attempt == 1:
             return {}
-        stored = self.engine.store.recall(self.scope)
+        stored = self.insist(lambda: self.engine.store.recall(self.scope))
         records = {position: decode_record(value) for position, value in stored.items()}
         self._finals = {final.id: final for final in self.finals_of(records)}
         return records
@@ -130,7 +143,7 @@ class Flow:
         calls = [(position, record) for position, record in records.items() if record.kind == CALL]
         ids = [name for position, record in calls for name in _ids_of(self.source.child_ids, position, record)]
         try:
-            return list(self.engine.store.finals(ids)) if ids else []
+            return list(self.insist(lambda: self.engine.store.finals(ids))) if ids else []
         except InvocationNotFoundError:
             return []  # one was removed by hand; who asks for it is told
 
@@ -167,7 +180,7 @@ class Flow:
     def meet(self, kind: str, name: str = "") -> tuple[str, Record | None]:
         """The next operation: its position, and its record if it was made before."""
         self.check()
-        position, record = self.cursor.meet(self.branch, kind, name, caller())
+        position, record = self.cursor.meet(self.branch, kind, name, caller)
         if record is None and self.is_failing:
             raise self.failure()
         return position, record
@@ -187,14 +200,14 @@ class Flow:
         error: BaseException = self.engine.codec.decode_error(spec, final)
         return error
 
-    def write(self, position: str, record: Record, *, once: bool = False) -> Record:
+    def write(self, position: str, record: Record, *, once: bool = True) -> Record:
         """Record an operation, with the exceptions of steps that its branch has survived; the record that counts."""
         if self._history is not None:
             raise self.leave(EndOfRecord())
         items = {position: encode_record(record)}
         pending = self._pending.pop(self.branch.path, [])
         items |= {before: encode_record(failure) for before, failure in pending}
-        stored = self.engine.store.remember(self.scope, items, once=once, progress=self.id)
+        stored = self.insist(lambda: self.engine.store.remember(self.scope, items, once=once, progress=self.id))
         claimed = self.running.claimed
         if claimed.crashes or claimed.alone:
             self.running.claimed = msgspec.structs.replace(claimed, crashes=0, alone=False)
@@ -204,6 +217,20 @@ class Flow:
             record = decode_record(stored[position])
         self.cursor.add(position, record)
         return record
+
+    def insist(self, call: Callable[[], T]) -> T:
+        """Carry out an operation that may be sent twice, also on a store that does not answer at first: a run does not fail because of that."""
+        pause = 0.05
+        while True:
+            try:
+                return call()
+            except StoreError as error:
+                running = self.running
+                if not error.retryable or running.interrupt is not None or running.cancel_requested:
+                    raise
+                logger.warning("the store did not answer (%s); trying again", error)
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
 
     def leave(self, departure: Departure) -> Departure:
         """The body is left here; to be raised."""
@@ -227,7 +254,7 @@ class Flow:
         """A value that is made once."""
         position, record = self.meet(kind, name)
         if record is None:
-            record = self.write(position, Record(kind, name, self.encode(make(), position)), once=True)
+            record = self.write(position, Record(kind, name, self.encode(make(), position)))
         return self.decode(record, position)
 
     def mark(self, kind: str, name: str, act: Callable[[], object]) -> None:
@@ -248,9 +275,7 @@ class Flow:
 
     def end_step(self, position: str, name: str, value: Any) -> Any:
         """A step returned; its value, or that of whoever ran it before."""
-        return self.step_value(
-            position, self.write(position, Record(STEP, name, self.encode(value, position)), once=True)
-        )
+        return self.step_value(position, self.write(position, Record(STEP, name, self.encode(value, position))))
 
     def fail_step(self, position: str, name: str, error: Exception) -> None:
         """A step raised: recorded with the next operation of its branch, since the body went on then."""
@@ -288,7 +313,7 @@ class Flow:
         if record is None:
             if self._history is not None:
                 raise self.leave(EndOfRecord())
-            answers = submit(ids)
+            answers = self.insist(lambda: submit(ids))
             others = {index: answer.id for index, answer in enumerate(answers) if answer.id != ids[index]}
             record = self.write(position, Record(CALL, name, encode((count, others))))
         recorded, others = _called(record.payload)
@@ -315,23 +340,28 @@ class Flow:
         wait = self.begin_wait(timeout)
         if wait.chosen is not None:
             return self.chosen(wait.chosen)
-        return self.end_wait(wait, self._wait(ids, wait.due, look))
+        return self.end_wait(wait, self.keep(self._wait(ids, wait.due, look)))
 
     def begin_wait(self, timeout: float | None) -> Wait:
         """A wait whose outcome is remembered: it ends at a time, or what comes first counts."""
         position, record = self.meet(WAIT)
         if record is not None:
-            return Wait(position, *_waited(record.payload))
-        if timeout is None:
-            return Wait(position, 0, None)
-        due = self.engine.store.clock.now() + int(timeout * 1_000_000)
-        self.write(position, Record(WAIT, "", encode((due, None))))
-        return Wait(position, due, None)
+            return Wait(position, 0, _names(record.payload))
+        return Wait(position, 0 if timeout is None else self.deadline(position, int(timeout * 1_000_000)), None)
+
+    def begin(self, position: str, kind: str, payload: bytes) -> Record:
+        """Record that an operation has begun; the record that counts."""
+        return self.cursor.begun(position) or self.write(begun_at(position), Record(BEGUN, kind, payload))
+
+    def deadline(self, position: str, microseconds: int) -> int:
+        """Until when an operation takes at most, counted from when it began."""
+        due = self.engine.store.clock.now() + microseconds
+        return int(_number(self.begin(position, "deadline", encode(due)).payload))
 
     def end_wait(self, wait: Wait, finals: list[Final]) -> list[Final]:
         """Remember what came first; nothing when the time was over."""
-        self.write(wait.position, Record(WAIT, "", encode((wait.due, [str(final.id) for final in finals]))))
-        return finals
+        record = self.write(wait.position, Record(WAIT, "", encode([str(final.id) for final in finals])))
+        return self.chosen(_names(record.payload))
 
     def chosen(self, ids: Sequence[str]) -> list[Final]:
         """The finals that came first."""
@@ -419,7 +449,7 @@ class Flow:
     def mark_reached(self) -> None:
         """Note how far the body got, before it is suspended where nothing is recorded."""
         if self._history is None and (mark := self.cursor.mark(self.branch)) is not None:
-            self.write(*mark)
+            self.write(*mark, once=False)
 
     # -- failing ---------------------------------------------------------------------------------------------------------
     def compensate(self, error: bytes) -> tuple[bytes, str]:
@@ -435,7 +465,7 @@ class Flow:
             self.write(FAILING, Record("failing", "", error))
         branch, failed = Branch(COMPENSATION), []
         for undo in reversed(self.undos):
-            position, record = self.cursor.meet(branch, CALL, undo.task, "a compensation")
+            position, record = self.cursor.meet(branch, CALL, undo.task, _compensating)
             (child,) = self._call(position, record, undo.task, 1, undo.submit)
             finals = self.known([child]) or self.engine.store.finals([child])
             if not finals:
@@ -458,6 +488,10 @@ def _ids_of(derive: Callable[[str, int], list[str]], position: str, record: Reco
     """The ids of the invocations of a recorded call."""
     count, others = _called(record.payload)
     return [others.get(index, own) for index, own in enumerate(derive(position, count))]
+
+
+def _compensating() -> str:
+    return "a compensation"
 
 
 def waiting_for(ids: Sequence[str]) -> str:

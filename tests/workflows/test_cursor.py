@@ -11,6 +11,11 @@ from hypothesis import strategies as st
 from pynenc.exceptions import NonDeterminismError
 from pynenc.workflow.replay import Branch, Cursor, Record
 
+
+def here() -> str:
+    return "here:1"
+
+
 SOURCE = ("app", "id", "0")
 
 #: An operation, or a list of branches that run one step at a time in a drawn order.
@@ -83,7 +88,7 @@ class Body:
             if mark := self.cursor.mark(branch):
                 self.write(*mark)
             return None
-        position, record = self.cursor.meet(branch, operation, "name", "here:1")
+        position, record = self.cursor.meet(branch, operation, "name", here)
         if operation == "call":
             if record is None:
                 self.write(position, Record(operation, "name"))
@@ -156,16 +161,16 @@ def test_another_operation_is_found(program, at, other):
 def test_a_gap_is_found():
     records = {"00000001": Record("step", "a"), "00000003": Record("step", "c")}
     cursor, branch = Cursor(SOURCE, records), Branch()
-    cursor.meet(branch, "step", "a", "here:1")
+    cursor.meet(branch, "step", "a", here)
     with pytest.raises(NonDeterminismError, match="nothing, although later operations are"):
-        cursor.meet(branch, "step", "b", "here:2")
+        cursor.meet(branch, "step", "b", here)
 
 
 def test_a_patch_may_be_taken_out_again():
     records = {"00000001": Record("patch", "x"), "00000002": Record("step", "a"), "00000003": Record("patch", "y")}
     cursor, branch = Cursor(SOURCE, records), Branch()
-    assert cursor.meet(branch, "step", "a", "here:1") == ("00000002", records["00000002"])
-    assert cursor.meet(branch, "step", "b", "here:1") == ("00000004", None)
+    assert cursor.meet(branch, "step", "a", here) == ("00000002", records["00000002"])
+    assert cursor.meet(branch, "step", "b", here) == ("00000004", None)
 
 
 def test_what_is_derived_differs_where_it_should():
@@ -187,7 +192,7 @@ def test_replaying_is_known_for_each_branch():
     )
     root = Branch()
     assert cursor.is_replaying(root)
-    cursor.meet(root, "step", "", "")
+    cursor.meet(root, "step", "", here)
     assert cursor.is_replaying(root)
     root.waits = 2
     assert not cursor.is_replaying(root)

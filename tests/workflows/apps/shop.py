@@ -329,3 +329,11 @@ def only_draws(count: int) -> float:
 @app.workflow
 def fan_out(count: int) -> int:
     return sum(add.parallelize([(number, 1) for number in range(count)]).results)
+
+
+@app.workflow
+def steps_then_sleep(count: int) -> int:
+    wf = steps_then_sleep.wf
+    total = sum(wf.step(double, number) for number in range(count))
+    wf.sleep(10)
+    return total
