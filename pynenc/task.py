@@ -181,7 +181,7 @@ class Task(Generic[Params, Result]):
 
         :raises WorkflowError: the task lives in another store.
         """
-        if flow.engine is not self.app.engine:
+        if not flow.covers(self.app.engine):
             raise WorkflowError(f"{self} belongs to another app: call it in a step, wf.step(...)")
         spec = self.spec
         return self._submit_durably(flow, spec, spec.binder.bind(args, kwargs), NO_OPTIONS)

@@ -241,7 +241,11 @@ def _amend_all(
         ids = tuple(_all_ids(app, chosen))
     accepted = 0
     for start in range(0, len(ids), 500):
-        accepted += sum(app.engine.amend(ids[start : start + 500], kind, f"{verb} from the command line"))
+        chunk, reason = ids[start : start + 500], f"{verb} from the command line"
+        if kind is ChangeKind.CANCEL:
+            accepted += sum(app.engine.cancel(chunk, reason))  # workflows with their members
+        else:
+            accepted += sum(app.engine.amend(chunk, kind, reason))
     click.echo(f"{accepted} of {len(ids)} accepted")
     if accepted < len(ids) == 1:
         raise SystemExit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pynenc.cli import bench, demo, invocations, operations, runner, triggers
+from pynenc.cli import bench, demo, invocations, operations, runner, triggers, workflows
 from pynenc.version import __version__
 
 
@@ -34,6 +34,7 @@ for command in (
     invocations.call,
     invocations.invocations,
     triggers.triggers,
+    workflows.workflows,
     operations.queues,
     operations.runners,
     operations.config,

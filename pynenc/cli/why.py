@@ -16,11 +16,22 @@ def explain(store: Store, row: Invocation) -> list[str]:
     if row.place is Place.CLAIMED:
         return _claimed(row, now)
     if row.place is Place.WAITING:
-        return [f"it is paused{f': {row.reason}' if row.reason else ''}; resume it"]
+        return _suspended(row, now)
     if row.place is Place.PARKED:
         return _parked(store, row)
     reasons = [f"it is not due: {ago(row.due, now)}"] if row.place is Place.LATER and row.due > now else []
     return reasons + _unclaimed(store, row)
+
+
+def _suspended(row: Invocation, now: int) -> list[str]:
+    reasons = [f"it is suspended{f': {row.reason}' if row.reason else ''}"]
+    if row.due:
+        reasons.append(f"it goes on {ago(row.due, now)}")
+    if row.waiting_for:
+        reasons.append(f"it goes on when one of these ends: {', '.join(row.waiting_for[:5])}")
+    if not (row.due or row.waiting_for):
+        reasons.append(f"let it go on: pynenc workflows resume {row.id}, or send the signal that it waits for")
+    return reasons
 
 
 def _claimed(row: Invocation, now: int) -> list[str]:

@@ -20,7 +20,7 @@ from pynenc.engine.codec import Codec
 from pynenc.engine.loops import is_cancelled, is_on_loop
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.suspension import Continued, Suspended
-from pynenc.exceptions import InvocationCancelledError, NonDeterminismError, RetryError, TaskTimeoutError
+from pynenc.exceptions import InvocationCancelledError, NonDeterminismError, RetryError, StoreError, TaskTimeoutError
 from pynenc.serializer.errors import ErrorInfo
 from pynenc.store.base import Clock
 
@@ -91,6 +91,7 @@ class Executor:
         self.resolve = resolve
         self._hooks = hooks
         self.tracing: Tracing | None = None
+        self.handle = handle
         self._make_flow = make_flow
         #: The context of an attempt, from what was claimed, the id of the runner, and the slot.
         self.running: Callable[[Claimed, str, context.Slot | None], context.Running] = partial(
@@ -225,6 +226,8 @@ class Executor:
         if isinstance(left, Continued):
             return outcome.continued(claimed, left.arguments, left.blobs, left.signals, started)
         if running.cancel_requested and (isinstance(error, InvocationCancelledError) or is_cancelled(error)):
+            if spec.is_workflow:
+                _cancel_members(running)
             return outcome.cancelled(claimed, started, now)
         if running.flow is not None and running.flow.is_failing:
             return self._undo(spec, claimed, running, b"", started)
@@ -270,6 +273,14 @@ def call_user(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
 
 #: The code that calls the user's: what runs directly above it may be interrupted.
 USER_CODE = frozenset({Executor._body.__code__, call_user.__code__})
+
+
+def _cancel_members(running: context.Running) -> None:
+    """What the body called after it was asked to stop, stops with it."""
+    try:
+        running.engine.cancel_members(running.id, "its workflow was cancelled")
+    except StoreError as error:
+        logger.warning("the members of workflow %s could not be cancelled (%s)", running.id, error)
 
 
 def timeout_error(claimed: Claimed) -> TaskTimeoutError:

@@ -60,7 +60,8 @@ class Results:
 
     :param hint: called once with the ids when a wait takes long, to say what may be missing.
     :param inline: tries to run an invocation in place on the waiting thread; whether it did.
-    :ivar drive: works on invocations that are waited for outside of bodies, where no runner does (development mode).
+    :ivar drive: works on invocations that are waited for outside of bodies, where no runner does (development mode). :ivar refuse_to_hang: raises
+    when that has not helped and nothing else will.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Results:
         self._hint = hint
         self._inline = inline
         self.drive: Callable[[Sequence[str]], object] = lambda _: None
+        self.refuse_to_hang: Callable[[Sequence[str]], object] = lambda _: None
 
     def value(self, spec: TaskSpec, final: Final) -> Any:
         """The value of a final, or its error raised."""
@@ -125,7 +127,7 @@ class Results:
 
     def _is_durable(self, running: context.Running) -> bool:
         """Whether the body that runs here is one of a workflow over this store."""
-        return bool(running.flow.records_calls) and running.engine.store is self._store
+        return bool(running.flow.records_calls) and (running.flow.is_checked or running.engine.results is self)
 
     def _look(
         self, running: context.Running, ids: Sequence[str], along: Sequence[str], seconds: float, *, inline: bool
@@ -166,6 +168,7 @@ class Results:
             watch = self._store.watch(ids, signal.set)
             try:
                 self.drive(ids)
+                self.refuse_to_hang(ids)
                 return self._poll(ids, timeout, watch, signal, lambda: None)
             finally:
                 watch.close()
@@ -227,6 +230,7 @@ class Results:
         try:
             if running is None or running.slot is None:
                 self.drive(ids)
+                self.refuse_to_hang(ids)
                 return await self._poll_async(ids, timeout, event)
             running.slot.park(ids)
             try:

@@ -22,6 +22,7 @@ from pynenc.core.records import (
 )
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.engine import Engine
+from pynenc.exceptions import WorkflowPauseError
 from pynenc.store.base import SystemClock
 
 LEASE = 365 * 24 * 3600 * SECOND
@@ -61,6 +62,7 @@ class InlineSlot(context.Slot):
         self._runner.waiting += 1
         try:
             self._runner.drive(ids)
+            self._runner.refuse_to_hang(ids)
         finally:
             self._runner.waiting -= 1
 
@@ -126,6 +128,25 @@ class InlineRunner:
         for claimed in claim.batch:
             self._run(claimed)
         return claim
+
+    def refuse_to_hang(self, ids: Sequence[str]) -> None:
+        """Say so when the only way on is that somebody resumes or signals what ``ids`` need.
+
+        :raises WorkflowPauseError: that is so.
+        """
+        level, seen = list(ids), set(ids)
+        if not ids or self._engine.store.finals(ids):
+            return
+        while level:
+            rows = self._engine.store.get(level)
+            for row in rows:
+                if row.place is Place.WAITING and not row.due and not row.waiting_for:
+                    raise WorkflowPauseError(
+                        f"{row.task} {row.id} is paused ({row.reason or 'without a reason'}) and nobody else is here to let it go on: "
+                        "call invocation.resume(value) or invocation.signal(name, value) first"
+                    )
+            level = [name for row in rows for name in row.waiting_for if name not in seen]
+            seen.update(level)
 
     def _is_worth_waiting(self, ids: Sequence[str], due: Microseconds) -> bool:
         """Whether one of ``ids``, or something that it waits for, waits for a time that is not before ``due``."""

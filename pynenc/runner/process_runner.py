@@ -192,6 +192,7 @@ class ProcessRunner(ThreadRunner):
     def _fate(self, worker: Worker, claimed: Claimed, fork: Fork, forks: ForkServer) -> Outcome:
         """The fork died without an outcome: killed by us for a reason, or by its own doing."""
         now = worker.engine.store.clock.now()
+        claimed = next((own for own in worker.engine.store.owned(worker.beat.id) if own.id == claimed.id), claimed)
         if fork.killed == "timeout":
             return worker.engine.executor.timed_out(claimed, now)
         if fork.killed == "cancel":

@@ -427,7 +427,7 @@ class Worker:
                 body.interrupt(claimed, HandBack)  # where it waits
                 body.interrupt(claimed, HandBack)  # where it computes
                 if body.take(claimed):
-                    turns.release([claimed], "runner stopped")
+                    turns.release([body.running.claimed if body.running else claimed], "runner stopped")
         if self.coroutines:
             turns.release(self.coroutines.hand_back(), "runner stopped")
         turns.give_back("runner stopped")

@@ -75,10 +75,12 @@ class InlineRunner:
         """The result of an invocation, after all that has to run and all the time that has to pass for it; what it does not need stays.
 
         :param within: the most seconds that may pass on the clock.
-        :raises ResultTimeoutError: it is not final then. :raises Exception: what the task raised.
+        :raises ResultTimeoutError: it is not final then. :raises WorkflowPauseError: it waits for somebody to resume or signal it.
+        :raises Exception: what the task raised.
         """
         self._until = self.clock.now() + round(within * SECOND)
         self._runner.run(invocation.invocation_id)
+        self._runner.refuse_to_hang((invocation.invocation_id,))
         return invocation.get_result(0)
 
     def close(self) -> None:

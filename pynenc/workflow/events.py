@@ -18,14 +18,15 @@ from pynenc.exceptions import ResultTimeoutError
 from pynenc.workflow.flow import PAUSE, SIGNAL, SLEEP, Flow, encode
 from pynenc.workflow.replay import Record
 
-#: The record of a pause: the attempt in which it paused, and the value that it was resumed with.
-_paused = msgspec.msgpack.Decoder(tuple[int, bytes | None]).decode
-#: The record of a wait for a signal: until when (0: no limit), the number of the signal (-1: none yet, -2: none in time), and its value.
-_signalled = msgspec.msgpack.Decoder(tuple[int, int, bytes]).decode
+#: What a pause was resumed with: after which attempt, and the value. It begins with the attempt that came to it.
+_resumed = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
+_number = msgspec.msgpack.Decoder(int).decode
+#: The end of a wait for a signal: its number (-1: none came in time), and its value. It begins with the time until which it waits.
+_signalled = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
 #: The signals that earlier rounds used: all below the first number, and these.
 _taken = msgspec.msgpack.Decoder(tuple[int, list[int]]).decode
-_NONE, _TOO_LATE = -1, -2
-_SIGNAL = "signal:"
+_TOO_LATE = -1
+_SIGNAL, _RESUME = "signal:", "resume:"
 #: Longest pause between two looks at the clock, in seconds.
 _LOOK = 3600.0
 
@@ -44,7 +45,8 @@ async def async_sleep(flow: Flow, until: Callable[[], int]) -> None:
     """Block the branch until a time."""
     way = _look_sleep(flow, until)
     if way is not None:
-        _leave_check(flow, way)
+        if flow.is_checked:
+            await flow.end_branch()
 
         async def wait() -> None:
             while not flow.is_over(way.due):  # noqa: ASYNC110 - the clock is the store's
@@ -57,8 +59,8 @@ async def async_sleep(flow: Flow, until: Callable[[], int]) -> None:
 def _look_sleep(flow: Flow, until: Callable[[], int]) -> Suspended | None:
     position, record = flow.meet(SLEEP)
     if record is None:
-        record = flow.write(position, Record(SLEEP, "", encode(until())), once=True)
-    due = msgspec.msgpack.decode(record.payload, type=int)
+        record = flow.write(position, Record(SLEEP, "", encode(until())))
+    due = _number(record.payload)
     return None if flow.is_over(due) else Suspended("sleeps", due=due)
 
 
@@ -79,25 +81,24 @@ async def async_pause(flow: Flow, reason: str) -> Any:
 
 def _look_pause(flow: Flow, reason: str) -> Found:
     position, record = flow.meet(PAUSE)
-    paused_in, payload = _paused(record.payload) if record else (0, None)
-    if payload is None and paused_in:
-        payload = _resumed_in(flow, paused_in)
-    if payload is None:
-        flow.write(position, Record(PAUSE, "", encode((flow.running.attempt, None))))
-        return None, Suspended(reason)
-    if record is not None and _paused(record.payload)[1] is None:
-        flow.write(position, Record(PAUSE, "", encode((paused_in, payload))))
-    return flow.engine.codec.decode_value(payload, flow.id, RESUME_KEY), None
+    if record is None:
+        found = _resume_since(flow, flow.cursor.begun(position))
+        if found is None:
+            flow.begin(position, PAUSE, encode(flow.running.attempt))
+            return None, Suspended(reason)
+        record = flow.write(position, Record(PAUSE, "", encode(found)))
+    return flow.engine.codec.decode_value(_resumed(record.payload)[1], flow.id, RESUME_KEY), None
 
 
-def _resumed_in(flow: Flow, attempt: int) -> bytes | None:
-    """The value with which the run was resumed after an attempt, unless another pause took it."""
-    paused = [_paused(record.payload) for record in flow.cursor.records.values() if record.kind == PAUSE]
-    if any(where == attempt and payload is not None for where, payload in paused):
+def _resume_since(flow: Flow, begun: Record | None) -> tuple[int, bytes] | None:
+    """The first attempt since a pause began after which the run was resumed, and with what; unless another pause took that."""
+    if begun is None or flow.is_checked:
         return None
-    key = f"resume:{attempt}"
-    found: bytes | None = flow.engine.store.recall(flow.id, [key]).get(key)
-    return found
+    taken = {_resumed(record.payload)[0] for record in flow.cursor.records.values() if record.kind == PAUSE}
+    stored = flow.insist(lambda: flow.engine.store.recall(flow.id))
+    resumes = {int(key.removeprefix(_RESUME)): value for key, value in stored.items() if key.startswith(_RESUME)}
+    since = _number(begun.payload)
+    return min(((at, value) for at, value in resumes.items() if at >= since and at not in taken), default=None)
 
 
 # -- a signal ------------------------------------------------------------------------------------------------------------------
@@ -117,41 +118,37 @@ async def async_wait_signal(flow: Flow, name: str, timeout: int | None) -> Any:
 
 def _look_signal(flow: Flow, name: str, timeout: int | None) -> Found:
     position, record = flow.meet(SIGNAL, name)
-    due, number, payload = _signalled(record.payload) if record else (0, _NONE, b"")
-    if number == _NONE:
-        if not due and timeout is not None:
-            due = flow.engine.store.clock.now() + timeout
-        seen, number, payload = _next_signal(flow, name)
-        if number == _NONE and flow.is_over(due):
-            number = _TOO_LATE
-        if record is None or number != _NONE:
-            flow.write(position, Record(SIGNAL, name, encode((due, number, payload))))
-        if number == _NONE:
+    if record is None:
+        due = flow.deadline(position, timeout) if timeout is not None else 0
+        seen, found = (0, None) if flow.is_checked else _next_signal(flow, name)
+        if found is None and not flow.is_over(due):
+            flow.begin(position, "deadline", encode(due))
             return None, Suspended(f"waits for signal {name}", due=due, signals=seen)
+        record = flow.write(position, Record(SIGNAL, name, encode(found or (_TOO_LATE, b""))))
+    number, payload = _signalled(record.payload)
     if number == _TOO_LATE:
         raise ResultTimeoutError(f"no signal {name!r} came in time", flow.id)
     return flow.engine.codec.decode_value(payload, flow.id, signal_key(name)), None
 
 
-def _next_signal(flow: Flow, name: str) -> tuple[int, int, bytes]:
+def _next_signal(flow: Flow, name: str) -> tuple[int, tuple[int, bytes] | None]:
     """How many signals have come, and the first of a name that was not used: its number and its value."""
     first, others = _taken_before(flow)
     used = {*others, *_used(flow)}
-    stored = flow.engine.store.recall(flow.id)
+    stored = flow.insist(lambda: flow.engine.store.recall(flow.id))
     came = {int(key.removeprefix(_SIGNAL)): value for key, value in stored.items() if key.startswith(_SIGNAL)}
     seen = max([first, *(number + 1 for number in came)])
-    for number in sorted(came):
-        if number >= first and number not in used:
-            own, payload = decode_signal(came[number])
-            if own == name:
-                return seen, number, payload
-    return seen, _NONE, b""
+    for number in sorted(came.keys() - used):
+        own, payload = decode_signal(came[number])
+        if number >= first and own == name:
+            return seen, (number, payload)
+    return seen, None
 
 
 def _used(flow: Flow) -> list[int]:
     """The numbers of the signals that this round used."""
     records = [record for record in flow.cursor.records.values() if record.kind == SIGNAL]
-    return [number for record in records if (number := _signalled(record.payload)[1]) >= 0]
+    return [number for record in records if (number := _signalled(record.payload)[0]) >= 0]
 
 
 def _taken_before(flow: Flow) -> tuple[int, list[int]]:
@@ -184,15 +181,10 @@ def _suspended(flow: Flow, way: Suspended) -> Departure:
     return flow.suspend(way.reason, due=way.due, awaits=way.awaits, signals=way.signals)
 
 
-def _leave_check(flow: Flow, way: Suspended) -> None:
-    """A history that is checked ends here."""
-    if flow.is_checked:
-        raise _suspended(flow, way)
-
-
 async def _for_ever(flow: Flow, way: Suspended) -> Any:
     """Block the branch until the body is suspended; what comes is found when it runs again."""
-    _leave_check(flow, way)
+    if flow.is_checked:
+        await flow.end_branch()
 
     async def wait() -> None:
         await asyncio.get_running_loop().create_future()

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,10 +24,21 @@ from pynenc.core.records import Final, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.suspension import Departure, EndOfRecord, Suspended
-from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, WorkflowError
-from pynenc.workflow.replay import COMPENSATION, Branch, Cursor, Record, decode_record, encode_record, position_of
+from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, StoreError, WorkflowError
+from pynenc.workflow.replay import (
+    BEGUN,
+    COMPENSATION,
+    Branch,
+    Cursor,
+    Record,
+    begun_at,
+    decode_record,
+    encode_record,
+    position_of,
+)
 
 logger = logging.getLogger("pynenc.workflow")
+T = TypeVar("T")
 
 #: The position under which is recorded that a workflow has failed and is being compensated.
 FAILING = position_of(COMPENSATION, 0)
@@ -42,7 +54,8 @@ running_flow: ContextVar[Flow | None] = ContextVar("pynenc_flow", default=None)
 Submit = Callable[[Sequence[str]], Sequence[Submitted]]
 encode = msgspec.msgpack.encode
 _called = msgspec.msgpack.Decoder(tuple[int, dict[int, str]]).decode
-_waited = msgspec.msgpack.Decoder(tuple[int, tuple[str, ...] | None]).decode
+_names = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+_number = msgspec.msgpack.Decoder(int).decode
 
 
 #: Looks for finals in the usual way, at most so many seconds.
@@ -72,7 +85,9 @@ class Flow:
     :ivar is_workflow: it is one of ``@app.workflow``: plain calls in its body are durable operations, and it is suspended where it waits.
     """
 
-    def __init__(self, running: context.Running, spec: TaskSpec, records: History | None = None) -> None:
+    def __init__(
+        self, running: context.Running, spec: TaskSpec, records: History | None = None, *, follow: bool = True
+    ) -> None:
         self.running = running
         self.engine = running.engine
         self.is_workflow = spec.is_workflow
@@ -89,7 +104,7 @@ class Flow:
         self._finals: dict[str, Final] = {}
         #: Exceptions of steps, by branch, that are not known to have been survived.
         self._pending: dict[str, list[tuple[str, Record]]] = {}
-        if self.is_async and self.is_workflow:
+        if follow and self.is_async and self.is_workflow:
             self.follow_branches()
 
     def follow_branches(self) -> None:
@@ -118,17 +133,17 @@ class Flow:
             return self._history.records
         if self.running.attempt == 1:
             return {}
-        stored = self.engine.store.recall(self.scope)
+        stored = self.insist(lambda: self.engine.store.recall(self.scope))
         records = {position: decode_record(value) for position, value in stored.items()}
-        self._finals = {final.id: final for final in self._finals_of(records)}
+        self._finals = {final.id: final for final in self.finals_of(records)}
         return records
 
-    def _finals_of(self, records: dict[str, Record]) -> list[Final]:
+    def finals_of(self, records: dict[str, Record]) -> list[Final]:
         """The finals of all recorded children."""
         calls = [(position, record) for position, record in records.items() if record.kind == CALL]
         ids = [name for position, record in calls for name in _ids_of(self.source.child_ids, position, record)]
         try:
-            return list(self.engine.store.finals(ids)) if ids else []
+            return list(self.insist(lambda: self.engine.store.finals(ids))) if ids else []
         except InvocationNotFoundError:
             return []  # one was removed by hand; who asks for it is told
 
@@ -157,11 +172,15 @@ class Flow:
         """Whether a plain call here is a durable operation."""
         return self.is_workflow and not in_step.get()
 
+    def covers(self, engine: object) -> bool:
+        """Whether calls and results of an engine are those of this run; in the check of a history all are."""
+        return self.is_checked or self.engine is engine
+
     # -- recording -------------------------------------------------------------------------------------------------------
     def meet(self, kind: str, name: str = "") -> tuple[str, Record | None]:
         """The next operation: its position, and its record if it was made before."""
         self.check()
-        position, record = self.cursor.meet(self.branch, kind, name, caller())
+        position, record = self.cursor.meet(self.branch, kind, name, caller)
         if record is None and self.is_failing:
             raise self.failure()
         return position, record
@@ -181,14 +200,14 @@ class Flow:
         error: BaseException = self.engine.codec.decode_error(spec, final)
         return error
 
-    def write(self, position: str, record: Record, *, once: bool = False) -> Record:
+    def write(self, position: str, record: Record, *, once: bool = True) -> Record:
         """Record an operation, with the exceptions of steps that its branch has survived; the record that counts."""
         if self._history is not None:
             raise self.leave(EndOfRecord())
         items = {position: encode_record(record)}
         pending = self._pending.pop(self.branch.path, [])
         items |= {before: encode_record(failure) for before, failure in pending}
-        stored = self.engine.store.remember(self.scope, items, once=once, progress=self.id)
+        stored = self.insist(lambda: self.engine.store.remember(self.scope, items, once=once, progress=self.id))
         claimed = self.running.claimed
         if claimed.crashes or claimed.alone:
             self.running.claimed = msgspec.structs.replace(claimed, crashes=0, alone=False)
@@ -198,6 +217,20 @@ class Flow:
             record = decode_record(stored[position])
         self.cursor.add(position, record)
         return record
+
+    def insist(self, call: Callable[[], T]) -> T:
+        """Carry out an operation that may be sent twice, also on a store that does not answer at first: a run does not fail because of that."""
+        pause = 0.05
+        while True:
+            try:
+                return call()
+            except StoreError as error:
+                running = self.running
+                if not error.retryable or running.interrupt is not None or running.cancel_requested:
+                    raise
+                logger.warning("the store did not answer (%s); trying again", error)
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
 
     def leave(self, departure: Departure) -> Departure:
         """The body is left here; to be raised."""
@@ -221,7 +254,7 @@ class Flow:
         """A value that is made once."""
         position, record = self.meet(kind, name)
         if record is None:
-            record = self.write(position, Record(kind, name, self.encode(make(), position)), once=True)
+            record = self.write(position, Record(kind, name, self.encode(make(), position)))
         return self.decode(record, position)
 
     def mark(self, kind: str, name: str, act: Callable[[], object]) -> None:
@@ -236,15 +269,13 @@ class Flow:
     def begin_step(self, name: str) -> tuple[str, Record | None]:
         """Where a step stands, and its record."""
         position, record = self.meet(STEP, name)
-        if record is None and self._history is not None:
+        if record is None and self._history is not None and not self.is_async:
             raise self.leave(EndOfRecord())
         return position, record
 
     def end_step(self, position: str, name: str, value: Any) -> Any:
         """A step returned; its value, or that of whoever ran it before."""
-        return self.step_value(
-            position, self.write(position, Record(STEP, name, self.encode(value, position)), once=True)
-        )
+        return self.step_value(position, self.write(position, Record(STEP, name, self.encode(value, position))))
 
     def fail_step(self, position: str, name: str, error: Exception) -> None:
         """A step raised: recorded with the next operation of its branch, since the body went on then."""
@@ -282,7 +313,7 @@ class Flow:
         if record is None:
             if self._history is not None:
                 raise self.leave(EndOfRecord())
-            answers = submit(ids)
+            answers = self.insist(lambda: submit(ids))
             others = {index: answer.id for index, answer in enumerate(answers) if answer.id != ids[index]}
             record = self.write(position, Record(CALL, name, encode((count, others))))
         recorded, others = _called(record.payload)
@@ -309,23 +340,28 @@ class Flow:
         wait = self.begin_wait(timeout)
         if wait.chosen is not None:
             return self.chosen(wait.chosen)
-        return self.end_wait(wait, self._wait(ids, wait.due, look))
+        return self.end_wait(wait, self.keep(self._wait(ids, wait.due, look)))
 
     def begin_wait(self, timeout: float | None) -> Wait:
         """A wait whose outcome is remembered: it ends at a time, or what comes first counts."""
         position, record = self.meet(WAIT)
         if record is not None:
-            return Wait(position, *_waited(record.payload))
-        if timeout is None:
-            return Wait(position, 0, None)
-        due = self.engine.store.clock.now() + int(timeout * 1_000_000)
-        self.write(position, Record(WAIT, "", encode((due, None))))
-        return Wait(position, due, None)
+            return Wait(position, 0, _names(record.payload))
+        return Wait(position, 0 if timeout is None else self.deadline(position, int(timeout * 1_000_000)), None)
+
+    def begin(self, position: str, kind: str, payload: bytes) -> Record:
+        """Record that an operation has begun; the record that counts."""
+        return self.cursor.begun(position) or self.write(begun_at(position), Record(BEGUN, kind, payload))
+
+    def deadline(self, position: str, microseconds: int) -> int:
+        """Until when an operation takes at most, counted from when it began."""
+        due = self.engine.store.clock.now() + microseconds
+        return int(_number(self.begin(position, "deadline", encode(due)).payload))
 
     def end_wait(self, wait: Wait, finals: list[Final]) -> list[Final]:
         """Remember what came first; nothing when the time was over."""
-        self.write(wait.position, Record(WAIT, "", encode((wait.due, [str(final.id) for final in finals]))))
-        return finals
+        record = self.write(wait.position, Record(WAIT, "", encode([str(final.id) for final in finals])))
+        return self.chosen(_names(record.payload))
 
     def chosen(self, ids: Sequence[str]) -> list[Final]:
         """The finals that came first."""
@@ -361,6 +397,8 @@ class Flow:
     async def _wait_async(self, ids: Sequence[str], due: int, look: AsyncLook) -> list[Final]:
         if known := self.begin_look(ids):
             return known
+        if self._history is not None:
+            await self.end_branch()
         async with self.branches.busy(self.branch):
             finals = await look(self.patience(due))
         if finals or self.is_over(due):
@@ -378,9 +416,20 @@ class Flow:
         """The body has come to a wait; what is known already."""
         self.branch.waits += 1
         known = self.known(ids)
-        if not known and self._history is not None:
+        if not known and self._history is not None and not self.is_async:
             raise self.leave(EndOfRecord())
         return known
+
+    async def end_branch(self) -> None:
+        """The history of a branch that is only checked ends here; others may go on."""
+
+        async def for_ever() -> None:
+            await asyncio.get_running_loop().create_future()
+
+        import asyncio
+
+        self.follow_branches()
+        await self.branches.block(self.branch, Suspended("end of the record"), for_ever)
 
     def keep(self, finals: list[Final]) -> list[Final]:
         """Remember finals for the rest of the attempt."""
@@ -388,8 +437,8 @@ class Flow:
         return finals
 
     def is_over(self, due: int) -> bool:
-        """Whether a time has come; 0 never does."""
-        return bool(due) and self.engine.store.clock.now() >= due
+        """Whether a time has come; 0 never does. In a history that is checked it has."""
+        return bool(due) and (self.is_checked or self.engine.store.clock.now() >= due)
 
     def patience(self, due: int) -> float:
         """Seconds to wait before the body is suspended."""
@@ -400,7 +449,7 @@ class Flow:
     def mark_reached(self) -> None:
         """Note how far the body got, before it is suspended where nothing is recorded."""
         if self._history is None and (mark := self.cursor.mark(self.branch)) is not None:
-            self.write(*mark)
+            self.write(*mark, once=False)
 
     # -- failing ---------------------------------------------------------------------------------------------------------
     def compensate(self, error: bytes) -> tuple[bytes, str]:
@@ -416,7 +465,7 @@ class Flow:
             self.write(FAILING, Record("failing", "", error))
         branch, failed = Branch(COMPENSATION), []
         for undo in reversed(self.undos):
-            position, record = self.cursor.meet(branch, CALL, undo.task, "a compensation")
+            position, record = self.cursor.meet(branch, CALL, undo.task, _compensating)
             (child,) = self._call(position, record, undo.task, 1, undo.submit)
             finals = self.known([child]) or self.engine.store.finals([child])
             if not finals:
@@ -439,6 +488,10 @@ def _ids_of(derive: Callable[[str, int], list[str]], position: str, record: Reco
     """The ids of the invocations of a recorded call."""
     count, others = _called(record.payload)
     return [others.get(index, own) for index, own in enumerate(derive(position, count))]
+
+
+def _compensating() -> str:
+    return "a compensation"
 
 
 def waiting_for(ids: Sequence[str]) -> str:
@@ -474,7 +527,7 @@ def flow_here() -> Flow:
 def recording(engine: object) -> Flow | None:
     """The flow that records plain calls made here through ``engine``, if there is one."""
     running = context.current()
-    if running is None or running.flow is None or running.engine is not engine:
+    if running is None or running.flow is None:
         return None
     flow: Flow = running.flow
-    return flow if flow.records_calls else None
+    return flow if flow.records_calls and flow.covers(engine) else None

@@ -13,13 +13,16 @@ what is final stays so. Only how far the body got is noted where it was suspende
 A body that meets another kind or name than recorded at a position, or none while later ones of the branch are recorded, does not do what it did before:
 :class:`~pynenc.exceptions.NonDeterminismError`.
 
-Paths read ``2/1/``: the first branch of the second branch of the body. A position is a path and a number: ``2/1/00000003``; a mark has a ``w`` before
-the number of the operation that it follows.
+An operation that takes time (a pause, a signal, a wait with a limit) is recorded twice: that it has begun, with what must not change any more, and how it
+ended. The first record of a position counts, whoever writes it: two bodies of one run, of which one does not know yet that it was given up, go the same way.
+
+Paths read ``2/1/``: the first branch of the second branch of the body. A position is a path and a number: ``2/1/00000003``; what has begun there has a
+``b`` before the number, and a mark a ``w`` before that of the operation that it follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -28,7 +31,7 @@ from pynenc.exceptions import NonDeterminismError
 
 #: Where compensations have their positions.
 COMPENSATION = "c/"
-PATCH, MARK = "patch", "mark"
+PATCH, MARK, BEGUN = "patch", "mark", "begun"
 _DIGITS = 8
 
 
@@ -77,6 +80,8 @@ class Cursor:
     def __init__(self, source: tuple[str, ...], records: Mapping[str, Record]) -> None:
         self.source = source
         self.records = dict(records)
+        #: The recorded positions that the body has come to.
+        self.met: set[str] = set()
         #: For each path the last recorded operation, and how far the body got: operations, and waits since the last of them.
         self._last: dict[str, int] = {}
         self._reached: dict[str, tuple[int, int]] = {}
@@ -88,34 +93,42 @@ class Cursor:
         path += slash
         if record.kind == MARK:
             reached = int(number.removeprefix("w")), int(record.name)
+        elif record.kind == BEGUN:
+            reached = int(number.removeprefix("b")), 0
         else:
             reached = int(number), 0
             self._last[path] = max(reached[0], self._last.get(path, 0))
         self._reached[path] = max(reached, self._reached.get(path, (0, 0)))
 
     # -- where the body is -----------------------------------------------------------------------------------------------
-    def meet(self, branch: Branch, kind: str, name: str, where: str) -> tuple[str, Record | None]:
+    def meet(self, branch: Branch, kind: str, name: str, where: Callable[[], str]) -> tuple[str, Record | None]:
         """The next position of a branch, and what was recorded there; None when the operation is new.
 
-        :param where: the line of code that asks, for the error.
+        :param where: tells the line of code that asks, for the error.
         :raises NonDeterminismError: something else was recorded.
         """
         while True:
             branch.advance()
             position = position_of(branch.path, branch.count)
             record = self.records.get(position)
-            if record is None or record.kind != PATCH or kind == PATCH:
+            if record is not None:
+                self.met.add(position)
+            if record is None or record.kind != PATCH:
                 break
         if record is None:
             if branch.count < self._last.get(branch.path, 0):
-                raise _differs(position, _told(kind, name), "nothing, although later operations are", where)
+                raise _differs(position, _told(kind, name), "nothing, although later operations are", where())
         elif (record.kind, record.name) != (kind, name):
-            raise _differs(position, _told(kind, name), _told(record.kind, record.name), where)
+            raise _differs(position, _told(kind, name), _told(record.kind, record.name), where())
         return position, record
+
+    def begun(self, position: str) -> Record | None:
+        """What was recorded when the operation of a position began, if it is one that takes time."""
+        return self.records.get(begun_at(position))
 
     def mark(self, branch: Branch) -> tuple[str, Record] | None:
         """What notes how far a branch got; None if that is known."""
-        if self.is_replaying(branch):
+        if (branch.count, branch.waits) <= self._reached.get(branch.path, (0, 0)):
             return None
         return position_of(branch.path, branch.count, "w"), Record(MARK, str(branch.waits))
 
@@ -127,6 +140,7 @@ class Cursor:
         record = self.records.get(position)
         if record is not None and (record.kind, record.name) == (PATCH, name):
             branch.advance()
+            self.met.add(position)
             return "", True
         if branch.count < self._last.get(branch.path, 0):
             return "", False
@@ -167,9 +181,10 @@ def position_of(path: str, number: int, mark: str = "") -> str:
     return f"{path}{mark}{number:0{_DIGITS}d}"
 
 
-def positions_of(records: Iterable[str], path: str) -> list[str]:
-    """The positions of one branch among those recorded, in order."""
-    return sorted(p for p in records if p.startswith(path) and p.removeprefix(path).isdigit())
+def begun_at(position: str) -> str:
+    """Where is recorded that the operation of a position has begun."""
+    path, slash, number = position.rpartition("/")
+    return f"{path}{slash}b{number}"
 
 
 def _told(kind: str, name: str) -> str:

@@ -97,6 +97,8 @@ class WorkflowContext:
         position, record = flow.begin_step(name)
         if record is not None:
             return cast("R", flow.step_value(position, record))
+        if flow.is_checked:
+            await flow.end_branch()
         plain = _plain(fn)
         call: Callable[[], Any] = (
             partial(plain, *args, **kwargs)

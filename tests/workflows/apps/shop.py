@@ -110,18 +110,18 @@ def flaky(number: int) -> int:
 
 
 @app.workflow
-def calls() -> list[int]:
+def calls(delay: float = 3600) -> list[int]:
     first, second = add(1, 2), add(1, 2)
     assert first != second
     group = add.parallelize([(n, n) for n in range(5)])
-    late = add.options(delay=3600)(20, 2)
+    late = add.options(delay=delay)(20, 2)
     return [first.result, second.result, *group.results, flaky(7).result, late.result]
 
 
 @app.workflow
 def catches() -> str:
     try:
-        fails("no").result
+        _ = fails("no").result
     except ValueError as error:
         catches.wf.sleep(10)
         return f"caught {error}"
@@ -131,10 +131,7 @@ def catches() -> str:
 @app.workflow
 def races() -> list[int]:
     group = add.parallelize([(n, 0) for n in range(3)])
-    found = []
-    for invocation in group.as_completed():
-        found.append(races.wf.step(double, invocation.result))
-    return found
+    return [races.wf.step(double, invocation.result) for invocation in group.as_completed()]
 
 
 @app.workflow
@@ -213,12 +210,12 @@ def saga(words: list[str]) -> None:
 
 # -- async ------------------------------------------------------------------------------------------------------------------
 @app.workflow
-async def gathers() -> list[Any]:
+async def gathers(seconds: float = 100) -> list[Any]:
     wf = gathers.wf
 
     async def branch(number: int) -> int:
         value = await wf.async_step(double, number)
-        await wf.async_sleep(100 * number)
+        await wf.async_sleep(seconds * number)
         return value + await add(number, 1).async_result()
 
     return list(await asyncio.gather(*(branch(n) for n in range(3)), wf.async_wait_signal("go"), wf.async_pause("ok?")))
@@ -229,3 +226,114 @@ async def dozes() -> float:
     before = dozes.wf.utc_now()
     await dozes.wf.async_sleep(timedelta(days=30))
     return (dozes.wf.utc_now() - before).total_seconds()
+
+
+@app.task
+def waits_for_asks() -> list[Any]:
+    return asks().result
+
+
+@app.workflow
+def flow_waits_for_asks() -> list[Any]:
+    return asks().result
+
+
+# -- code that changes ------------------------------------------------------------------------------------------------------
+#: What the tests change while a workflow sleeps.
+MODE = "old"
+
+
+@app.workflow
+def changing() -> str:
+    wf = changing.wf
+    wf.step(double, 1)
+    if MODE == "other":
+        wf.step(refuse, "unheard of")
+    if MODE == "patched" and wf.patched("ask first"):
+        wf.step(double, 2)
+    wf.sleep(10)
+    wf.step(double, 3)
+    return MODE
+
+
+@app.workflow
+def talks() -> None:
+    wf, log = talks.wf, talks.logger
+    log.warning("begin")
+    wf.step(double, 1)
+    app.logger.warning("after the step")
+    wf.sleep(10)
+    log.warning("after the sleep")
+    child = add.options(delay=50)(1, 1)
+    log.warning("before the result")
+    _ = child.result
+    log.warning("end")
+
+
+@app.workflow
+def draws() -> list[Any]:
+    wf = draws.wf
+    first = [wf.random(), wf.uuid(), wf.root.uuid(), wf.random()]
+    wf.sleep(10)
+    return [*first, wf.random(), str(wf.utc_now())]
+
+
+@app.workflow
+def shares() -> list[Any]:
+    wf = shares.wf
+    before = wf.get_data("note", "nothing")
+    wf.set_data("note", "root")
+    noted = note("child").result
+    wf.sleep(1)
+    return [before, noted, wf.get_data("note")]
+
+
+@app.task
+def note(word: str) -> str:
+    before = note.wf.get_data("note")
+    note.wf.set_data("note", word)
+    return str(before)
+
+
+@app.workflow
+def swallower() -> str:
+    try:
+        swallower.wf.sleep(5)
+    except BaseException:
+        witness("swallowed")
+        return "too early"
+    return "slept"
+
+
+@app.workflow
+def long_flow(count: int) -> int:
+    wf = long_flow.wf
+    total = sum(wf.step(double, number) for number in range(count))
+    children = [add(number, 1) for number in range(count)]
+    total += sum(child.result for child in children)
+    wf.sleep(10)
+    return total
+
+
+@app.workflow
+def only_calls(count: int) -> None:
+    for number in range(count):
+        add(number, number)
+
+
+@app.workflow
+def only_draws(count: int) -> float:
+    return sum(only_draws.wf.random() for _ in range(count))
+
+
+@app.workflow
+def fan_out(count: int) -> int:
+    return sum(add.parallelize([(number, 1) for number in range(count)]).results)
+
+
+@app.workflow
+def steps_then_sleep(count: int) -> int:
+    wf = steps_then_sleep.wf
+    total = sum(wf.step(double, number) for number in range(count))
+    wf.sleep(10)
+    return total
