@@ -62,9 +62,6 @@ from pynenc.store.redis.options import parse
 #: A runner without a sign of life for so long is forgotten, in microseconds.
 LONG_GONE: Microseconds = 24 * 3600 * 1_000_000
 
-_beat = msgspec.msgpack.Decoder(Beat).decode
-_texts = msgspec.msgpack.Decoder(tuple[str, ...]).decode
-
 
 class RedisStore:
     """Invocations of one app in Redis or Valkey.
@@ -273,7 +270,8 @@ class RedisStore:
         try:
             asked, mark = self._request(request) if request is not None else (b"", -1)
             tie = "+" if len(watch.ids) == 1 else "-"
-            answer = self._link.run("watch", self._link.time(), asked, bell.client, tie, name, attempt, *watch.ids)
+            values: tuple[Any, ...] = (asked, bell.client, tie, name, attempt, *watch.ids)
+            answer = self._link.run("watch", self._link.time(), *values, again=request is None)
             if answer[0] == b"circle":
                 raise refusals.of_wait(_names(answer[1:]))
             if request is not None and (answer[0] == b"lost" or len(answer) > 1):
