@@ -50,6 +50,7 @@ from pynenc.store.redis.codec import (
     call_of,
     claim_of,
     encode,
+    final_of,
     groups_of,
     is_plain,
     outcome_of,
@@ -274,8 +275,10 @@ class RedisStore:
             answer = self._link.run("watch", self._link.time(), *values, again=request is None)
             if answer[0] == b"circle":
                 raise refusals.of_wait(_names(answer[1:]))
-            if request is not None and (answer[0] == b"lost" or len(answer) > 1):
+            if request is not None and (answer[0] == b"lost" or answer[1]):
                 watch.claim = self._claimed(request, answer if answer[0] == b"lost" else answer[1], mark)
+            if len(answer) > 2 and answer[2]:
+                watch.final = final_of(watch.ids[0], answer[2])
         except BaseException:
             bell.unwatch(watch)
             raise
