@@ -33,7 +33,8 @@ from pynenc.core.status import InvocationStatus, Place
 STATUSES = tuple(InvocationStatus)
 CODES = {status: code for code, status in enumerate(STATUSES)}
 PLACES = tuple(Place)
-KEYED, FIRST, CACHED, BLOBBED = 1, 2, 4, 8
+#: Bits of the flags, as in ``start_of_all.lua``.
+KEYED, FIRST, CACHED = 1, 2, 4
 
 #: seq, created, flags, result_ttl, length of the task
 _HEAD = Struct(">QQBQH")
@@ -116,8 +117,6 @@ def call_of(new: New) -> bytes:
         flags |= FIRST
     if new.cache_key is not None:
         flags |= CACHED
-    if new.blobs:
-        flags |= BLOBBED
     meta = encode(
         (
             new.priority,
@@ -166,6 +165,12 @@ def groups_of(batch: Sequence[New]) -> bytes:
             groups.append([*kind, 0])
         groups[-1][3] += 1
     return encode(groups)
+
+
+def tally_name(status: InvocationStatus, queue: str, task: str) -> bytes:
+    """What counts the invocations of a kind."""
+    name = queue.encode()
+    return b"%c%s%s%s" % (CODES[status], _SHORT.pack(len(name)), name, task.encode())
 
 
 def request_of(request: ClaimRequest, client: str, wanted: Sequence[str]) -> bytes:

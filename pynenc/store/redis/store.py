@@ -50,19 +50,18 @@ from pynenc.store.redis.codec import (
     call_of,
     claim_of,
     encode,
+    final_of,
     groups_of,
     is_plain,
     outcome_of,
     request_of,
+    tally_name,
 )
 from pynenc.store.redis.link import Link
 from pynenc.store.redis.options import parse
 
 #: A runner without a sign of life for so long is forgotten, in microseconds.
 LONG_GONE: Microseconds = 24 * 3600 * 1_000_000
-
-_beat = msgspec.msgpack.Decoder(Beat).decode
-_texts = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 
 
 class RedisStore:
@@ -155,16 +154,16 @@ class RedisStore:
             )
         if not new:
             return []
-        pairs: list[Any] = []
         usual = not (blobs or max_queue_length) and all(map(is_plain, new))
-        for each in new:
-            pairs += (each.id, call_of(each))
-        if usual and len(new) > 1:
-            usual = len(set(pairs[::2])) == len(new)
-        sent = [part for blob in blobs for part in (blob.key, blob.data)]
-        answer = self._run(
-            "submit", "1" if usual else "0", max_queue_length, groups_of(new), len(blobs), *sent, *pairs, durable=True
-        )
+        if len(new) == 1 and usual and not new[0].priority:
+            answer = self._submit_one(new[0])
+        else:
+            if usual and len(new) > 1:
+                usual = len({each.id for each in new}) == len(new)
+            pairs = [part for each in new for part in (each.id, call_of(each))]
+            sent = [part for blob in blobs for part in (blob.key, blob.data)]
+            values = ("1" if usual else "0", max_queue_length, groups_of(new), len(blobs), *sent, *pairs)
+            answer = self._run("submit", *values, durable=True)
         if answer is None:
             return [Submitted(each.id, _REGISTERED, False, each.args_digest) for each in new]
         if answer and isinstance(answer[0], bytes):
@@ -173,6 +172,11 @@ class RedisStore:
             Submitted(name.decode(), STATUSES[status], there == 1, digest.decode())
             for name, status, there, digest in answer
         ]
+
+    def _submit_one(self, new: New) -> Any:
+        """The shortest way, of most single calls."""
+        kind = tally_name(_REGISTERED, new.queue, new.task)
+        return self._run("submit", "2", 0, b"", 0, new.id, call_of(new), new.queue, kind, durable=True)
 
     def claim(self, request: ClaimRequest) -> Claim:
         asked, mark = self._request(request)
@@ -267,11 +271,14 @@ class RedisStore:
         try:
             asked, mark = self._request(request) if request is not None else (b"", -1)
             tie = "+" if len(watch.ids) == 1 else "-"
-            answer = self._link.run("watch", self._link.time(), asked, bell.client, tie, name, attempt, *watch.ids)
+            values: tuple[Any, ...] = (asked, bell.client, tie, name, attempt, *watch.ids)
+            answer = self._link.run("watch", self._link.time(), *values, again=request is None)
             if answer[0] == b"circle":
                 raise refusals.of_wait(_names(answer[1:]))
-            if request is not None and (answer[0] == b"lost" or len(answer) > 1):
+            if request is not None and (answer[0] == b"lost" or answer[1]):
                 watch.claim = self._claimed(request, answer if answer[0] == b"lost" else answer[1], mark)
+            if len(answer) > 2 and answer[2]:
+                watch.final = final_of(watch.ids[0], answer[2])
         except BaseException:
             bell.unwatch(watch)
             raise
@@ -280,9 +287,13 @@ class RedisStore:
         return watch
 
     def _stop_waiting(self, waiter: Ref, ids: Sequence[str]) -> None:
-        """Forget the edges of a wait to what is not known to be final."""
-        if self._link.is_open:
-            self._run("unwait", str(waiter.id), waiter.attempt, *ids)
+        """Forget the edges of a wait to what is not known to be final. When the server is away they last until the attempt of the waiter ends."""
+        try:
+            if self._link.is_open:
+                self._run("unwait", str(waiter.id), waiter.attempt, *ids)
+        except StoreError as error:
+            if not error.retryable:
+                raise
 
     def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:
         return self._ringer.listen(queues, wake)

@@ -34,7 +34,7 @@ from pynenc.store import open_store
 from pynenc.store.redis import RedisStore, safety
 from pynenc.store.redis.options import display, parse
 from pynenc.testing.clock import SECOND, VirtualClock
-from pynenc.testing.servers.redis import RedisServer, program_of
+from pynenc.testing.servers.redis import RedisServer, free_port, program_of
 from pynenc.testing.store_suite.base import Waker
 from tests.servers import client_of, url_for
 
@@ -251,6 +251,54 @@ def test_no_connection_names_the_server() -> None:
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:1") as raised:
         store.open()
     assert raised.value.retryable
+
+
+def test_a_user_needs_no_more_than_the_documentation_says() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "redis.md").read_text()
+    rules = "~pynenc:* &pynenc:* +@all -@admin -@dangerous +info"
+    assert rules.partition("+@")[2] in page
+    with RedisServer(aof="always") as server, redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "jobs", "on", ">secret", *rules.split())
+        store = opened(server.url.replace("//", "//jobs:secret@") + "?wait_aof=1")
+        beat(store)
+        waker = Waker()
+        store.listen((), waker).idle(True)
+        store.submit([new("a")])
+        assert waker.came()
+        store.watch(["a"], waker)
+        store.finish("r", [end(take(store)[0])])
+        assert waker.came()
+        assert store.purge(Purge(everything=True)).invocations == 1
+        assert (store.check(), store.advice()) == ([], [])
+        store.close()
+
+
+def test_a_cluster_is_followed_to_the_server_of_the_slot() -> None:
+    ports = [free_port(), free_port()]
+    servers = [
+        RedisServer(aof="always", more=("--cluster-enabled", "yes", "--cluster-port", str(port))) for port in ports
+    ]
+    with servers[0] as one, servers[1] as two:
+        clients = [redis.Redis.from_url(server.url, decode_responses=True) for server in (one, two)]
+        for client, slots in zip(clients, ((0, 8191), (8192, 16383)), strict=True):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
+        clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", two.port, ports[1])
+        deadline = time.monotonic() + 30
+        while not all("cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")) for client in clients):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        for server in (one, two):
+            store = opened(server.url)
+            waker = Waker()
+            store.listen((), waker).idle(True)
+            beat(store)
+            store.submit([new(f"of {server.port}")])
+            assert waker.came()
+            assert take(store)[0].id == f"of {server.port}"
+            assert store.check() == []
+            store.close()
+        for client in clients:
+            client.close()
 
 
 # -- durability on request -----------------------------------------------------------------------------------------------
@@ -473,6 +521,8 @@ def test_a_lone_result_comes_with_the_letter(store: RedisStore, url: str) -> Non
         assert time.monotonic() < deadline
     assert lone.final.payload == b"42"
     assert both.final is None
+    late = other.watch(["a"], waker)
+    assert late.final == lone.final
     other.close()
 
 
@@ -607,3 +657,18 @@ def test_threads_share_a_store(store: RedisStore) -> None:
     for thread in threads:
         thread.join()
     assert store.count(Filter()) == {"registered": 400}
+
+
+def test_listening_begins_when_the_server_is_back(server: RedisServer) -> None:
+    store, other = opened(server.url), opened(server.url)
+    server.kill()
+    waker = Waker()
+    listener = other.listen((), waker)
+    listener.idle(True)
+    server.start()
+    assert waker.came()
+    listener.idle(True)
+    store.submit([new("a")])
+    assert waker.came()
+    other.close()
+    store.close()

@@ -1,20 +1,42 @@
--- ARGV: now, whether all are plain, the most that a queue may hold (0: no limit), groups, the number of blobs; then key and data of each blob; then
--- id, and call without its beginning, of each invocation. Groups are queue, task, rank and number, in the order of the invocations.
+-- ARGV: now, mode, the most that a queue may hold (0: no limit), groups, the number of blobs; then key and data of each blob; then id, and call without its
+-- beginning, of each invocation. Groups are queue, task, rank and number, in the order of the invocations. The mode is 1 when all are plain, 0 when not, and 2 for a
+-- single plain one without rank, whose queue and name in the tally follow; it needs no groups.
 -- Answers with nothing when all were accepted as they are, READY; else with id, status, whether it was there, and digest for each; or why not.
-local is_plain, limit, groups, blobs = ARGV[2] == '1', tonumber(ARGV[3]), cmsgpack.unpack(ARGV[4]), tonumber(ARGV[5])
-local first = 6 + 2 * blobs
 
--- The usual way is written out, since making a function takes longer than a command. Whether somebody is idle or a queue is draining:
+-- The usual ways are written out, since making a function takes longer than a command. Whether somebody is idle or a queue is draining:
 local is_special = call('EXISTS', P .. 'idle', P .. 'drains') > 0
+local last = #ARGV
+if ARGV[2] == '2' then
+  local id, queue = ARGV[6], ARGV[8]
+  last = 7
+  if not is_special and call('HEXISTS', P .. 'call', id) == 0 then
+    local seq = call('INCR', P .. 'seq')
+    local at = (seq - 1) % BLOCK
+    call('HSET', P .. 'call', id, pack('>I8I8', seq, now) .. ARGV[7])
+    call('RPUSH', P .. 'order:' .. (seq - 1 - at) / BLOCK, id)
+    if at == 0 then
+      call('ZADD', P .. 'blocks', (seq - 1) / BLOCK, (seq - 1) / BLOCK)
+    end
+    call('ZADD', P .. 'q:' .. queue .. ':p', seq, id)
+    if call('HINCRBY', P .. 'tally', ARGV[9], 1) == 1 then
+      call('HSETNX', P .. 'queues', queue, 'active') -- the first of its kind, perhaps of its queue
+    end
+    return nil
+  end
+end
+
+local is_plain, limit, blobs = ARGV[2] ~= '0', tonumber(ARGV[3]), tonumber(ARGV[5])
+local groups = ARGV[2] == '2' and {{ARGV[8], sub(ARGV[9], 4 + #ARGV[8]), 0, 1}} or cmsgpack.unpack(ARGV[4])
+local first = 6 + 2 * blobs
 local is_done = is_plain
 if is_plain and is_special then
   for _, group in ipairs(groups) do
     is_done = is_done and call('SISMEMBER', P .. 'drains', group[1]) == 0
   end
 end
-for from = first, is_done and #ARGV or 0, 2 * MOST do
+for from = first, is_done and last or 0, 2 * MOST do
   local ids = {}
-  for i = from, math.min(from + 2 * MOST, #ARGV) - 1, 2 do
+  for i = from, math.min(from + 2 * MOST, last) - 1, 2 do
     ids[#ids + 1] = ARGV[i]
   end
   local there = call('HMGET', P .. 'call', unpack(ids))
@@ -23,7 +45,7 @@ for from = first, is_done and #ARGV or 0, 2 * MOST do
   end
 end
 if is_done then
-  local n = (#ARGV - first + 1) / 2
+  local n = (last - first + 1) / 2
   local seq = call('INCRBY', P .. 'seq', n) - n + 1
   local at, of_group, group = 1, 0, 0
   while at <= n do
@@ -57,7 +79,7 @@ if is_done then
       call('ZADD', P .. 'q:' .. queue .. ':r', unpack(ranked))
     end
     if of_group == n_all and call('HINCRBY', P .. 'tally', pack('>BI2c0', REGISTERED, #queue, queue) .. task, n_all) == n_all then
-      call('HSETNX', P .. 'queues', queue, 'active') -- the first of its kind, perhaps of its queue
+      call('HSETNX', P .. 'queues', queue, 'active')
     end
     at, of_group = at + size, of_group - size
   end
@@ -75,7 +97,7 @@ if is_done then
 end
 --{any}
 local new, batch_ids, batch_keys, sent = {}, {}, {}, {}
-for i = first, #ARGV, 2 do
+for i = first, last, 2 do
   local r = row.of(ARGV[i], pack('>I8I8', 0, now) .. ARGV[i + 1], nil)
   row.known[ARGV[i]] = nil
   new[#new + 1] = r
