@@ -1,1 +1,1 @@
-"""Real servers for tests: started in a temporary folder on a free port, killed and started again at will."""
+"""Servers for tests and measurements: in temporary folders, on free ports."""

@@ -1,0 +1,191 @@
+-- The end of attempts, and the next claim in the same step. All behind the fence: id, attempt and runner must match.
+
+-- One outcome that the statement for all did not write. Whether it counts.
+CREATE OR REPLACE FUNCTION @end_one(app_ bigint, now bigint, who text, id_ text, attempt_ bigint, status_ bigint, data bytea, retries_ bigint, crashes_ bigint,
+                                    started_ bigint, ended_ bigint, reason_ text, alone_ boolean, due_ bigint, is_unknown boolean)
+RETURNS boolean LANGUAGE plpgsql AS $f$
+DECLARE
+    r @inv;
+BEGIN
+    SELECT * INTO r FROM @inv WHERE app = app_ AND id = id_ FOR UPDATE;
+    IF NOT FOUND OR r.attempt <> attempt_ OR r.runner IS DISTINCT FROM who THEN
+        RETURN false;
+    END IF;
+    IF r.place = P_FINAL THEN
+        -- Written just now by the statement for all, or sent again after a lost reply.
+        RETURN r.status = status_ AND coalesce(r.payload, '') = data AND r.reason = reason_;
+    END IF;
+    IF r.place <> P_CLAIMED THEN
+        RETURN false;
+    END IF;
+    r.retries := retries_;
+    r.crashes := crashes_;
+    r.alone := alone_;
+    r.started := CASE WHEN started_ > 0 THEN started_ ELSE r.started END;
+    IF status_ IN (FINAL_STATUSES) THEN
+        PERFORM @finalize(r, status_::integer, reason_, data, ended_, now);
+    ELSIF r.cancel THEN
+        PERFORM @finalize(r, S_CANCELLED, 'cancelled on request', '', 0, now);
+    ELSE
+        is_unknown := is_unknown AND NOT @is_known(app_, r.task, who);
+        PERFORM @give_back(r, status_::integer, reason_, data, due_, is_unknown, now);
+    END IF;
+    RETURN true;
+END $f$;
+
+-- End attempts: finals without a running key by one statement, the rest one by one. The ids that are lost.
+CREATE OR REPLACE FUNCTION @end_all(app_ bigint, now bigint, who text, ids text[], attempts bigint[], statuses bigint[], payloads bytea[], retries_ bigint[],
+                                    crashes_ bigint[], started_ bigint[], ended_ bigint[], reasons text[], alones boolean[], dues bigint[], unknowns boolean[])
+RETURNS text[] LANGUAGE plpgsql AS $f$
+DECLARE
+    n integer;
+    lost text[] := '{}';
+BEGIN
+    UPDATE @inv i SET place = P_FINAL, status = u.status, payload = u.payload, retries = u.retries, crashes = u.crashes, reason = u.reason, alone = u.alone,
+            started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
+            ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
+            gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
+        FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones)
+            AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone)
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED AND i.held IS NULL
+            AND u.status IN (FINAL_STATUSES);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n < cardinality(ids) THEN
+        FOR k IN 1 .. cardinality(ids) LOOP
+            IF NOT @end_one(app_, now, who, ids[k], attempts[k], statuses[k], payloads[k], retries_[k], crashes_[k], started_[k], ended_[k], reasons[k],
+                            alones[k], dues[k], unknowns[k]) THEN
+                lost := lost || ids[k];
+            END IF;
+        END LOOP;
+    END IF;
+    PERFORM @drop_edges(app_, ids, lost);
+    RETURN lost;
+END $f$;
+
+-- The same for what succeeds at once: fewer values to carry. NULL when one of them was not written so.
+CREATE OR REPLACE FUNCTION @end_simple(app_ bigint, now bigint, who text, ids text[], attempts bigint[], payloads bytea[], started_ bigint[], ended_ bigint[])
+RETURNS text[] LANGUAGE plpgsql AS $f$
+DECLARE
+    n integer;
+    lost text[] := '{}';
+BEGIN
+    UPDATE @inv i SET place = P_FINAL, status = S_SUCCESS, payload = u.payload, retries = 0, crashes = 0, reason = '', alone = false,
+            started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
+            ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
+            gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
+        FROM unnest(ids, attempts, payloads, started_, ended_) AS u (id, attempt, payload, started, ended)
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED AND i.held IS NULL;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n < cardinality(ids) THEN
+        FOR k IN 1 .. cardinality(ids) LOOP
+            IF NOT @end_one(app_, now, who, ids[k], attempts[k], S_SUCCESS, payloads[k], 0, 0, started_[k], ended_[k], '', false, 0, false) THEN
+                lost := lost || ids[k];
+            END IF;
+        END LOOP;
+    END IF;
+    PERFORM @drop_edges(app_, ids, lost);
+    RETURN lost;
+END $f$;
+
+-- Who waited or was waited for does no more, if it is final.
+CREATE OR REPLACE FUNCTION @drop_edges(app_ bigint, ids text[], lost text[]) RETURNS void LANGUAGE plpgsql AS $f$
+BEGIN
+    IF EXISTS (SELECT 1 FROM @edge WHERE app = app_) THEN
+        DELETE FROM @edge e USING @inv i, unnest(ids) u (id)
+            WHERE e.app = app_ AND e.awaited = u.id AND i.app = app_ AND i.id = u.id AND i.place = P_FINAL;
+        DELETE FROM @edge e USING @inv i, unnest(ids) u (id)
+            WHERE e.app = app_ AND e.waiter = u.id AND i.app = app_ AND i.id = u.id AND i.place = P_FINAL;
+    END IF;
+END $f$;
+
+-- Finish and claim. The first row has no id: in "blobs" the lost ids, in "tags" the ids that a claim or a change of others has ended, in "claimed" when the next
+-- row is due, in "alone" whether there are suspects, in "attempt" how many rows may have become claimable, in "round" who sleeps, in "created" the time.
+CREATE OR REPLACE FUNCTION @cycle(
+    app_ bigint, at_ bigint, who text,
+    ids text[], attempts bigint[], statuses bigint[], payloads bytea[], retries_ bigint[], crashes_ bigint[], started_ bigint[], ended_ bigint[],
+    reasons text[], alones boolean[], dues bigint[], unknowns boolean[], wants_turn boolean,
+    claims boolean, claimer text, lim bigint, asked text[], mosts bigint[], named text[], alone_ boolean, aged boolean, without_ text[], hint bigint, me text
+) RETURNS SETOF @claimed LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $f$
+DECLARE
+    now bigint := @time(at_);
+    names text[] := '{}';
+    turn boolean := wants_turn;
+    head @claimed;
+BEGIN
+    head.blobs := '{}';
+    head.created := now;
+    head.claimed := 0;
+    head.alone := false;
+    IF claims THEN
+        IF @is_lost(app_, claimer) THEN
+            RAISE EXCEPTION 'lost' USING ERRCODE = 'PN001', DETAIL = to_json(claimer);
+        END IF;
+        names := @open_queues(app_, asked);
+        turn := turn OR @claim_needs_turn(app_, names, now);
+    END IF;
+    IF cardinality(ids) > 0 THEN
+        turn := turn OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND runner = who AND place = P_CLAIMED AND held IS NOT NULL);
+    ELSE
+        -- A claim that a power cut undoes only makes the work claimable again.
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
+    IF turn THEN
+        PERFORM @take_turn(app_);
+    END IF;
+    IF cardinality(ids) > 0 THEN
+        IF cardinality(statuses) = 0 THEN
+            head.blobs := @end_simple(app_, now, who, ids, attempts, payloads, started_, ended_);
+        ELSE
+            head.blobs := @end_all(app_, now, who, ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns);
+        END IF;
+    END IF;
+    IF claims THEN
+        RETURN QUERY SELECT * FROM @claim_batch(app_, now, claimer, lim, asked, mosts, names, named, alone_, aged, without_, hint, turn);
+        SELECT coalesce(min(x.timer), 0) INTO head.claimed FROM unnest(names) q, LATERAL (
+            SELECT timer FROM @inv WHERE app = app_ AND queue = q AND timer IS NOT NULL ORDER BY timer LIMIT 1) x;
+        head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone));
+    END IF;
+    head.tags := @told();
+    head.attempt := @stirred();
+    head.round := 0;
+    IF head.attempt > 0 OR cardinality(ids) > 0 OR cardinality(head.tags) > 0 THEN
+        head.round := @sleepers(app_, me);
+    END IF;
+    RETURN NEXT head;
+END $f$;
+
+-- PENDING -> RUNNING; the lost ids.
+CREATE OR REPLACE FUNCTION @start(app_ bigint, who text, ids text[], attempts bigint[], at_ bigint) RETURNS text[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $f$
+DECLARE
+    n integer;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE @inv i SET status = S_RUNNING, started = at_ FROM unnest(ids, attempts) u (id, attempt)
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED AND i.status = S_PENDING;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n = cardinality(ids) THEN
+        RETURN '{}';
+    END IF;
+    RETURN (SELECT coalesce(array_agg(u.id ORDER BY u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
+        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED));
+END $f$;
+
+-- Keep what bodies say of their progress; the lost ids.
+CREATE OR REPLACE FUNCTION @report(app_ bigint, who text, ids text[], attempts bigint[], values_ bytea[]) RETURNS text[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $f$
+DECLARE
+    n integer;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE @inv i SET progress = u.value FROM (SELECT DISTINCT ON (v.id) v.* FROM unnest(ids, attempts, values_) WITH ORDINALITY v (id, attempt, value, n)
+            ORDER BY v.id, v.n DESC) u
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n = cardinality(ids) THEN
+        RETURN '{}';
+    END IF;
+    RETURN (SELECT coalesce(array_agg(u.id ORDER BY u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
+        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED));
+END $f$;

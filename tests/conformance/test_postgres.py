@@ -1,0 +1,17 @@
+"""The PostgreSQL store honours the contract."""
+
+from __future__ import annotations
+
+from pynenc.store.base import Store
+from pynenc.store.postgres import PostgresStore
+from pynenc.testing.servers.postgres import empty_url
+from pynenc.testing.store_suite import SharedStoreSuite
+
+
+class TestPostgresStore(SharedStoreSuite):
+    def make_url(self) -> str:
+        return empty_url()
+
+    def kill_group(self, store: Store, group: str) -> None:
+        assert isinstance(store, PostgresStore)
+        store.declare_dead(group)
