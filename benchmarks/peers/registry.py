@@ -1,0 +1,70 @@
+"""Which peers stand beside us on which server, with which settings. Those that are not installed are left out, and said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from benchmarks.peers import base
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A peer with settings.
+
+    :ivar place: module and class. :ivar is_slow: measured in the first round only, with fewer calls.
+    """
+
+    label: str
+    package: str
+    place: str
+    options: dict[str, Any] = field(default_factory=dict)
+    is_slow: bool = False
+
+    def make(self, url: str) -> base.Peer:
+        """The peer on an empty store."""
+        module, _, name = self.place.partition(":")
+        peer: base.Peer = getattr(import_module(f"benchmarks.peers.{module}"), name)(url, **self.options)
+        return peer
+
+
+DRAMATIQ = Entry("dramatiq 2×5", "dramatiq", "dramatiq_redis:Dramatiq")
+DRAMATIQ_TUNED = Entry(
+    "dramatiq tuned", "dramatiq", "dramatiq_redis:Dramatiq", {"threads": 2, "prefetch": 500, "bare": True}
+)
+TASKIQ = Entry("taskiq 2×5", "taskiq-redis", "taskiq_peer:Taskiq")
+TASKIQ_DEFAULT = Entry("taskiq default poll", "taskiq-redis", "taskiq_peer:Taskiq", {"check": 0.2}, is_slow=True)
+TASKIQ_TUNED = Entry("taskiq 1 ms poll", "taskiq-redis", "taskiq_peer:Taskiq")
+HUEY = Entry("huey", "huey", "huey_peer:HueyRedis")
+HUEY_DEFAULT = Entry("huey default poll", "huey", "huey_peer:HueyRedis", {"poll": False}, is_slow=True)
+HUEY_TUNED = Entry("huey notified", "huey", "huey_peer:HueyRedis", {"notify": True})
+CELERY = Entry("celery", "celery", "celery_redis:Celery", is_slow=True)
+RQ = Entry("rq 10 simple workers", "rq", "rq_redis:Rq", is_slow=True)
+PROCRASTINATE = Entry("procrastinate", "procrastinate", "procrastinate_peer:Procrastinate")
+PGQUEUER_1 = Entry("pgqueuer batch 1", "pgqueuer", "pgqueuer_peer:Pgqueuer", {"batch": 1})
+PGQUEUER = Entry("pgqueuer", "pgqueuer", "pgqueuer_peer:Pgqueuer")
+PGQUEUER_BEST = Entry("pgqueuer batch 100", "pgqueuer", "pgqueuer_peer:Pgqueuer", {"batch": 100})
+
+SUBMITTING = {"redis": (DRAMATIQ, TASKIQ, HUEY, CELERY, RQ), "postgres": (PROCRASTINATE, PGQUEUER)}
+IN_BULK = {"redis": (RQ,), "postgres": (PROCRASTINATE, PGQUEUER)}
+DRAINING = {
+    "redis": (DRAMATIQ, DRAMATIQ_TUNED, TASKIQ, HUEY, CELERY, RQ),
+    "postgres": (PROCRASTINATE, PGQUEUER_1, PGQUEUER_BEST),
+}
+ANSWERING = {
+    "redis": (DRAMATIQ, TASKIQ_DEFAULT, TASKIQ_TUNED, HUEY_DEFAULT, HUEY_TUNED, CELERY, RQ),
+    "postgres": (PROCRASTINATE, PGQUEUER),
+}
+PACKAGES = ("huey", "dramatiq", "taskiq", "taskiq-redis", "celery", "rq", "procrastinate", "pgqueuer", "asyncpg")
+
+
+def installed(entries: tuple[Entry, ...]) -> list[Entry]:
+    """Those that can be measured."""
+    return [entry for entry in entries if base.version(entry.package)]
+
+
+def left_out(entries: tuple[Entry, ...]) -> list[str]:
+    """What to say of the others."""
+    names = sorted({entry.package for entry in entries if not base.version(entry.package)})
+    return [f"Not installed, so left out: {', '.join(names)} (`make bench-peers` installs them)."] if names else []
