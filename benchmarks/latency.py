@@ -19,8 +19,9 @@ def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
     return {"p50": hundredths[49], "p99": hundredths[98]}
 
 
-def times(count: int, call: Callable[[int], object], warm_up: int = WARM_UP) -> dict[str, float]:
+def times(count: int, call: Callable[[int], object]) -> dict[str, float]:
     """How long a call takes until its result is there; results are the argument."""
+    warm_up = min(count, WARM_UP)
     taken = []
     for index in range(warm_up + count):
         time.sleep(PAUSE)
@@ -30,8 +31,9 @@ def times(count: int, call: Callable[[int], object], warm_up: int = WARM_UP) -> 
     return percentiles(taken[warm_up:])
 
 
-async def times_async(count: int, call: Callable[[int], Awaitable[object]], warm_up: int = WARM_UP) -> dict[str, float]:
+async def times_async(count: int, call: Callable[[int], Awaitable[object]]) -> dict[str, float]:
     """The same on an event loop."""
+    warm_up = min(count, WARM_UP)
     taken = []
     for index in range(warm_up + count):
         await asyncio.sleep(PAUSE)

@@ -17,7 +17,7 @@ def make(url: str) -> tuple[Any, Any]:
     """A broker, and a task that does nothing."""
     from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 
-    broker = ListQueueBroker(url, result_backend=RedisAsyncResultBackend(url))
+    broker = ListQueueBroker(url).with_result_backend(RedisAsyncResultBackend(url))
 
     @broker.task(task_name="nothing")
     async def nothing(index: int) -> int:
