@@ -8,14 +8,14 @@ from pynenc.testing.clock import VirtualClock
 from pynenc.testing.model import StoreMachine, model_settings
 from pynenc.testing.servers.redis import program_of
 from pynenc.testing.store_suite import APP_ID
-from tests.conformance.servers import emptied, server_of
+from tests.servers import empty, url_of
 
 
 class RedisMachine(StoreMachine):
     KIND = "valkey"
 
     def make_store(self, clock: VirtualClock) -> Store:
-        store = RedisStore(emptied(server_of(self.KIND)), APP_ID, clock)
+        store = RedisStore(empty(url_of(self.KIND)), APP_ID, clock)
         store.open()
         return store
 

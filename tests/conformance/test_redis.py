@@ -6,14 +6,14 @@ from pynenc.store.base import Store
 from pynenc.store.redis import RedisStore
 from pynenc.testing.servers.redis import program_of
 from pynenc.testing.store_suite import SharedStoreSuite
-from tests.conformance.servers import emptied, server_of
+from tests.servers import empty, url_of
 
 
 class TestValkeyStore(SharedStoreSuite):
     KIND = "valkey"
 
     def make_url(self) -> str:
-        return emptied(server_of(self.KIND))
+        return empty(url_of(self.KIND))
 
     def kill_group(self, store: Store, group: str) -> None:
         assert isinstance(store, RedisStore)

@@ -20,6 +20,7 @@ import pytest
 
 from pynenc import Pynenc
 from tests.integration.apps import basic
+from tests.servers import url_for
 
 #: Seconds that no test should need.
 LONG = 60.0
@@ -29,12 +30,14 @@ ROOT = Path(__file__).parents[2]
 THREADS = {
     "memory-threads": ("memory", "ThreadRunner", {"threads": 4}),
     "sqlite-threads": ("sqlite", "ThreadRunner", {"threads": 4}),
+    "valkey-threads": ("valkey", "ThreadRunner", {"threads": 4}),
 }
-#: runner class, settings as environment
+#: runner class, settings as environment; the store stands in front
 PROCESSES = {
     "sqlite-processes": ("PersistentProcessRunner", {"PROCESSES": "2"}),
     "sqlite-multi": ("MultiThreadRunner", {"PROCESSES": "2", "THREADS": "3"}),
     "sqlite-fork": ("ProcessRunner", {"PROCESSES": "2"}),
+    "valkey-multi": ("MultiThreadRunner", {"PROCESSES": "2", "THREADS": "3"}),
 }
 
 
@@ -100,6 +103,8 @@ def running(app: Pynenc) -> Iterator[threading.Thread]:
 
 def url_of(store: str, folder: Path) -> str:
     """The URL of a store for one test."""
+    if store == "valkey":
+        return url_for(folder)
     return "memory://" if store == "memory" else f"sqlite:///{folder / 'test.db'}"
 
 
@@ -159,7 +164,7 @@ def shared_runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         if name not in programs:
             folder = tmp_path_factory.mktemp(name)
             runner_cls, settings = PROCESSES[name]
-            url = f"sqlite:///{folder / 'shared.db'}"
+            url = url_of(name.partition("-")[0], folder)
             programs[name] = url, RunnerProgram(url, runner_cls, folder / "runner.log", CANCEL_GRACE="1", **settings)
         url, program = programs[name]
         assert program.process.poll() is None, program.log.read_text()
@@ -183,14 +188,14 @@ def app(request: pytest.FixtureRequest, tmp_path: Path, shared_runners: Callable
         yield app
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
 def idle_app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pynenc]:
     """The app on each store, without a runner."""
     with configured(url_of(request.param, tmp_path), threads=2) as app:
         yield app
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
 def one_slot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pynenc]:
     """The app on each store with a single slot."""
     with configured(url_of(request.param, tmp_path), threads=1, coroutines=1) as app, running(app):

@@ -38,6 +38,8 @@ KEYED, FIRST, CACHED, BLOBBED = 1, 2, 4, 8
 #: seq, created, flags, result_ttl, length of the task
 _HEAD = Struct(">QQBQH")
 _SENT = Struct(">BQH")
+#: status, alone, unknown task, attempt, retries, crashes, due, started, ended; the reason follows
+_OUTCOME = Struct(">BBBIIIQQQ")
 _SHORT = Struct(">H")
 _LONG = Struct(">I")
 
@@ -185,20 +187,18 @@ def request_of(request: ClaimRequest, client: str, wanted: Sequence[str]) -> byt
 
 def outcome_of(outcome: Outcome) -> bytes:
     """How an attempt ended, without its payload."""
-    return encode(
-        (
-            outcome.attempt,
-            CODES[outcome.status],
-            outcome.due,
-            outcome.retries,
-            outcome.crashes,
-            outcome.started,
-            outcome.ended,
-            outcome.reason,
-            int(outcome.alone),
-            int(outcome.unknown_task),
-        )
+    head = _OUTCOME.pack(
+        CODES[outcome.status],
+        outcome.alone,
+        outcome.unknown_task,
+        outcome.attempt,
+        outcome.retries,
+        outcome.crashes,
+        outcome.due,
+        outcome.started,
+        outcome.ended,
     )
+    return head + outcome.reason.encode() if outcome.reason else head
 
 
 def filter_of(where: Filter) -> bytes:

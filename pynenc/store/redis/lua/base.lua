@@ -58,6 +58,11 @@ local function count(status, queue, task, n)
   counts[name] = (counts[name] or 0) + n
 end
 
+-- Whether anybody waits for any result.
+local function is_watched()
+  return call('EXISTS', P .. 'ties') == 1
+end
+
 -- Tells who watches: one message for each process, with the state of what it watches alone.
 local function tell_watchers()
   local ids = {}
@@ -70,13 +75,15 @@ local function tell_watchers()
       untied[#untied + 1] = ids[i]
       for client, wants in string.gmatch(ties[i], '(%x+)([+-])') do
         local state = wants == '+' and #ended[i][2] < 65536 and ended[i][2] or ''
-        letters[client] = (letters[client] or 'f') .. pack('>I2', #ids[i]) .. ids[i] .. pack('>I4', #state) .. state
+        local letter = letters[client] or {'f'}
+        letters[client] = letter
+        letter[#letter + 1] = pack('>I2c0I4c0', #ids[i], ids[i], #state, state)
       end
     end
   end
   each('HDEL', P .. 'ties', untied)
   for client, letter in pairs(letters) do
-    call('PUBLISH', P .. 'c:' .. client, letter)
+    call('PUBLISH', P .. 'c:' .. client, table.concat(letter))
   end
 end
 
@@ -106,7 +113,7 @@ local function tell(taken)
       call('HDEL', P .. 'tally', name)
     end
   end
-  if #ended > 0 and call('EXISTS', P .. 'ties') == 1 then
+  if #ended > 0 and is_watched() then
     tell_watchers()
   end
   if stirs > 0 and call('EXISTS', P .. 'idle') == 1 then

@@ -100,9 +100,9 @@ local function plan(ids, ranks, runner, answer)
     end
     values[2 * i - 1], values[2 * i] = id, state
     answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = id, definition, text
-    local tally = tasks[task] or {}
-    tasks[task] = tally
-    tally[was] = (tally[was] or 0) + 1
+    local numbers = tasks[task] or {}
+    tasks[task] = numbers
+    numbers[was] = (numbers[was] or 0) + 1
   end
   return values, tasks
 end

@@ -4,12 +4,8 @@ if request and call('HEXISTS', P .. 'runners', request.runner) == 0 then
   return {'lost'}
 end
 
-local function outcome_of(text)
-  local o = cmsgpack.unpack(text)
-  return {
-    attempt = o[1], status = o[2], due = o[3], retries = o[4], crashes = o[5], started = o[6], ended = o[7], reason = o[8], alone = o[9], is_unknown = o[10] == 1,
-  }
-end
+-- An outcome, see codec.py: status, alone, unknown, attempt, retries, crashes, due, started, ended; then the reason.
+local OUTCOME = '>BBBI4I4I4I8I8I8'
 
 -- Whether this very final is there already: the reply to it was lost, and it is sent again.
 local function was_recorded(r, o, payload)
@@ -17,56 +13,78 @@ local function was_recorded(r, o, payload)
 end
 
 -- The usual end: a final of a plain call. What is not usual is left for later.
-local lost, later, seen = {}, {}, {}
+local lost, later, over = {}, {}, {}
+
+-- What a claimed state becomes when it ends with ``status``, around the times of start and end. Those of one claim are equal, so this is done once for all.
+local frames = {}
+local function frame_of(text, status)
+  local frame = frames[status] and frames[status][text]
+  if not frame then
+    local m = cmsgpack.unpack(text)
+    frame = {is_claimed = m[1] == CLAIMED and m[22] == runner and m[6] == 0, was = m[2], attempt = m[7], started = m[12]}
+    frame.before = '\220\0' .. string.char(#m) .. cmsgpack.pack(FINAL, status, m[3], 0, 0, 0, m[7], 0, 0, m[10], m[11])
+    frame.after = cmsgpack.pack(m[14], m[15], m[16], m[17], m[18], m[19], 0, 0, m[22], '')
+    frames[status] = frames[status] or {}
+    frames[status][text] = frame
+  end
+  return frame
+end
 
 local function end_usual()
-  local ids = {}
+  local ids, values, gone, kinds, watched, seen = {}, {}, {}, {}, is_watched(), {}
   for i = 4, #ARGV, 3 do
     ids[#ids + 1] = ARGV[i]
   end
-  local states, values, over, gone, tasks = fetch(P .. 'row', ids), {}, {}, {}, {}
+  local states = fetch(P .. 'row', ids)
   for i = 1, #ids do
-    local id, state, packed, payload = ids[i], states[i], ARGV[3 * i + 2], ARGV[3 * i + 3]
-    local is_usual = false
-    if state and not seen[id] then
-      local seq, created, flags, ttl, task, queue, at = unpacked(HEAD, state)
-      local o, m = cmsgpack.unpack(packed), cmsgpack.unpack(sub(state, at + 4, at + 3 + unpacked('>I4', state, at)))
-      local status = o[2]
-      is_usual = bit.band(flags, KEYED + CACHED) == 0 and m[1] == CLAIMED and m[7] == o[1] and m[22] == runner and m[6] == 0
-        and (status == SUCCESS or status == FAILED or status == CANCELLED)
-      if is_usual then
-        local was, at_end = m[2], o[7] > 0 and math.min(o[7], now) or now
-        m[1], m[2], m[8], m[9], m[12], m[13], m[5], m[23] = FINAL, status, o[4], o[5], o[6] > 0 and o[6] or m[12], at_end, o[9], o[8]
-        local text = cmsgpack.pack(m)
-        local written = sub(state, 1, at - 1) .. pack('>I4', #text) .. text .. payload
-        values[#values + 1], values[#values + 2] = id, written
-        over[#over + 1] = id
-        ended[#ended + 1] = {id, written}
-        if ttl > 0 then
-          gone[#gone + 1], gone[#gone + 2] = at_end + ttl, id
-        end
-        local name = pack('>BBI2c0', was, status, #queue, queue) .. task
-        tasks[name] = (tasks[name] or 0) + 1
-        seen[id] = true
-      end
+    local id, state, packed, frame = ids[i], states[i], ARGV[3 * i + 2], nil
+    local status, alone, _, attempt, retries, crashes, _, started, at_end, rest = unpacked(OUTCOME, packed)
+    local ttl, task, queue, at
+    if state and not seen[id] and retries + crashes + alone == 0 and rest > #packed and (status == SUCCESS or status == FAILED or status == CANCELLED) then
+      local flags, size
+      _, _, flags, ttl, task, queue, at = unpacked(HEAD, state)
+      size = unpacked('>I4', state, at)
+      frame = bit.band(flags, KEYED + CACHED) == 0 and frame_of(sub(state, at + 4, at + 3 + size), status) or nil
     end
-    if not is_usual then
+    if frame and frame.is_claimed and frame.attempt == attempt then
+      at_end = at_end > 0 and math.min(at_end, now) or now
+      local text = frame.before .. cmsgpack.pack(started > 0 and started or frame.started, at_end) .. frame.after
+      local written = sub(state, 1, at - 1) .. pack('>I4', #text) .. text .. ARGV[3 * i + 3]
+      values[#values + 1], values[#values + 2] = id, written
+      over[#over + 1] = id
+      seen[id] = true
+      if watched then
+        ended[#ended + 1] = {id, written}
+      end
+      if ttl > 0 then
+        gone[#gone + 1], gone[#gone + 2] = at_end + ttl, id
+      end
+      local tasks = kinds[queue] or {}
+      kinds[queue] = tasks
+      local numbers = tasks[task] or {}
+      tasks[task] = numbers
+      numbers[frame.was] = (numbers[frame.was] or 0) - 1
+      numbers[status] = (numbers[status] or 0) + 1
+    else
       later[#later + 1] = 3 * i + 1
     end
   end
-  if #over > 0 then
-    each('HSET', P .. 'row', values, 2)
-    each('SREM', P .. 'own:' .. runner, over)
-    each('ZADD', P .. 'gone', gone, 2)
-    for name, n in pairs(tasks) do
-      local was, status, queue, at = unpacked('>BBI2c0', name)
-      count(was, queue, sub(name, at), -n)
-      count(status, queue, sub(name, at), n)
-    end
-    if call('EXISTS', P .. 'knots') == 1 then
-      for _, id in ipairs(over) do
-        edges.end_of(id, true)
+  if #over == 0 then
+    return
+  end
+  each('HSET', P .. 'row', values, 2)
+  each('SREM', P .. 'own:' .. runner, over)
+  each('ZADD', P .. 'gone', gone, 2)
+  for queue, tasks in pairs(kinds) do
+    for task, numbers in pairs(tasks) do
+      for status, n in pairs(numbers) do
+        count(status, queue, task, n)
       end
+    end
+  end
+  if call('EXISTS', P .. 'knots') == 1 then
+    for _, id in ipairs(over) do
+      edges.end_of(id, true)
     end
   end
 end
@@ -124,7 +142,10 @@ local function end_any(id, o, payload)
 end
 
 for _, i in ipairs(later) do
-  if not end_any(ARGV[i], outcome_of(ARGV[i + 1]), ARGV[i + 2]) then
+  local o, at = {}, nil
+  o.status, o.alone, o.is_unknown, o.attempt, o.retries, o.crashes, o.due, o.started, o.ended, at = unpacked(OUTCOME, ARGV[i + 1])
+  o.reason, o.is_unknown = sub(ARGV[i + 1], at), o.is_unknown == 1
+  if not end_any(ARGV[i], o, ARGV[i + 2]) then
     lost[#lost + 1] = ARGV[i]
   end
 end
