@@ -21,7 +21,7 @@ ALL_FINAL = "SELECT id FROM @inv WHERE app = $1 AND id = ANY ($2) AND place = P_
 GET = f"SELECT {_COLUMNS} FROM @inv WHERE app = $1 AND id = ANY ($2)"
 EDGES = "SELECT waiter, awaited FROM @edge WHERE app = $1 AND waiter = ANY ($2) ORDER BY awaited"
 HISTORY = (
-    "SELECT i.id, h.n, h.status, h.at, h.runner, h.attempt, h.round, h.reason, h.payload FROM @inv i JOIN @hist h ON h.app = i.app AND h.seq = i.seq "
+    "SELECT i.id, h.n, h.status, h.at, h.runner, h.attempt, h.round, h.reason, h.payload FROM @inv i JOIN @hist h ON h.seq = i.seq "
     "WHERE i.app = $1 AND i.id = ANY ($2) UNION ALL "
     "SELECT i.id, t.n, t.status, t.at, t.runner, t.attempt, t.round, t.reason, t.payload FROM @inv i, LATERAL @trail(i) t "
     "WHERE i.app = $1 AND i.id = ANY ($2) ORDER BY 1, 2"
@@ -92,7 +92,7 @@ class Reading:
         if page.cursor:
             conditions.add("seq > {}" if page.oldest_first else "seq < {}", int(page.cursor))
         order = "ASC" if page.oldest_first else "DESC"
-        text = f"SELECT {_COLUMNS} FROM @inv i WHERE app = $1{conditions.text} ORDER BY app {order}, seq {order} LIMIT {int(page.limit) + 1}"
+        text = f"SELECT {_COLUMNS} FROM @inv i WHERE app = $1{conditions.text} ORDER BY seq {order} LIMIT {int(page.limit) + 1}"
         found = self._all(text, *conditions.values)
         cursor = str(found[page.limit - 1][0]) if len(found) > page.limit else ""
         return Found(tuple(self._records(found[: page.limit])), cursor)

@@ -65,7 +65,8 @@ RETIRE = "SELECT @retire($1, $2, $3)"
 DECLARE_DEAD = "SELECT @declare_dead($1, $2)"
 OWNED = "SELECT * FROM @owned($1, $2)"
 RUNNERS = (
-    "SELECT beat, tasks, started, seen, boot, until, @time($2) FROM @runner WHERE app = $1 AND death IS NULL ORDER BY started, id"
+    "SELECT beat, tasks, started, seen, boot, until, death IS NULL, @time($2) FROM @runner "
+    "WHERE app = $1 AND death IS DISTINCT FROM 'gone' ORDER BY started, id"
 )
 LEAD = "SELECT @lead($1, $2, $3, $4, $5, $6)"
 REMEMBER = (
@@ -271,15 +272,15 @@ class PostgresStore:
             return []
         ordered = sorted(refs, key=_id_of)
         ids, attempts = Texts([ref.id for ref in ordered]), Numbers([ref.attempt for ref in ordered])
-        lost = set(self._call(START, runner, ids, attempts, at)[0][0])
-        return [ref.id for ref in refs if ref.id in lost]
+        lost = {ordered[n - 1] for n in self._call(START, runner, ids, attempts, at)[0][0]}
+        return [ref.id for ref in refs if ref in lost]
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
         if not progress:
             return []
         values = Payloads([record.encode(each) for each in progress])
         ids, attempts = Texts([each.id for each in progress]), Numbers([each.attempt for each in progress])
-        return list(self._call(REPORT, runner, ids, attempts, values)[0][0])
+        return [ids[n - 1] for n in self._call(REPORT, runner, ids, attempts, values)[0][0]]
 
     def amend(self, ids: Sequence[str], change: Change) -> list[Amended]:
         if not ids:
@@ -408,9 +409,9 @@ class PostgresStore:
                 beat=msgspec.structs.replace(record.decode_beat(beat), tasks=tuple(tasks)),
                 started=started,
                 seen=seen,
-                alive=its_boot == boot and until > now,
+                alive=is_known and its_boot == boot and until > now,
             )
-            for beat, tasks, started, seen, its_boot, until, now in self._call(RUNNERS, lease)
+            for beat, tasks, started, seen, its_boot, until, is_known, now in self._call(RUNNERS, lease)
         ]
 
     def check(self) -> list[str]:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from select import select
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from uuid import uuid4
 
 import msgspec
@@ -44,13 +44,15 @@ GAP = 0.005
 LINGER, RENEWAL = 3.0, 10.0
 #: Seconds between two polls: while there is no LISTEN, and beside it.
 FIRST_POLL, LAST_POLL, SLOW_POLL = 0.05, 1.0, 2.0
+#: Seconds to wait for the first LISTEN before going on without.
+PATIENCE = 3.0
 #: Bytes that a notification may have.
 MOST_BYTES = 7900
 
 MARK = "SELECT @mark($1, $2, $3, $4, $5)"
 NOTIFY = "SELECT pg_notify($1, $2)"
 CHANNEL = "SELECT 'pynenc_' || md5($1 || '/' || $2)"
-HAS_WORK = "SELECT @has_work($1)"
+HAS_WORK = "SELECT @has_work($1), @has_orders($1)"
 
 Wake = Callable[[], None]
 #: Told of the ids that are not known to be final when a watch ends.
@@ -289,6 +291,7 @@ class Bell:
         with self._lock:
             if self._ear is None:
                 self._ear = Ear(self, self._database)
+        self._ear.is_ready.wait(PATIENCE)
 
     def receive(self, text: str) -> None:
         """Turn a letter into wake-ups."""
@@ -317,13 +320,14 @@ class Bell:
     def poll(self) -> bool:
         """Look whether somebody has missed something; whether that was so."""
         found = self.look_for_finals()
-        if any(listener.is_idle for listener in self._listeners) and self._has_work():
+        if not self._listeners:
+            return found
+        has_work, has_orders = self._database.call(HAS_WORK, self._database.app)[0]
+        if has_orders:
+            self._wake_everybody()
+        elif has_work:
             self._wake_idle(len(self._listeners))
-            return True
-        return found
-
-    def _has_work(self) -> bool:
-        return bool(self._database.call(HAS_WORK, self._database.app)[0][0])
+        return found or has_work
 
     def wake_all(self) -> None:
         """Wake everyone once: something may have been missed."""
@@ -406,6 +410,8 @@ class Ear:
         self._bell = bell
         self._database = database
         self._is_closed = False
+        #: Set once it listens, or cannot.
+        self.is_ready = Event()
         self._reader, self._writer = os.pipe()
         self._pause = FIRST_POLL
         self._polled = time.monotonic()
@@ -419,6 +425,7 @@ class Ear:
                 if self._database.settings.listen:
                     self._hear(is_again=failures > 0)
                 else:
+                    self.is_ready.set()
                     self._wait(None, self._pause)
                     self._tend(is_listening=False)
                 failures = 0
@@ -426,6 +433,7 @@ class Ear:
                 if self._is_closed:
                     break
                 failures += 1
+                self.is_ready.set()
                 self._wait(None, min(10.0, 0.05 * 2 ** min(failures, 8)) * (0.5 + random.random() / 2))
         os.close(self._reader)
         os.close(self._writer)
@@ -435,10 +443,9 @@ class Ear:
         connection = self._database.connect()
         try:
             connection.execute(f"LISTEN {schema.quoted(self._bell.channel())}".encode())
+            self.is_ready.set()
             if is_again:
                 self._bell.wake_all()
-            else:
-                self._bell.poll()
             while not self._is_closed:
                 self._wait(connection, SLOW_POLL / 2)
                 connection.pgconn.consume_input()

@@ -108,7 +108,7 @@ CREATE OR REPLACE FUNCTION @wait(
     app_ bigint, at_ bigint, waiter_ text, attempt_ bigint, ids text[], is_checked boolean,
     claims boolean, claimer text, lim bigint, asked text[], mosts bigint[], named text[], alone_ boolean, aged boolean, without_ text[], me text
 ) RETURNS SETOF @claimed LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off AS $f$
 DECLARE
     now bigint := @time(at_);
     head @claimed;

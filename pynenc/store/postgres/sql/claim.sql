@@ -25,7 +25,7 @@ BEGIN
     RETURN EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND special))
         OR EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (
             SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND timer <= now
-            AND (place = P_WAITING OR running_key IS NOT NULL OR rate_key IS NOT NULL)));
+            AND (place = P_WAITING OR running_key IS NOT NULL OR special)));
 END $f$;
 
 -- What has waited for its time settles; a bounded number in one transaction.
@@ -38,7 +38,7 @@ BEGIN
     FOREACH q IN ARRAY names LOOP
         CONTINUE WHEN NOT EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND timer <= now);
         UPDATE @inv SET place = P_READY, timer = NULL WHERE app = app_ AND seq IN (
-            SELECT seq FROM @inv WHERE app = app_ AND queue = q AND timer <= now AND place = P_LATER AND running_key IS NULL AND rate_key IS NULL
+            SELECT seq FROM @inv WHERE app = app_ AND queue = q AND timer <= now AND place = P_LATER AND running_key IS NULL AND NOT special
             ORDER BY timer LIMIT 5000 FOR UPDATE SKIP LOCKED);
         GET DIAGNOSTICS n = ROW_COUNT;
         IF n > 0 THEN
@@ -165,7 +165,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION @own(app_ bigint, seqs bigint[], who text, now bigint) RETURNS SETOF @claimed LANGUAGE plpgsql AS $f$
 BEGIN
     RETURN QUERY UPDATE @inv i SET place = P_CLAIMED, status = S_PENDING, attempt = i.attempt + 1, runner = who, claimed = now, started = 0, rated = NULL
-        FROM unnest(seqs) u (seq) WHERE i.app = app_ AND i.seq = u.seq
+        WHERE i.seq = ANY (seqs)
         RETURNING i.id, i.task, i.attempt, i.args, i.blobs, i.queue, i.priority, i.retries, i.crashes, i.max_crashes, i.round, i.timeout, i.created, i.claimed,
             i.parent, i.workflow, i.workflow_type, i.workflow_parent, i.tags, i.alone, i.seq, i.rank, i.boost;
 END $f$;

@@ -1,4 +1,7 @@
 -- The end of attempts, and the next claim in the same step. All behind the fence: id, attempt and runner must match.
+--
+-- The fence is written so that only the unique index of ids can serve it ("IS NOT DISTINCT FROM", "+ 0"): without statistics the planner may think as well of the
+-- index of what a runner owns, and then reads all of that for each id.
 
 -- One outcome that the statement for all did not write. Whether it counts.
 CREATE OR REPLACE FUNCTION @end_one(app_ bigint, now bigint, who text, id_ text, attempt_ bigint, status_ bigint, data bytea, retries_ bigint, crashes_ bigint,
@@ -39,6 +42,7 @@ CREATE OR REPLACE FUNCTION @end_all(app_ bigint, now bigint, who text, ids text[
 RETURNS text[] LANGUAGE plpgsql AS $f$
 DECLARE
     n integer;
+    o record;
     lost text[] := '{}';
 BEGIN
     UPDATE @inv i SET place = P_FINAL, status = u.status, payload = u.payload, retries = u.retries, crashes = u.crashes, reason = u.reason, alone = u.alone,
@@ -47,14 +51,14 @@ BEGIN
             gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
         FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones)
             AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone)
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED AND i.held IS NULL
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
             AND u.status IN (FINAL_STATUSES);
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
-        FOR k IN 1 .. cardinality(ids) LOOP
-            IF NOT @end_one(app_, now, who, ids[k], attempts[k], statuses[k], payloads[k], retries_[k], crashes_[k], started_[k], ended_[k], reasons[k],
-                            alones[k], dues[k], unknowns[k]) THEN
-                lost := lost || ids[k];
+        FOR o IN SELECT * FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns)
+            AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone, due, is_unknown) LOOP
+            IF NOT @end_one(app_, now, who, o.id, o.attempt, o.status, o.payload, o.retries, o.crashes, o.started, o.ended, o.reason, o.alone, o.due, o.is_unknown) THEN
+                lost := lost || o.id;
             END IF;
         END LOOP;
     END IF;
@@ -67,6 +71,7 @@ CREATE OR REPLACE FUNCTION @end_simple(app_ bigint, now bigint, who text, ids te
 RETURNS text[] LANGUAGE plpgsql AS $f$
 DECLARE
     n integer;
+    o record;
     lost text[] := '{}';
 BEGIN
     UPDATE @inv i SET place = P_FINAL, status = S_SUCCESS, payload = u.payload, retries = 0, crashes = 0, reason = '', alone = false,
@@ -74,12 +79,12 @@ BEGIN
             ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
             gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
         FROM unnest(ids, attempts, payloads, started_, ended_) AS u (id, attempt, payload, started, ended)
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED AND i.held IS NULL;
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
-        FOR k IN 1 .. cardinality(ids) LOOP
-            IF NOT @end_one(app_, now, who, ids[k], attempts[k], S_SUCCESS, payloads[k], 0, 0, started_[k], ended_[k], '', false, 0, false) THEN
-                lost := lost || ids[k];
+        FOR o IN SELECT * FROM unnest(ids, attempts, payloads, started_, ended_) AS u (id, attempt, payload, started, ended) LOOP
+            IF NOT @end_one(app_, now, who, o.id, o.attempt, S_SUCCESS, o.payload, 0, 0, o.started, o.ended, '', false, 0, false) THEN
+                lost := lost || o.id;
             END IF;
         END LOOP;
     END IF;
@@ -91,10 +96,10 @@ END $f$;
 CREATE OR REPLACE FUNCTION @drop_edges(app_ bigint, ids text[], lost text[]) RETURNS void LANGUAGE plpgsql AS $f$
 BEGIN
     IF EXISTS (SELECT 1 FROM @edge WHERE app = app_) THEN
-        DELETE FROM @edge e USING @inv i, unnest(ids) u (id)
-            WHERE e.app = app_ AND e.awaited = u.id AND i.app = app_ AND i.id = u.id AND i.place = P_FINAL;
-        DELETE FROM @edge e USING @inv i, unnest(ids) u (id)
-            WHERE e.app = app_ AND e.waiter = u.id AND i.app = app_ AND i.id = u.id AND i.place = P_FINAL;
+        DELETE FROM @edge e WHERE e.app = app_ AND e.awaited = ANY (ids)
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.awaited AND i.place = P_FINAL);
+        DELETE FROM @edge e WHERE e.app = app_ AND e.waiter = ANY (ids)
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.waiter AND i.place = P_FINAL);
     END IF;
 END $f$;
 
@@ -106,7 +111,7 @@ CREATE OR REPLACE FUNCTION @cycle(
     reasons text[], alones boolean[], dues bigint[], unknowns boolean[], wants_turn boolean,
     claims boolean, claimer text, lim bigint, asked text[], mosts bigint[], named text[], alone_ boolean, aged boolean, without_ text[], hint bigint, me text
 ) RETURNS SETOF @claimed LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off AS $f$
 DECLARE
     now bigint := @time(at_);
     names text[] := '{}';
@@ -155,37 +160,37 @@ BEGIN
     RETURN NEXT head;
 END $f$;
 
--- PENDING -> RUNNING; the lost ids.
-CREATE OR REPLACE FUNCTION @start(app_ bigint, who text, ids text[], attempts bigint[], at_ bigint) RETURNS text[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $f$
+-- PENDING -> RUNNING; which of them are lost, counted from 1.
+CREATE OR REPLACE FUNCTION @start(app_ bigint, who text, ids text[], attempts bigint[], at_ bigint) RETURNS bigint[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
 DECLARE
     n integer;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE @inv i SET status = S_RUNNING, started = at_ FROM unnest(ids, attempts) u (id, attempt)
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED AND i.status = S_PENDING;
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.status = S_PENDING;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n = cardinality(ids) THEN
         RETURN '{}';
     END IF;
-    RETURN (SELECT coalesce(array_agg(u.id ORDER BY u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
-        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED));
+    RETURN (SELECT coalesce(array_agg(u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
+        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED));
 END $f$;
 
--- Keep what bodies say of their progress; the lost ids.
-CREATE OR REPLACE FUNCTION @report(app_ bigint, who text, ids text[], attempts bigint[], values_ bytea[]) RETURNS text[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $f$
+-- Keep what bodies say of their progress; which of them are lost, counted from 1.
+CREATE OR REPLACE FUNCTION @report(app_ bigint, who text, ids text[], attempts bigint[], values_ bytea[]) RETURNS bigint[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
 DECLARE
     n integer;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE @inv i SET progress = u.value FROM (SELECT DISTINCT ON (v.id) v.* FROM unnest(ids, attempts, values_) WITH ORDINALITY v (id, attempt, value, n)
             ORDER BY v.id, v.n DESC) u
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED;
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n = cardinality(ids) THEN
         RETURN '{}';
     END IF;
-    RETURN (SELECT coalesce(array_agg(u.id ORDER BY u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
-        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner = who AND i.place = P_CLAIMED));
+    RETURN (SELECT coalesce(array_agg(u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
+        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED));
 END $f$;

@@ -173,3 +173,9 @@ BEGIN
         OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q.name AND place = P_READY AND (rank <> 0 OR boost <> 0) AND NOT alone)
         OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q.name AND place = P_READY AND alone)));
 END $f$;
+
+-- Whether somebody wants something cancelled that is claimed.
+CREATE OR REPLACE FUNCTION @has_orders(app_ bigint) RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $f$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND place = P_CLAIMED AND cancel);
+END $f$;

@@ -76,11 +76,11 @@ BEGIN
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'missing blobs' USING ERRCODE = 'PN002', DETAIL = to_json(missing);
     END IF;
-    FOR call IN SELECT x.*, args_[x.n] AS args, row_number() OVER () FROM json_to_recordset(calls) AS x (
+    FOR call IN SELECT x.*, u.args FROM json_to_recordset(calls) AS x (
         n integer, id text, task text, queue text, priority float8, due bigint, expires bigint, registration_key text, running_key text, running_limit integer,
         drop_blocked boolean, rate_key text, rate_n integer, rate_period bigint, cache_key text, max_crashes integer, result_ttl bigint, timeout bigint,
         parent text, workflow text, workflow_type text, workflow_parent text, tags text[], blobs text[], args_digest text
-    ) ORDER BY x.n LOOP
+    ) JOIN unnest(args_) WITH ORDINALITY AS u (args, at) ON u.at = x.n ORDER BY x.n LOOP
         SELECT * INTO holder FROM @inv WHERE app = app_ AND id = call.id;
         is_old := FOUND;
         IF NOT FOUND AND call.registration_key IS NOT NULL THEN

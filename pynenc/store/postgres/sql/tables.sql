@@ -29,9 +29,10 @@ CREATE TABLE @inv (
     rate_key text COLLATE "C", rate_n integer, rate_period bigint,
     parent text COLLATE "C", workflow text COLLATE "C", workflow_type text, workflow_parent text,
     tags text[], blobs text[], progress bytea, args bytea, payload bytea,
-    PRIMARY KEY (app, seq)
+    PRIMARY KEY (seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
-CREATE UNIQUE INDEX inv_id ON @inv (app, id);
+-- Neither this nor the primary key begins with the app: a plan that knows nothing of the table must not think of reading all of an app.
+CREATE UNIQUE INDEX inv_id ON @inv (id, app);
 CREATE INDEX inv_plain ON @inv (app, queue, seq) WHERE place = P_READY AND rank = 0 AND boost = 0 AND NOT alone;
 CREATE INDEX inv_ranked ON @inv (app, queue, rank DESC, boost DESC, seq) WHERE place = P_READY AND (rank <> 0 OR boost <> 0) AND NOT alone;
 CREATE INDEX inv_aged ON @inv (app, queue, seq) WHERE place = P_READY AND (rank <> 0 OR boost <> 0) AND NOT alone;
@@ -43,13 +44,14 @@ CREATE INDEX inv_held ON @inv (app, held) WHERE held IS NOT NULL;
 CREATE INDEX inv_rated ON @inv (app, rated) WHERE rated IS NOT NULL;
 CREATE INDEX inv_owned ON @inv (app, runner) WHERE place = P_CLAIMED;
 CREATE INDEX inv_holding ON @inv (app, runner) WHERE place = P_CLAIMED AND held IS NOT NULL;
+CREATE INDEX inv_order ON @inv (app) WHERE place = P_CLAIMED AND cancel;
 CREATE INDEX inv_gone ON @inv (app, gone) WHERE gone IS NOT NULL;
 CREATE INDEX inv_cached ON @inv (app, cache_key, seq) WHERE cache_key IS NOT NULL AND status = S_SUCCESS;
 CREATE INDEX inv_child ON @inv (app, parent) WHERE parent IS NOT NULL;
 CREATE INDEX inv_member ON @inv (app, workflow) WHERE workflow IS NOT NULL;
 CREATE TABLE @hist (
     app integer NOT NULL, seq bigint NOT NULL, n integer NOT NULL, status smallint NOT NULL, at bigint NOT NULL, runner text,
-    attempt integer NOT NULL, round integer NOT NULL, reason text NOT NULL, payload bytea NOT NULL, PRIMARY KEY (app, seq, n)
+    attempt integer NOT NULL, round integer NOT NULL, reason text NOT NULL, payload bytea NOT NULL, PRIMARY KEY (seq, n)
 );
 CREATE TABLE @registration (app integer NOT NULL, key text COLLATE "C" NOT NULL, seq bigint NOT NULL, PRIMARY KEY (app, key));
 CREATE TABLE @rate (app integer NOT NULL, key text COLLATE "C" NOT NULL, at bigint NOT NULL);
