@@ -124,7 +124,9 @@ def serving(engine: str) -> Iterator[Serving]:
     :raises RuntimeError: something is not installed.
     """
     if absent := missing(engine):
-        raise RuntimeError(f"{ENGINES[engine].name} cannot be measured without {', '.join(absent)}: `make bench` installs it")
+        raise RuntimeError(
+            f"{ENGINES[engine].name} cannot be measured without {', '.join(absent)}: `make bench` installs it"
+        )
     with ENGINES[engine].serve() as server:
         yield server
 

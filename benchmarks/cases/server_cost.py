@@ -56,7 +56,9 @@ class PostgresMeter(Meter):
     COMMITS = "SELECT sum(xact_commit)::float FROM pg_stat_database WHERE datname = current_database()"
     WAL = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float"
     SIZE = "SELECT pg_database_size(current_database())::float"
-    OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+    OTHERS = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+    )
 
     def __init__(self, url: str) -> None:
         import psycopg
@@ -86,7 +88,7 @@ def measure_postgres(bench: Bench) -> Report:
 
 
 def _measure(bench: Bench, engine: str, meter: Callable[[str], Meter]) -> Report:
-    few, many = bench.size(1000, 200), bench.size(10_000, 2_000)
+    few, many = bench.size(1000, 50), bench.size(10_000, 1_000)
     with serving(engine) as server:
         contest = bench.contest(
             {

@@ -69,7 +69,9 @@ def main(options: dict[str, Any]) -> None:
     marks.attach()
     app, _ = make(options["url"])
     size = ["--pool", "threads", "--concurrency", str(options["threads"])]
-    app.worker_main(["worker", *size, "--loglevel", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    app.worker_main(
+        ["worker", *size, "--loglevel", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    )
 
 
 if __name__ == "__main__":

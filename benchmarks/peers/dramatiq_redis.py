@@ -46,7 +46,9 @@ class Dramatiq(base.Peer):
 
     package = "dramatiq"
 
-    def __init__(self, url: str, *, processes: int = 2, threads: int = 5, prefetch: int = 0, bare: bool = False) -> None:
+    def __init__(
+        self, url: str, *, processes: int = 2, threads: int = 5, prefetch: int = 0, bare: bool = False
+    ) -> None:
         self._environment = {"BENCH_URL": url, "BENCH_BARE": "yes" if bare else ""}
         if prefetch:
             self._environment["dramatiq_queue_prefetch"] = str(prefetch)
@@ -62,7 +64,9 @@ class Dramatiq(base.Peer):
         return int(self._broker.client.llen("dramatiq:default"))
 
     def is_settled(self, count: int) -> bool:
-        return redis_keys.are_there(self._backend.client, [self._backend.build_message_key(each) for each in self._messages])
+        return redis_keys.are_there(
+            self._backend.client, [self._backend.build_message_key(each) for each in self._messages]
+        )
 
     def results(self) -> list[Any]:
         return [self._backend.get_result(each) for each in self._messages]

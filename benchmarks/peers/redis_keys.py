@@ -11,4 +11,6 @@ STEP = 1000
 def are_there(client: Any, keys: Sequence[str]) -> bool:
     """Whether each of the keys exists; the last ones are asked for first, as they are written last."""
     starts = range(0, len(keys), STEP)
-    return all(client.exists(*keys[start : start + STEP]) == len(keys[start : start + STEP]) for start in reversed(starts))
+    return all(
+        client.exists(*keys[start : start + STEP]) == len(keys[start : start + STEP]) for start in reversed(starts)
+    )

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from benchmarks.harness import TIMES
 from benchmarks.peers import base
+from benchmarks.peers.taskiq_peer import DEFAULT_CHECK
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +31,22 @@ class Entry:
         return peer
 
 
-DRAMATIQ = Entry("dramatiq 2×5", "dramatiq", "dramatiq_redis:Dramatiq")
+#: Two processes of five slots.
+SIZE = f"2{TIMES}5"
+
+DRAMATIQ = Entry(f"dramatiq {SIZE}", "dramatiq", "dramatiq_redis:Dramatiq")
 DRAMATIQ_TUNED = Entry(
-    "dramatiq tuned", "dramatiq", "dramatiq_redis:Dramatiq", {"threads": 2, "prefetch": 500, "bare": True}
+    "dramatiq tuned", "dramatiq", "dramatiq_redis:Dramatiq", {"threads": 8, "prefetch": 500, "bare": True}
 )
-TASKIQ = Entry("taskiq 2×5", "taskiq-redis", "taskiq_peer:Taskiq")
-TASKIQ_DEFAULT = Entry("taskiq default poll", "taskiq-redis", "taskiq_peer:Taskiq", {"check": 0.2}, is_slow=True)
+TASKIQ = Entry(f"taskiq {SIZE}", "taskiq-redis", "taskiq_peer:Taskiq")
+TASKIQ_DEFAULT = Entry(
+    "taskiq default poll", "taskiq-redis", "taskiq_peer:Taskiq", {"check": DEFAULT_CHECK}, is_slow=True
+)
 TASKIQ_TUNED = Entry("taskiq 1 ms poll", "taskiq-redis", "taskiq_peer:Taskiq")
 HUEY = Entry("huey", "huey", "huey_peer:HueyRedis")
 HUEY_DEFAULT = Entry("huey default poll", "huey", "huey_peer:HueyRedis", {"poll": False}, is_slow=True)
 HUEY_TUNED = Entry("huey notified", "huey", "huey_peer:HueyRedis", {"notify": True})
-CELERY = Entry("celery", "celery", "celery_redis:Celery", is_slow=True)
+CELERY = Entry("celery 10 threads", "celery", "celery_redis:Celery", is_slow=True)
 RQ = Entry("rq 10 simple workers", "rq", "rq_redis:Rq", is_slow=True)
 PROCRASTINATE = Entry("procrastinate", "procrastinate", "procrastinate_peer:Procrastinate")
 PGQUEUER_1 = Entry("pgqueuer batch 1", "pgqueuer", "pgqueuer_peer:Pgqueuer", {"batch": 1})

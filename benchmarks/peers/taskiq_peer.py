@@ -11,6 +11,8 @@ from benchmarks.peers.loops import AsyncPeer
 
 #: Seconds between two questions for a result: as taskiq comes, and as often as makes sense.
 DEFAULT_CHECK, TUNED_CHECK = 0.2, 0.001
+#: Messages that a worker process takes ahead.
+PREFETCH = 50
 
 
 def make(url: str) -> tuple[Any, Any]:
@@ -41,7 +43,7 @@ class Taskiq(AsyncPeer):
     def __init__(self, url: str, *, workers: int = 2, concurrency: int = 5, check: float = TUNED_CHECK) -> None:
         super().__init__()
         self._url, self._check = url, check
-        self._size = ["--workers", str(workers), "--max-async-tasks", str(concurrency)]
+        self._size = ["--workers", str(workers), "--max-async-tasks", str(concurrency), "--max-prefetch", str(PREFETCH)]
         self._broker, self._task = make(url)
         self._handles: list[Any] = []
         self.run(self._broker.startup())
