@@ -222,7 +222,9 @@ def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
     yield "store", True, store.display_url
     problems = store.check()
     yield "invariants", not problems, "; ".join(problems[:3]) or "sound"
-    if advice := getattr(store, "advice", None):  # of stores whose server may be set up in a way that loses what it accepted
+    if advice := getattr(
+        store, "advice", None
+    ):  # of stores whose server may be set up in a way that loses what it accepted
         lines = advice()
         yield "server", not lines, "; ".join(lines) or "keeps what it accepted"
     alive = [info for info in store.runners() if info.alive]

@@ -2,9 +2,10 @@
 
 Theory of operation
 -------------------
-Each store object in which somebody listens or watches has a name, the *client*, and subscribes to its own channel. In the server the hash ``idle`` says which
-clients have an idle runner, and ``ties`` which clients watch an invocation. A script that makes work claimable takes as many clients out of ``idle`` as there is work
-and sends each the letter ``w``; one that ends something sends ``f`` with the ids to who is tied to them. ``o`` goes to everybody: an order waits.
+Each store object in which somebody listens or watches has a name, the *client*, and subscribes to its own channel. In the server the hash ``idle``
+says which clients have an idle runner, and ``ties`` which clients watch an invocation. A script that makes work claimable takes as many clients out of
+``idle`` as there is work and sends each the letter ``w``; one that ends something sends ``f`` with the ids to who is tied to them. ``o`` goes to
+everybody: an order waits.
 
 No wake-up is lost: whoever waits is entered first, then looks, then sleeps; and the script that changes something is the one that reads who waits. A runner
 that was woken says that it is idle again with its next claim, in the same step, instead of a round trip of its own (:meth:`Bell.mark`).
@@ -238,8 +239,8 @@ class Bell:
             self._is_marked = self._is_due = False
         for at in range(0, len(ids), CHUNK):
             self._link.run("watch", self._link.time(), b"", self.client, "+", "", 0, *ids[at : at + CHUNK])
-        for each in (*woken, *self._listeners):
-            each.wake()
+        for wake in [*(watch.wake for watch in woken), *(listener.wake for listener in self._listeners)]:
+            wake()
 
     def _deliver(self, letter: bytes) -> None:
         if letter == b"w":

@@ -1,7 +1,7 @@
 """The invariants: every row against the indices that must name it, every index against the rows that it names.
 
-Each block of rows and each part of an index is looked at in a unit of its own, so that a large store is not stopped, and what is found is true also while others
-work. The counts, which need all rows, are only compared when nothing has changed in the meantime.
+Each block of rows and each part of an index is looked at in a unit of its own, so that a large store is not stopped, and what is found is true also
+while others work. The counts, which need all rows, are only compared when nothing has changed in the meantime.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How records become the bytes that the scripts pack and take apart, and back.
 
 A *call* is what was submitted: ``seq, created`` (written by the script), ``flags, result_ttl, task, queue``, the rest as msgpack, then the
-arguments. A *state* is what became of it: it begins like the call, then comes msgpack, then the payload. An invocation that is READY and was never claimed has no
-state. The usual history is not stored but follows from the state (:func:`derived`); the same is written in Lua in ``life.lua``.
+arguments. A *state* is what became of it: it begins like the call, then comes msgpack, then the payload. An invocation that is READY and was never
+claimed has no state. The usual history is not stored but follows from the state (:func:`derived`); the same is written in Lua in ``life.lua``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from pynenc.core.records import (
+    Alone,
     Claim,
     Claimed,
     ClaimRequest,
-    Alone,
     Filter,
     Final,
     HistoryEntry,
@@ -255,31 +255,37 @@ def state_of(text: bytes, at: int) -> tuple[State, bytes]:
 
 
 def claimed_of(name: bytes, call: bytes, state: bytes, now: int) -> Claimed:
-    """A claimed invocation; without a state it was claimed for the first time, at ``now``."""
-    head = Head(call)
-    meta, args = meta_of(call, head.end)
+    """A claimed invocation; without a state it was claimed for the first time, at ``now``. In one piece, because this is done for every claim."""
+    _, created, _, _, size = _HEAD.unpack_from(call)
+    at = _HEAD.size + size
+    task = call[_HEAD.size : at].decode()
+    begin = at + 2 + (call[at] << 8 | call[at + 1])
+    queue = call[at + 2 : begin].decode()
+    (size,) = _LONG.unpack_from(call, begin)
+    at = begin + 4 + size
+    meta = _meta(call[begin + 4 : at])
     attempt, retries, crashes, round_, claimed, priority, alone = 1, 0, 0, 0, now, meta.priority, False
     if state:
-        own, _ = state_of(state, head.end)
+        own, _ = state_of(state, begin)
         attempt, retries, crashes, round_ = own.attempt, own.retries, own.crashes, own.round
         claimed, priority, alone = own.claimed, own.priority, own.alone == 1
     return Claimed(
         name.decode(),
-        head.task,
+        task,
         attempt,
-        args,
+        call[at:],
         meta.blobs,
-        head.queue,
+        queue,
         priority,
         retries,
         crashes,
         meta.max_crashes,
         round_,
         meta.timeout,
-        head.created,
+        created,
         claimed,
         meta.parent,
-        _workflow(meta),
+        None if meta.workflow is None else _workflow(meta),
         meta.tags,
         alone,
     )

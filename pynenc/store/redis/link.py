@@ -21,15 +21,17 @@ from pynenc.store.redis.scripts import Script, script
 try:
     import redis
     from redis.backoff import NoBackoff
-    from redis.connection import Connection
     from redis.retry import Retry
 except ImportError as error:
     raise ConfigError('the driver of Redis is not installed: pip install "pynenc[redis]"') from error
 
+#: A connection of the driver, which says nothing of its types.
+Connection = Any
 #: Connections that are kept while nobody needs them.
 IDLE_CONNECTIONS = 16
 #: Errors of a server that will go away by themselves, by their first word.
 _PASSING = frozenset({"LOADING", "BUSY", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF"})
+_INSIDE = re.compile(r"^Error running script.* -([A-Z]+) ")
 
 
 class Link:
@@ -61,7 +63,9 @@ class Link:
         found = re.search(r"redis_version:([\d.]+)", info)
         self.version = tuple(int(part) for part in found[1].split(".")) if found else (0,)
         if self.version < (6, 2):
-            raise SchemaError(f"{self._options.display_url} is version {found and found[1]}: Redis 6.2 or Valkey is needed")
+            raise SchemaError(
+                f"{self._options.display_url} is version {found and found[1]}: Redis 6.2 or Valkey is needed"
+            )
         self._has_flags = self.version >= (7, 0)
         self._pool.append(connection)
         self.is_open = True
@@ -79,7 +83,7 @@ class Link:
 
     def connect(self) -> Connection:
         """A new connection."""
-        connection: Connection = self._options.connection_class(retry=Retry(NoBackoff(), 0), **self._arguments)
+        connection = self._options.connection_class(retry=Retry(NoBackoff(), 0), **self._arguments)
         try:
             connection.connect()
         except redis.RedisError as error:
@@ -119,59 +123,55 @@ class Link:
     def _exchange(self, command: Sequence[Any], wanted: Script | None = None, *, durable: bool = False) -> Any:
         connection = self._take()
         waits = self._options.waits if durable else ()
+        answers: list[Any] = []
         try:
-            if waits:
-                connection.send_packed_command(connection.pack_commands([command, *waits]))
-            else:
-                connection.send_packed_command(connection.pack_command(*command))
-            answer = connection.read_response()
-        except redis.exceptions.NoScriptError:
-            assert wanted is not None
-            for _ in waits:
-                connection.read_response()
-            self._give(connection)
-            return self._exchange(("EVAL", wanted.text, *command[2:]), durable=durable)
-        except redis.exceptions.MovedError as error:
-            for _ in waits:
-                connection.read_response()
-            connection.disconnect()
-            return self._follow(error, command, wanted, durable=durable)
+            connection.send_packed_command(connection.pack_commands([command, *waits]))
+            while len(answers) <= len(waits):
+                answers.append(connection.read_response())
         except redis.ResponseError as error:
-            connection.disconnect()
-            raise self.explained(error) from error
+            self._skip(connection, len(waits) - len(answers))
+            return self._answer_to(error, command, wanted, durable=durable)
         except redis.RedisError as error:
             raise self.explained(error) from error
         except BaseException:
             connection.disconnect()  # an answer may still come
             raise
-        if waits:
-            self._check_waits(connection)
         self._give(connection)
-        return answer
+        if waits:
+            self._check_waits(answers[1:])
+        return answers[0]
 
-    def _check_waits(self, connection: Connection) -> None:
+    def _skip(self, connection: Connection, count: int) -> None:
+        """The connection goes on after an error; the next answers belong to what need not be waited for any more."""
+        try:
+            for _ in range(count):
+                connection.read_response()
+        except redis.RedisError:
+            connection.disconnect()
+        else:
+            self._give(connection)
+
+    def _answer_to(self, error: Exception, command: Sequence[Any], wanted: Script | None, *, durable: bool) -> Any:
+        """What is done about the error of a server: it did not know the script yet, or others have the keys."""
+        if isinstance(error, redis.exceptions.NoScriptError) and wanted is not None:
+            return self._exchange(("EVAL", wanted.text, *command[2:]), durable=durable)
+        if isinstance(error, redis.exceptions.MovedError):
+            self._arguments |= {"host": error.host or self._arguments.get("host"), "port": error.port}
+            while self._pool:
+                self._pool.pop().disconnect()
+            return self._exchange(command, wanted, durable=durable)
+        raise self.explained(error) from error
+
+    def _check_waits(self, found: Sequence[Any]) -> None:
         """Compare how many have what was written with how many must have it."""
-        for wait, needed in zip(self._options.waits, self._options.needed, strict=True):
-            try:
-                found = connection.read_response()
-            except redis.RedisError as error:
-                connection.disconnect()
-                raise self.explained(error) from error
-            reached = tuple(found) if isinstance(found, list) else (found,)
+        for wait, answer, needed in zip(self._options.waits, found, self._options.needed, strict=True):
+            reached = tuple(answer) if isinstance(answer, list) else (answer,)
             if any(has < needs for has, needs in zip(reached, needed, strict=True)):
-                connection.disconnect()
                 raise StoreError(
                     f"{wait[0]} was answered with {reached} instead of {needed}: what was written may not survive the loss of a server; "
                     "it is safe to try again",
                     retryable=True,
                 )
-
-    def _follow(self, error: Any, command: Sequence[Any], wanted: Script | None, *, durable: bool) -> Any:
-        """The slot of the app lies on another server of the cluster."""
-        self._arguments |= {"host": error.host or self._arguments.get("host"), "port": error.port}
-        while self._pool:
-            self._pool.pop().disconnect()
-        return self._exchange(command, wanted, durable=durable)
 
     def _take(self) -> Connection:
         if not self.is_open:
@@ -194,8 +194,13 @@ class Link:
     def explained(self, error: Exception) -> PynencError:
         """An error of the driver as one of ours, without passwords."""
         where, text = self._options.display_url, str(error)
-        word = text.partition(" ")[0].rstrip(":")
-        if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError) or word in ("WRONGPASS", "NOAUTH", "NOPERM"):
+        inside = _INSIDE.search(text)  # older servers wrap the error of a command in that of the script
+        word = inside[1] if inside else text.partition(" ")[0].rstrip(":")
+        if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError) or word in (
+            "WRONGPASS",
+            "NOAUTH",
+            "NOPERM",
+        ):
             return StoreError(f"{where} refuses this user: {text}")
         if isinstance(error, redis.exceptions.OutOfMemoryError) or word == "OOM":
             return StoreError(
@@ -218,7 +223,7 @@ def _ask(connection: Connection, *command: str) -> Any:
 
 def _is_readable(connection: Connection) -> bool:
     """Whether the server has said something that nobody asked for: it has closed the connection."""
-    sock = connection._sock  # type: ignore[attr-defined]
+    sock = connection._sock
     if sock is None:
         return True
     poll = select.poll()

@@ -32,7 +32,7 @@ def parse(url: str) -> Options:
 
     :raises ConfigError: there is no such option, or its value is none.
     """
-    from redis.connection import parse_url
+    from redis import connection as driver
 
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "valkey", "valkeys"):
@@ -45,7 +45,7 @@ def parse(url: str) -> Options:
         scheme = "unix"
     plain = _joined(scheme, parts.netloc, path, urlencode(query))
     try:
-        connection = parse_url(plain)
+        connection = driver.parse_url(plain)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{display(url)!r}: {error}") from None
     return _options(url, connection, numbers)

@@ -53,11 +53,9 @@ def finals(link: Link, ids: Sequence[str]) -> list[Final]:
     """
     answers: list[Final] = []
     for names in _chunks(ids):
-        states = link.ask("HMGET", link.prefix + b"row", *names)
-        fresh = [name for name, state in zip(names, states, strict=True) if not state]
-        missing = link.run("unknown", link.time(), *fresh) if fresh else None
-        if missing is not None:
-            name = missing.decode()
+        states = link.run("finals", link.time(), *names)
+        if isinstance(states, bytes):
+            name = states.decode()
             raise InvocationNotFoundError(f"no invocation {name}: it was purged, or belongs to another app", name)
         found = map(final_of, names, states)
         answers += [final for final in found if final is not None]
@@ -160,8 +158,8 @@ def count(link: Link, where: Filter, by: str) -> dict[str, int]:
     while more:
         answer = link.run("scan", link.time(), filter_of(where), cursor, 1, 0, LOOKS, by)
         for i in range(1, len(answer), 2):
-            name = STATUSES[int(answer[i])].value if by == "status" else answer[i].decode()
-            totals[name] += answer[i + 1]
+            kind = STATUSES[int(answer[i])].value if by == "status" else answer[i].decode()
+            totals[kind] += answer[i + 1]
         cursor = answer[0]
         more = cursor > 0
     return dict(totals)
@@ -222,9 +220,7 @@ def runners(link: Link, clock: Clock) -> list[RunnerInfo]:
     return sorted(found, key=lambda info: (info.started, info.beat.id))
 
 
-def _runner(
-    record: list[Any], beat: bytes, tasks: bytes | None, dead: dict[bytes, bytes], clock: Clock
-) -> RunnerInfo:
+def _runner(record: list[Any], beat: bytes, tasks: bytes | None, dead: dict[bytes, bytes], clock: Clock) -> RunnerInfo:
     group, _, _, started, seen, boot, _, until = record[:8]
     is_alive = boot == clock.boot_id() and until > clock.lease() and group.encode() not in dead
     full = msgspec.structs.replace(_beat(beat), tasks=_texts(tasks)) if tasks else _beat(beat)

@@ -1,7 +1,7 @@
 """The Lua scripts: one for each operation, put together from the files of ``lua/`` at the first use of a store.
 
-Names of places and statuses are rendered from :mod:`pynenc.core.status`. A script begins with ``base``; ``--{any}`` in it stands for the parts that only unusual
-work needs, so that the usual way is over before Lua has made their functions.
+Names of places and statuses are rendered from :mod:`pynenc.core.status`. A script begins with ``base``; ``--{any}`` in it stands for the parts that
+only unusual work needs, so that the usual way is over before Lua has made their functions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "queues": (("row",), ()),
     "read": ((), ()),
     "history": ((), ()),
-    "unknown": ((), ()),
+    "finals": ((), ()),
     "scan": (("row",), ()),
     "check": (("row",), ()),
     "open": ((), ()),

@@ -46,7 +46,6 @@ from pynenc.store.redis import checking, reading, refusals, safety
 from pynenc.store.redis.bell import Bell
 from pynenc.store.redis.clock import ServerClock
 from pynenc.store.redis.codec import (
-    CODES,
     STATUSES,
     call_of,
     claim_of,
@@ -69,9 +68,10 @@ _texts = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 class RedisStore:
     """Invocations of one app in Redis or Valkey.
 
-    :param url: ``redis://user:password@host:6379/0`` (``rediss://`` for TLS, ``valkey://`` and ``valkeys://`` mean the same), with
-        ``?wait_aof=1`` (each write is answered when it is in the append-only file of the server, and of ``wait_aof - 1`` replicas), ``wait_replicas=1`` (when so many
-        replicas have it), ``wait_timeout=5`` and ``timeout=30`` (seconds to wait for either), and whatever redis-py understands in a URL.
+    :param url: ``redis://user:password@host:6379/0``; ``rediss://`` for TLS, ``valkey://`` and ``valkeys://`` mean the same. Options:
+        ``wait_aof=1`` (a write is answered when it is in the append-only file of the server, and of ``wait_aof - 1`` replicas),
+        ``wait_replicas=1`` (when so many replicas have it), ``wait_timeout=5`` (seconds to wait for these), ``timeout=30`` (seconds to wait
+        for any answer), and whatever redis-py understands in a URL.
     """
 
     shared = True
@@ -238,9 +238,7 @@ class RedisStore:
         answer = self._run("heartbeat", *parts)
         if self._server_clock:
             self._server_clock.measure()
-        return [
-            Orders(each[0] == 1, tuple(_names(each[2:])), len(each) > 1 and each[1] == 1) for each in answer
-        ]
+        return [Orders(each[0] == 1, tuple(_names(each[2:])), len(each) > 1 and each[1] == 1) for each in answer]
 
     def recover(self, by: str, limit: int, error: bytes) -> list[Recovered]:
         answer = self._run("recover", by, limit, error, durable=True)
@@ -308,7 +306,8 @@ class RedisStore:
         return reading.get_blobs(self._link, keys) if keys else {}
 
     def lease(self, name: str, owner: str, ttl: Microseconds) -> bool:
-        return self._run("lease", name, owner, ttl) == 1
+        answer: int = self._run("lease", name, owner, ttl)
+        return answer == 1
 
     def purge(self, purge: Purge) -> Purged:
         if purge.everything:

