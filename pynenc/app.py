@@ -93,6 +93,9 @@ class Pynenc:
         """What was made of a setting is made anew when it is assigned."""
         if field == "store":
             self.close()
+        elif field == "otel":
+            for engine in filter(None, (self._engine, self._dev and self._dev[0])):
+                engine.trace(is_on=self.conf.otel)
         elif field == "runner_cls" and self._runner and not self._runner.is_running:
             self._runner = None
 
@@ -166,14 +169,7 @@ class Pynenc:
         codec = Codec.from_conf(self.conf, store, gate, self._resolve)
         if isinstance(codec.serializer, JsonSerializer):
             codec.serializer.register("invocation", BaseInvocation, self._name_invocation, self._named_invocation)
-        return Engine(
-            store,
-            codec,
-            conf=self.conf,
-            resolve=self._resolve,
-            handle=self._handle,
-            hooks=self.hooks,
-        )
+        return Engine(store, codec, conf=self.conf, resolve=self._resolve, handle=self._handle, hooks=self.hooks)
 
     def _development(self) -> tuple[Engine, InlineRunner]:
         with self._lock:

@@ -15,6 +15,8 @@ from pynenc.cli.apps import load_app
 from pynenc.cli.output import EXIT_UNSOUND, ago, confirm, guarded, json_option, print_json, print_table, yes_option
 from pynenc.conf.show import rows as config_rows
 from pynenc.core.records import Filter, Purge, QueueState
+from pynenc.exceptions import ConfigError
+from pynenc.store import open_store
 from pynenc.store.engines import sqlite_version
 from pynenc.version import __version__
 
@@ -155,12 +157,26 @@ def check(spec: str | None, /, *, as_json: bool) -> None:
         sys.exit(EXIT_UNSOUND)
 
 
-@store.command(epilog="Example: pynenc store migrate")
+@store.command(epilog="Examples: pynenc store migrate · pynenc store migrate --sql > change.sql")
+@click.option(
+    "--sql",
+    is_flag=True,
+    help="Print what would be done, for somebody else to run. Only where a schema is changed by SQL.",
+)
 @click.pass_obj
 @guarded
-def migrate(spec: str | None) -> None:
-    """Create the schema, or bring it to this version (opening the store does the same)."""
-    click.echo(f"{load_app(spec).store.display_url} has the schema of version {__version__}")
+def migrate(spec: str | None, /, *, sql: bool) -> None:
+    """Create the schema, or bring it to this version, while others work with it."""
+    app = load_app(spec)
+    closed: Any = open_store(app.conf.store_url, app.app_id)
+    if sql:
+        if not hasattr(closed, "migration"):
+            raise ConfigError(f"{closed.display_url} is changed by opening it, without SQL: leave out --sql")
+        click.echo(closed.migration(), nl=False)
+        return
+    if hasattr(closed, "migrate"):
+        closed.migrate()
+    click.echo(f"{app.store.display_url} has the schema of version {__version__}")
 
 
 @store.command(epilog="Examples: pynenc store purge · pynenc store purge --everything --yes")

@@ -28,6 +28,12 @@ def runner() -> None:
 @click.option("--shutdown-timeout", type=click.FloatRange(0), help="Seconds that running tasks get at the end.")
 @click.option("--max-tasks-per-child", type=click.IntRange(0), help="Replace a process after so many tasks.")
 @click.option("--max-memory-per-child", help="Replace a process that uses more, e.g. 512MB.")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    help="Serve /livez, /readyz and /metrics on this port (0: any that is free).",
+)
+@click.option("--health-host", help="Address of the health port [127.0.0.1]; 0.0.0.0 for all.")
 @click.option("--name", help="Name of the runner in listings.")
 @click.option("--runner-cls", help="ThreadRunner, MultiThreadRunner, PersistentProcessRunner or ProcessRunner.")
 @click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")

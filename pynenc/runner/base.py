@@ -7,8 +7,10 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from threading import Event, Thread, current_thread, main_thread
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
@@ -16,6 +18,9 @@ from pynenc.core.records import Beat
 from pynenc.engine import Engine
 from pynenc.exceptions import RunnerNotExecutableError
 from pynenc.runner.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from pynenc.runner.health import Watched
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -62,6 +67,8 @@ class BaseRunner:
             f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         )
         self.was_forced = False
+        #: Where the health port can be asked, while it is at work.
+        self.health_url = ""
         self._signals = 0
         self._is_stopped = False
         self._thread: Thread | None = None
@@ -110,6 +117,24 @@ class BaseRunner:
 
     def _stop_now(self) -> None:
         raise NotImplementedError
+
+    @contextmanager
+    def _observed(self, engine: Engine, watched: Watched) -> Iterator[None]:
+        """With the health port and the gauges of OpenTelemetry at work, if they are wanted."""
+        conf = self.conf
+        with ExitStack() as stack:
+            if self.app.conf.otel:
+                from pynenc.runner.gauges import Gauges
+
+                stack.enter_context(Gauges(engine.store, watched.vital))
+            if conf.health_port is not None:
+                from pynenc.runner.health import Health, HealthServer
+
+                health = Health(self.app.app_id, watched, engine.store, conf.health_timeout)
+                server = stack.enter_context(HealthServer(conf.health_host, conf.health_port, health))
+                stack.callback(setattr, self, "health_url", "")
+                self.health_url = server.url
+            yield
 
     # -- signals ------------------------------------------------------------------------------------------------------
     def _install_signals(self) -> dict[signal.Signals, Any]:
@@ -173,4 +198,5 @@ class BaseRunner:
             max_memory=conf.max_memory_per_child,
             shutdown_timeout=conf.shutdown_timeout,
             cancel_grace=conf.cancel_grace,
+            is_measured=conf.health_port is not None,
         )

@@ -22,4 +22,4 @@ class PostgresMachine(StoreMachine):
 
 
 class TestPostgresModel(PostgresMachine.TestCase):
-    settings = model_settings(30)
+    settings = model_settings(15)

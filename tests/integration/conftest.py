@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from pynenc import Pynenc
+from pynenc.testing.servers import postgres
 from tests.integration.apps import basic
 from tests.servers import url_for
 
@@ -31,13 +32,15 @@ THREADS = {
     "memory-threads": ("memory", "ThreadRunner", {"threads": 4}),
     "sqlite-threads": ("sqlite", "ThreadRunner", {"threads": 4}),
     "valkey-threads": ("valkey", "ThreadRunner", {"threads": 4}),
+    "postgres-threads": ("postgres", "ThreadRunner", {"threads": 4}),
 }
-#: runner class, settings as environment; the store stands in front
+#: runner class, settings as environment; the name begins with the store
 PROCESSES = {
     "sqlite-processes": ("PersistentProcessRunner", {"PROCESSES": "2"}),
     "sqlite-multi": ("MultiThreadRunner", {"PROCESSES": "2", "THREADS": "3"}),
     "sqlite-fork": ("ProcessRunner", {"PROCESSES": "2"}),
     "valkey-multi": ("MultiThreadRunner", {"PROCESSES": "2", "THREADS": "3"}),
+    "postgres-processes": ("PersistentProcessRunner", {"PROCESSES": "2"}),
 }
 
 
@@ -105,6 +108,8 @@ def url_of(store: str, folder: Path) -> str:
     """The URL of a store for one test."""
     if store == "valkey":
         return url_for(folder)
+    if store == "postgres":
+        return postgres.empty_url()
     return "memory://" if store == "memory" else f"sqlite:///{folder / 'test.db'}"
 
 
@@ -164,7 +169,8 @@ def shared_runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         if name not in programs:
             folder = tmp_path_factory.mktemp(name)
             runner_cls, settings = PROCESSES[name]
-            url = url_of(name.partition("-")[0], folder)
+            store = name.partition("-")[0]
+            url = postgres.new_url() if store == "postgres" else url_of(store, folder)
             programs[name] = url, RunnerProgram(url, runner_cls, folder / "runner.log", CANCEL_GRACE="1", **settings)
         url, program = programs[name]
         assert program.process.poll() is None, program.log.read_text()

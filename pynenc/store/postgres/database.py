@@ -12,13 +12,11 @@ whether a connection that waited is still there.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from select import select
 from threading import Lock
 from typing import Any, TypeVar
@@ -27,8 +25,8 @@ import psycopg
 from psycopg import RawCursor
 
 from pynenc.exceptions import PynencError, SchemaError, StoreError
-from pynenc.store.postgres import schema, wire
-from pynenc.store.postgres.errors import PASSING, explained, is_connection_lost
+from pynenc.store.postgres import direct, schema, wire
+from pynenc.store.postgres.errors import PASSING, UNPREPARED, explained, is_connection_lost
 from pynenc.store.postgres.url import Settings
 
 T = TypeVar("T")
@@ -54,8 +52,12 @@ class Database:
         self._texts: dict[str, bytes] = {}
         self._idle: list[Connection] = []
         self._lock = Lock()
-        self._pid = os.getpid()
+        #: Turned off behind a pooler that loses prepared statements.
+        self._prepares = settings.prepare
         self.app = 0
+        #: What tells the schema from all others.
+        self.identity: object = None
+        self.quoted_schema = schema.quoted(settings.schema)
         self.is_open = False
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -69,15 +71,39 @@ class Database:
         try:
             with self._connection() as connection:
                 self.app = prepare(connection, self.settings.schema, self._app_id)
-                found = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
+                found = connection.execute(
+                    OPENING.format(schema.render("@version", self.settings.schema)).encode()
+                ).fetchone()
         except psycopg.Error as error:
-            self.is_open = False
+            self.close()
             raise self.explained(error) from error
         except BaseException:
-            self.is_open = False
+            self.close()
             raise
         assert found is not None
-        return int(found[0])
+        now, self.identity = found
+        return int(now)
+
+    def migrate(self) -> list[str]:
+        """Take the steps that are missing; what was done."""
+        try:
+            with self.connect() as connection:
+                return migrate(connection, self.settings.schema)
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+
+    def migration(self) -> str:
+        """The SQL of the steps that are missing, as one transaction; empty when none is."""
+        try:
+            with self.connect() as connection:
+                texts = schema.statements(self.settings.schema, version_of(connection, self.settings.schema))
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+        return (
+            "\n".join(("BEGIN;", LOCK_TIMEOUT, *(f"{text.rstrip().rstrip(';')};" for text in texts), "COMMIT;\n"))
+            if texts
+            else ""
+        )
 
     def close(self) -> None:
         """Close all connections that nobody uses; the others close when they are given back."""
@@ -99,9 +125,8 @@ class Database:
     def connect(self) -> Connection:
         """A new connection."""
         connection = psycopg.connect(
-            self.settings.conninfo, autocommit=True, prepare_threshold=0 if self.settings.prepare else None, cursor_factory=RawCursor
+            self.settings.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor
         )
-        connection.prepared_max = 200
         wire.register(connection.adapters)
         return connection
 
@@ -161,7 +186,10 @@ class Database:
 
         :param again: whether it may be sent again when the connection broke, since doing it twice is the same as once.
         """
-        return self._tried(lambda connection: _execute(connection, self.text(text), values), again=again)
+        return self._tried(lambda connection: self._execute(connection, text, values), again=again)
+
+    def _execute(self, connection: Connection, text: str, values: Sequence[Any]) -> Rows:
+        return direct.execute(connection, self.text(text), values, is_prepared=self._prepares)
 
     def pipeline(self, calls: Sequence[Call], *, again: bool = True) -> list[Rows]:
         """The rows of each of several statements, in one transaction and one round trip."""
@@ -180,7 +208,7 @@ class Database:
 
         def run(connection: Connection) -> T:
             with connection.transaction():
-                return work(lambda text, *values: _execute(connection, self.text(text), values))
+                return work(lambda text, *values: self._execute(connection, text, values))
 
         return self._tried(run, again=True)
 
@@ -194,6 +222,9 @@ class Database:
             except psycopg.Error as error:
                 if error.sqlstate in PASSING and tries < TRIES:
                     tries += 1
+                elif error.sqlstate in UNPREPARED and self._prepares:
+                    self._prepares = False
+                    continue
                 elif again and is_connection_lost(error) and resends < RESENDS and self.is_open:
                     resends += 1
                 else:
@@ -201,12 +232,6 @@ class Database:
                 time.sleep(min(LONGEST_PAUSE, 0.002 * 2 ** (tries + 3 * resends)) * random.random())
             except UnicodeEncodeError as error:
                 raise StoreError(f"PostgreSQL cannot store this text: {error}") from error
-
-
-def _execute(connection: Connection, text: bytes, values: Sequence[Any]) -> Rows:
-    with connection.cursor(binary=True) as cursor:
-        cursor.execute(text, values)
-        return _rows(cursor)
 
 
 def _rows(cursor: Any) -> Rows:
@@ -234,7 +259,8 @@ def _is_there(connection: Connection) -> bool:
 class Combiner:
     """Serves callers that come at the same time together: one transaction, one commit for all.
 
-    Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock sends the calls of everybody. An error of one does not touch the others.
+    Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock sends the calls of everybody. An error of
+    one does not touch the others.
     """
 
     def __init__(self, database: Database) -> None:
@@ -299,6 +325,13 @@ class _Waiting:
         self.is_done = True
 
 
+#: Asks the tables of the catalogue: a lookup by name may remember from before a lock that there was nothing.
+FIND_SCHEMA = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'version'"
+#: A migration that cannot have a lock soon gives up, rather than keep all others waiting behind it.
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
+OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id FROM {}"
+
+
 # -- the schema ------------------------------------------------------------------------------------------------------------
 FIND_APP = "SELECT num FROM @app WHERE name = $1"
 ADD_APP = "INSERT INTO @app (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"
@@ -306,8 +339,7 @@ ADD_APP = "INSERT INTO @app (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"
 
 def version_of(connection: Connection, name: str) -> tuple[int, int] | None:
     """The version of the schema that is there; None when there is none."""
-    found = connection.execute("SELECT to_regclass($1)::text", (f"{schema.quoted(name)}.version",)).fetchone()
-    if found is None or found[0] is None:
+    if connection.execute(FIND_SCHEMA, (name,)).fetchone() is None:
         return None
     row = connection.execute(schema.render(schema.GET_VERSION, name).encode()).fetchone()
     return (row[0], row[1]) if row else None
@@ -333,23 +365,29 @@ def prepare(connection: Connection, name: str, app_id: str) -> int:
 def _check_version(version: tuple[int, int], name: str) -> None:
     there, ours = ".".join(map(str, version)), ".".join(map(str, schema.VERSION))
     if version[0] > schema.VERSION[0]:
-        raise SchemaError(f"schema {name!r} has version {there}, and this version of pynenc knows {ours}: upgrade pynenc here, or use another schema")
+        raise SchemaError(
+            f"schema {name!r} has version {there}, and this version of pynenc knows {ours}: upgrade pynenc here, or use another schema"
+        )
     if version < schema.VERSION:
-        raise SchemaError(f"schema {name!r} has version {there}, and this version of pynenc needs {ours}: run `pynenc store migrate`")
+        raise SchemaError(
+            f"schema {name!r} has version {there}, and this version of pynenc needs {ours}: run `pynenc store migrate`"
+        )
 
 
 def migrate(connection: Connection, name: str) -> list[str]:
     """Take the steps that are missing, alone; what was done. Others may work meanwhile: a lock that cannot be had soon ends it, and nothing is changed."""
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name))
-        connection.execute("SET LOCAL lock_timeout = '3s'")
+        connection.execute(
+            "SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name)
+        )
+        connection.execute(LOCK_TIMEOUT.encode())
         connection.execute("SET LOCAL client_min_messages = 'warning'")
         present = version_of(connection, name)
         if present is not None and present[0] > schema.VERSION[0]:
             _check_version(present, name)
         texts = schema.statements(name, present)
         for text in texts:
-            connection.execute(text.encode())
+            connection.execute(text.encode(), prepare=False)
         return texts
 
 

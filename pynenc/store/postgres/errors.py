@@ -15,8 +15,10 @@ from pynenc.exceptions import (
     TaskRoutingError,
 )
 
-#: Serialization failure, deadlock, lock not available: trying the transaction again is all that is needed.
-PASSING = frozenset({"40001", "40P01", "55P03"})
+#: Serialization failure, deadlock, lock not available, two at once for one key: trying the transaction again is all that is needed.
+PASSING = frozenset({"40001", "40P01", "55P03", "23505"})
+#: A prepared statement is not there, or is there already: a pooler gives each transaction to another server process.
+UNPREPARED = frozenset({"26000", "42P05"})
 #: The server goes down, comes up, or has no connection free.
 UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300", "08000", "08003", "08006", "08001", "08004"})
 #: Something of the schema is not there.
@@ -42,9 +44,13 @@ def explained(error: psycopg.Error, where: str, schema: str) -> PynencError:
     if state in PASSING or state in SHORT:
         return StoreError(f"{where}: {_first_line(error)}", retryable=True)
     if state in MISSING:
-        return SchemaError(f"{where}: schema {schema!r} is not complete ({_first_line(error)}): run `pynenc store migrate`")
+        return SchemaError(
+            f"{where}: schema {schema!r} is not complete ({_first_line(error)}): run `pynenc store migrate`"
+        )
     if state == "42501":
-        return StoreError(f"{where}: {_first_line(error)}: give this user the privileges that docs/guides/postgresql.md lists")
+        return StoreError(
+            f"{where}: {_first_line(error)}: give this user the privileges that docs/guides/postgresql.md lists"
+        )
     if isinstance(error, psycopg.DataError):
         return StoreError(f"PostgreSQL cannot store this value: {_first_line(error)}")
     return StoreError(f"{where}: {_first_line(error)}")
@@ -59,10 +65,13 @@ def _of_ours(state: str, detail: object) -> PynencError:
     queue, task, *rest = detail if isinstance(detail, list) else ("", "")
     if state == "PN003":
         return TaskRoutingError(
-            f"queue {queue!r} is draining and takes no new calls: use another queue, or `pynenc queues resume {queue}`", task
+            f"queue {queue!r} is draining and takes no new calls: use another queue, or `pynenc queues resume {queue}`",
+            task,
         )
     limit = rest[0] if rest else ""
-    return QueueFullError(f"queue {queue!r} holds {limit} invocations already (max_queue_length): wait, or start more runners", task)
+    return QueueFullError(
+        f"queue {queue!r} holds {limit} invocations already (max_queue_length): wait, or start more runners", task
+    )
 
 
 def _first_line(error: psycopg.Error) -> str:

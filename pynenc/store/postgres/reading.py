@@ -37,7 +37,8 @@ QUEUES = (
     "(SELECT min(greatest(x.created, x.due)) FROM ("
     "(SELECT created, due FROM @inv WHERE app = $1 AND queue = q.name AND place = P_READY AND rank = 0 AND boost = 0 AND NOT alone ORDER BY seq LIMIT 1) "
     "UNION ALL "
-    "(SELECT created, due FROM @inv WHERE app = $1 AND queue = q.name AND place = P_READY AND (rank <> 0 OR boost <> 0) AND NOT alone ORDER BY seq LIMIT 1)) x) "
+    "(SELECT created, due FROM @inv WHERE app = $1 AND queue = q.name AND place = P_READY AND (rank <> 0 OR boost <> 0) AND NOT alone "
+    "ORDER BY seq LIMIT 1)) x) "
     "FROM @queue q WHERE q.app = $1 ORDER BY q.name"
 )
 
@@ -102,7 +103,9 @@ class Reading:
         if by not in ("status", "task", "queue"):
             raise ValueError(f"cannot count by {by!r}: use status, task or queue")
         conditions = _Conditions(where)
-        found = self._all(f"SELECT {by}, count(*) FROM @inv i WHERE app = $1{conditions.text} GROUP BY {by}", *conditions.values)
+        found = self._all(
+            f"SELECT {by}, count(*) FROM @inv i WHERE app = $1{conditions.text} GROUP BY {by}", *conditions.values
+        )
         return {STATUSES[name].value if by == "status" else name: number for name, number in found}
 
     def history(self, ids: Sequence[str]) -> list[HistoryEntry]:
@@ -115,7 +118,9 @@ class Reading:
     def queues(self) -> list[QueueInfo]:
         """All queues by name, counted through the indices of what is not final."""
         return [
-            QueueInfo(name, QueueState(state), ready=ready, later=later, parked=parked, claimed=claimed, oldest=oldest or 0)
+            QueueInfo(
+                name, QueueState(state), ready=ready, later=later, parked=parked, claimed=claimed, oldest=oldest or 0
+            )
             for name, state, ready, later, parked, claimed, oldest in self._all(QUEUES)
         ]
 

@@ -7,7 +7,18 @@ from typing import Any
 
 import msgspec
 
-from pynenc.core.records import Beat, Claimed, ClaimRequest, HistoryEntry, Invocation, New, Outcome, Progress, Rate, WorkflowRef
+from pynenc.core.records import (
+    Beat,
+    Claimed,
+    ClaimRequest,
+    HistoryEntry,
+    Invocation,
+    New,
+    Outcome,
+    Progress,
+    Rate,
+    WorkflowRef,
+)
 from pynenc.core.status import Place
 from pynenc.store.postgres.schema import CODES, PLACES, STATUSES
 from pynenc.store.postgres.wire import Flags, Numbers, Payloads, Texts
@@ -82,7 +93,18 @@ def claim_values(request: ClaimRequest | None) -> tuple[Any, ...]:
 
 
 _NO_CLAIM = (False, "", 0, Texts(), Numbers(), Texts(), False, False, Texts())
-_NO_OUTCOMES = (Texts(), Numbers(), Numbers(), Payloads(), *(Numbers(),) * 4, Texts(), Flags(), Numbers(), Flags(), False)
+_NO_OUTCOMES = (
+    Texts(),
+    Numbers(),
+    Numbers(),
+    Payloads(),
+    *(Numbers(),) * 4,
+    Texts(),
+    Flags(),
+    Numbers(),
+    Flags(),
+    False,
+)
 
 
 def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
@@ -95,7 +117,21 @@ def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
     started = Numbers([each.started for each in outcomes])
     ended = Numbers([each.ended for each in outcomes])
     if all(map(_is_simple, outcomes)):
-        return (ids, attempts, Numbers(), payloads, Numbers(), Numbers(), started, ended, Texts(), Flags(), Numbers(), Flags(), False)
+        return (
+            ids,
+            attempts,
+            Numbers(),
+            payloads,
+            Numbers(),
+            Numbers(),
+            started,
+            ended,
+            Texts(),
+            Flags(),
+            Numbers(),
+            Flags(),
+            False,
+        )
     return (
         ids,
         attempts,
@@ -125,7 +161,12 @@ def without_nul(text: str) -> str:
 # -- submissions -------------------------------------------------------------------------------------------------------------
 def common(new: New) -> tuple[Any, ...] | None:
     """What calls that are submitted by one statement have in common; None for one that needs a look of its own."""
-    if new.running_key is not None or new.registration_key is not None or new.rate is not None or new.cache_key is not None:
+    if (
+        new.running_key is not None
+        or new.registration_key is not None
+        or new.rate is not None
+        or new.cache_key is not None
+    ):
         return None
     if new.blobs or new.args_digest or new.drop_blocked:
         return None

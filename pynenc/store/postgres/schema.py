@@ -39,7 +39,10 @@ _TOKEN = re.compile(r"@(?=[a-z])|\b(?:S|P|W|LOCK)_[A-Z_]+\b|\bFINAL_STATUSES\b")
 STEPS: dict[tuple[int, int], str] = {(1, 0): "tables"}
 FUNCTIONS = ("life", "submit", "claim", "finish", "run", "amend", "purge")
 
-VERSION_TABLE = "CREATE TABLE @version (major integer NOT NULL, minor integer NOT NULL)"
+#: ``id`` tells this schema from all others, wherever a connection leads.
+VERSION_TABLE = (
+    "CREATE TABLE @version (major integer NOT NULL, minor integer NOT NULL, id uuid NOT NULL DEFAULT gen_random_uuid())"
+)
 GET_VERSION = "SELECT major, minor FROM @version"
 SET_VERSION = "INSERT INTO @version (major, minor) VALUES ({0}, {1})"
 CHANGE_VERSION = "UPDATE @version SET major = {0}, minor = {1}"

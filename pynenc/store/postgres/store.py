@@ -146,6 +146,17 @@ class PostgresStore:
     def _new_bell(self) -> Bell:
         return Bell(self._database, self._app_id, self._reading.finals_among)
 
+    def migrate(self) -> list[str]:
+        """Bring the schema to the version of this code, beside those who work with it; the statements that it took.
+
+        :raises SchemaError: the schema is of a later version.
+        """
+        return self._database.migrate()
+
+    def migration(self) -> str:
+        """What :meth:`migrate` would do, as SQL to be run by somebody else; empty when there is nothing to do."""
+        return self._database.migration()
+
     def close(self) -> None:
         bell, self._bell = self._bell, None
         if bell is not None:
@@ -199,7 +210,17 @@ class PostgresStore:
             self._ringer.ring(ready, finals, sleepers, orders=orders)
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
-    def submit(self, new: Sequence[New], blobs: Sequence[Blob] = (), *, max_queue_length: int = 0) -> list[Submitted]:
+    def submit(
+        self,
+        new: Sequence[New],
+        blobs: Sequence[Blob] = (),
+        *,
+        max_queue_length: int = 0,
+        connection: object | None = None,
+    ) -> list[Submitted]:
+        if connection is not None:
+            channel = self._ringer.channel()
+            return self._submitting.join(new, blobs, max_queue_length, self._at, connection, channel) if new else []
         return self._submitting.submit(new, blobs, max_queue_length, self._at) if new else []
 
     def claim(self, request: ClaimRequest) -> Claim:
@@ -214,7 +235,15 @@ class PostgresStore:
         """Finish and claim, in one step."""
         key, hint = self._hint(request)
         outcome_values = record.outcome_values(outcomes)
-        values = (self._database.app, self._at, runner, *outcome_values, *record.claim_values(request), hint, self._ringer.id)
+        values = (
+            self._database.app,
+            self._at,
+            runner,
+            *outcome_values,
+            *record.claim_values(request),
+            hint,
+            self._ringer.id,
+        )
         if self._given_clock is not None and any(each.unknown_task for each in outcomes):
             lease = str(self._given_clock.lease())
             rows = self._database.pipeline([(LEASE_TIME, (lease,)), (CYCLE, values)])[1]
@@ -354,7 +383,7 @@ class PostgresStore:
         _, rows = self._database.pipeline(
             [(REMEMBER_ONCE if once else REMEMBER, put), (RECALL_SOME, (app, scope, keys))]
         )
-        found = dict(rows)
+        found: dict[str, bytes] = dict(rows)
         return {key: found[key] for key in items}
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -18,6 +19,7 @@ _DEFAULTS = {
     "tcp_user_timeout": "20000",
     "application_name": "pynenc",
 }
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _SWITCH = {"on": True, "off": False}
 
 
@@ -47,6 +49,8 @@ def parse(url: str) -> Settings:
     own = {name: options.pop(name) for name in ("schema", "prepare", "listen", "pool") if name in options}
     conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(_DEFAULTS | options), ""))
     display = _without_password(url)
+    if not _NAME.fullmatch(own.get("schema") or schema.DEFAULT):
+        raise ConfigError(f"{display!r}: the name of a schema is letters, digits and underscores, no more than 63")
     try:
         return Settings(
             conninfo,

@@ -26,7 +26,9 @@ ANY_EDGE = "SELECT EXISTS (SELECT 1 FROM @edge WHERE app = $1 AND waiter = $2 AN
 Ask = Callable[..., Rows]
 
 
-def wait(database: Database, at: Microseconds, waiter: Ref, ids: Sequence[str], request: ClaimRequest | None, me: str) -> Rows:
+def wait(
+    database: Database, at: Microseconds, waiter: Ref, ids: Sequence[str], request: ClaimRequest | None, me: str
+) -> Rows:
     """Record that a claimed invocation waits for others, raise these, and claim; the rows of ``wait`` in ``sql/amend.sql``.
 
     :raises CycleDetectedError: the wait would never end; nothing is recorded.
@@ -57,7 +59,7 @@ def _refuse_cycles(ask: Ask, app: int, waiter: str, ids: Sequence[str]) -> None:
             return found if is_parked or len(found) >= limit else []
         return []
 
-    blocked = dict(ask(UNFINISHED, app, Texts(ids)))
+    blocked: dict[str, bool] = dict(ask(UNFINISHED, app, Texts(ids)))
     for name in ids:
         if not blocked.get(name) and name != waiter:
             continue

@@ -7,7 +7,8 @@ everyone who sleeps shows it on the *board*, a table; an operation that made wor
 and only when somebody sleeps in another process a NOTIFY follows, in a transaction of its own, at most one in :data:`GAP` seconds.
 
 No wake-up is lost: an operation holds a shared lock from its look at the board to its commit, and whoever writes a new mark holds the same lock
-exclusively. So a mark either is seen by the operation, or is written after its commit, and the claim (or the look for finals) that follows the mark finds what it did.
+exclusively. So a mark either is seen by the operation, or is written after its commit; and the claim (or the look for finals) that follows
+the mark finds what the operation did.
 
 Marks stay for some seconds after they are needed: a runner that is busy and idle in turns, or a client that waits for one result after the other,
 writes nothing. Where LISTEN is not possible, as behind a pooler, or while its connection is gone, a poll takes its place; and a slow one always runs
@@ -175,7 +176,9 @@ class Bell:
     :param finals_among: those of some ids that are final, from the database; with the final itself when only one is asked for.
     """
 
-    def __init__(self, database: Database, app_id: str, finals_among: Callable[[Sequence[str]], Mapping[str, Final | None]]) -> None:
+    def __init__(
+        self, database: Database, app_id: str, finals_among: Callable[[Sequence[str]], Mapping[str, Final | None]]
+    ) -> None:
         self.id = uuid4().hex
         self._database = database
         self._app_id = app_id
@@ -430,8 +433,6 @@ class Ear:
                     self._tend(is_listening=False)
                 failures = 0
             except (PynencError, psycopg.Error, OSError):
-                if self._is_closed:
-                    break
                 failures += 1
                 self.is_ready.set()
                 self._wait(None, min(10.0, 0.05 * 2 ** min(failures, 8)) * (0.5 + random.random() / 2))

@@ -43,6 +43,28 @@ def _join(kind: int, values: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
+def pack_texts(values: Sequence[str]) -> bytes:
+    """A ``text[]`` in the binary format."""
+    return _join(_TEXT, [value.encode() for value in values])
+
+
+def pack_payloads(values: Sequence[bytes]) -> bytes:
+    """A ``bytea[]`` in the binary format."""
+    return _join(_BYTEA, values)
+
+
+def pack_numbers(values: Sequence[int]) -> bytes:
+    """A ``bigint[]`` in the binary format."""
+    flat = [8] * (2 * len(values))
+    flat[1::2] = values
+    return _head(len(values), _INT8) + pack(">" + "iq" * len(values), *flat)
+
+
+def pack_flags(values: Sequence[bool]) -> bytes:
+    """A ``boolean[]`` in the binary format."""
+    return _join(_BOOL, [b"\1" if value else b"\0" for value in values])
+
+
 class TextsDumper(Dumper):
     """Packs :class:`Texts`."""
 
@@ -50,7 +72,7 @@ class TextsDumper(Dumper):
     oid = _TEXT_ARRAY
 
     def dump(self, obj: Any) -> Buffer:
-        return _join(_TEXT, [value.encode() for value in obj])
+        return pack_texts(obj)
 
 
 class PayloadsDumper(Dumper):
@@ -60,7 +82,7 @@ class PayloadsDumper(Dumper):
     oid = _BYTEA_ARRAY
 
     def dump(self, obj: Any) -> Buffer:
-        return _join(_BYTEA, obj)
+        return pack_payloads(obj)
 
 
 class NumbersDumper(Dumper):
@@ -70,9 +92,7 @@ class NumbersDumper(Dumper):
     oid = _INT8_ARRAY
 
     def dump(self, obj: Any) -> Buffer:
-        flat = [8] * (2 * len(obj))
-        flat[1::2] = obj
-        return _head(len(obj), _INT8) + pack(">" + "iq" * len(obj), *flat)
+        return pack_numbers(obj)
 
 
 class FlagsDumper(Dumper):
@@ -82,7 +102,7 @@ class FlagsDumper(Dumper):
     oid = _BOOL_ARRAY
 
     def dump(self, obj: Any) -> Buffer:
-        return _join(_BOOL, [b"\1" if value else b"\0" for value in obj])
+        return pack_flags(obj)
 
 
 def register(adapters: AdaptersMap) -> None:

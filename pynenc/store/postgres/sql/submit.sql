@@ -20,20 +20,20 @@ BEGIN
     RETURN state_ <> 'draining' OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND id = parent_ AND place = P_CLAIMED);
 END $f$;
 
--- Calls that differ only in id and arguments, with neither keys nor rates: one statement for all. The first row tells who sleeps; others follow only
--- when something was there already.
+-- Calls that differ only in id and arguments, with neither keys nor rates: one statement for all. A number tells who sleeps; when something was there
+-- already, the JSON of [id, status, whether this call made it, digest] of all follows it. Written without other functions: this is the way of every call.
 CREATE OR REPLACE FUNCTION @submit_alike(
     app_ bigint, at_ bigint, task_ text, queue_ text, priority_ float8, due_ bigint, expires_ bigint, max_crashes_ bigint, result_ttl_ bigint, timeout_ bigint,
     parent_ text, workflow_ text, workflow_type_ text, workflow_parent_ text, tags_ text[], ids text[], args_ bytea[], me text
-) RETURNS TABLE (id_ text, status_ smallint, is_new boolean, digest_ text, sleepers integer)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $f$
+) RETURNS text LANGUAGE plpgsql SET enable_seqscan = off AS $f$
 DECLARE
-    now bigint := @time(at_);
+    now bigint := CASE WHEN at_ > 0 THEN at_ ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END;
     first bigint;
     n integer;
     is_later boolean := due_ > now;
+    sleepers integer := 0;
 BEGIN
-    IF NOT @takes_calls(app_, queue_, parent_) THEN
+    IF NOT EXISTS (SELECT 1 FROM @queue WHERE app = app_ AND name = queue_ AND state <> 'draining') AND NOT @takes_calls(app_, queue_, parent_) THEN
         -- What is there already is answered all the same.
         IF EXISTS (SELECT 1 FROM unnest(ids) u WHERE NOT EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND id = u)) THEN
             RAISE EXCEPTION 'draining' USING ERRCODE = 'PN003', DETAIL = json_build_array(queue_, task_);
@@ -51,15 +51,21 @@ BEGIN
         FROM unnest(ids, args_) AS u (id, args)
         ON CONFLICT (app, id) DO NOTHING;
     GET DIAGNOSTICS n = ROW_COUNT;
-    sleepers := @sleepers(app_, me);
-    RETURN NEXT;
-    IF n < cardinality(ids) THEN
-        RETURN QUERY SELECT i.id, i.status, n > 0 AND i.seq > first AND i.xmin = pg_current_xact_id()::xid, i.args_digest, 0
-            FROM @inv i WHERE i.app = app_ AND i.id = ANY (ids);
+    IF me <> '' THEN  -- otherwise a part of the caller's own transaction, which notifies in any case and must keep nobody waiting
+        PERFORM pg_advisory_xact_lock_shared(LOCK_BOARD, app_::integer);  -- see "sleepers"
+        SELECT coalesce(bit_or(CASE idle WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 4 END + CASE WHEN waits THEN 2 ELSE 0 END), 0) INTO sleepers
+            FROM @board WHERE app = app_ AND id <> me;
     END IF;
+    IF n = cardinality(ids) THEN
+        RETURN sleepers;
+    END IF;
+    RETURN sleepers || (SELECT json_agg(json_build_array(i.id, i.status, n > 0 AND i.seq > first AND i.xmin = pg_current_xact_id()::xid, i.args_digest))
+        FROM @inv i WHERE i.app = app_ AND i.id = ANY (ids))::text;
 END $f$;
 
 -- Calls of any kind, one by one, each answered by what is there or inserted where its key and rate put it. "calls" is a JSON list of objects, arguments apart.
+-- Without "me" they are a part of the caller's own transaction, which may last: it does not take the turn of the app, and leaves keys and rates to the
+-- claim, for which these calls are due at once.
 CREATE OR REPLACE FUNCTION @submit(app_ bigint, at_ bigint, calls json, args_ bytea[], lim bigint, me text)
 RETURNS TABLE (id_ text, status_ smallint, is_old boolean, digest_ text, sleepers integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off AS $f$
@@ -70,7 +76,9 @@ DECLARE
     r @inv;
     holder @inv;
 BEGIN
-    PERFORM @take_turn(app_);
+    IF me <> '' THEN
+        PERFORM @take_turn(app_);
+    END IF;
     SELECT array_agg(DISTINCT b) INTO missing FROM json_array_elements(calls) c, json_array_elements_text(c -> 'blobs') b
         WHERE NOT EXISTS (SELECT 1 FROM @blob WHERE app = app_ AND key = b);
     IF missing IS NOT NULL THEN
@@ -90,7 +98,7 @@ BEGIN
             SELECT * INTO holder FROM @inv WHERE app = app_ AND cache_key = call.cache_key AND status = S_SUCCESS ORDER BY seq DESC LIMIT 1;
         END IF;
         IF holder.id IS NULL THEN
-            r := @insert_one(app_, now, call, lim);
+            r := @insert_one(app_, now, call, lim, me = '');
             id_ := r.id; status_ := r.status; digest_ := r.args_digest;
         ELSE
             id_ := holder.id; status_ := holder.status; digest_ := holder.args_digest;
@@ -99,12 +107,12 @@ BEGIN
         RETURN NEXT;
     END LOOP;
     id_ := NULL; status_ := NULL; digest_ := NULL;
-    sleepers := @sleepers(app_, me);
+    sleepers := CASE WHEN me <> '' THEN @sleepers(app_, me) ELSE 0 END;
     RETURN NEXT;
 END $f$;
 
 -- Insert one call, unless its queue does not take it.
-CREATE OR REPLACE FUNCTION @insert_one(app_ bigint, now bigint, call record, lim bigint) RETURNS @inv LANGUAGE plpgsql AS $f$
+CREATE OR REPLACE FUNCTION @insert_one(app_ bigint, now bigint, call record, lim bigint, is_joined boolean) RETURNS @inv LANGUAGE plpgsql AS $f$
 DECLARE
     r @inv;
 BEGIN
@@ -124,7 +132,12 @@ BEGIN
     r.workflow := call.workflow; r.workflow_type := call.workflow_type; r.workflow_parent := call.workflow_parent; r.tags := call.tags; r.blobs := call.blobs;
     r.args_digest := call.args_digest; r.args := call.args;
     r.special := call.expires > 0 OR call.drop_blocked OR call.rate_key IS NOT NULL OR call.registration_key IS NOT NULL;
-    r := @admit(r, S_REGISTERED, now);
+    IF is_joined THEN
+        r.place := P_LATER;
+        r.timer := greatest(call.due, now);
+    ELSE
+        r := @admit(r, S_REGISTERED, now);
+    END IF;
     INSERT INTO @inv SELECT (r).*;
     IF call.registration_key IS NOT NULL THEN
         INSERT INTO @registration (app, key, seq) VALUES (app_, call.registration_key, r.seq);
