@@ -39,7 +39,9 @@ def draw(run: Mapping[str, Any]) -> str:
 
 def _subtitle(run: Mapping[str, Any]) -> str:
     said = run["surroundings"]
-    return f"pynenc {said['pynenc']}, {said['date']}, Python {said['python']}, SQLite {said['sqlite']}, {said['processors']}; ticks mark the aims"
+    engines = {"python": "Python", "sqlite": "SQLite", "valkey": "Valkey", "postgresql": "PostgreSQL"}
+    versions = ", ".join(f"{name} {said[key]}" for key, name in engines.items() if key in said)
+    return f"pynenc {said['pynenc']}, {said['date']}, {versions}, {said['processors']}; ticks mark the aims"
 
 
 def _row(y: int, case: Mapping[str, Any], bar: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.engines import Serving, serving
 from benchmarks.harness import Bar, Bench, Checked, Contest, Report, Turn
 from benchmarks.ours import app_on, drain, drain_peer
-from benchmarks.peers.registry import DRAINING, PGQUEUER_BEST, PROCRASTINATE, installed, left_out
+from benchmarks.peers.registry import DRAINING, PGQUEUER_BEST, PROCRASTINATE, installed, notes, slow
 
 THREADS = 10
 #: Starting and ending the workers of peers takes most of the time.
@@ -48,8 +48,7 @@ def _measure(bench: Bench, engine: str, bars: Any, *, fewer: int) -> Report:
         for entry in entries:
             calls = fewer // 5 if entry.is_slow else fewer
             contestants[entry.label] = partial(_peer, entry.make, server, calls, checked)
-        slow = [entry.label for entry in entries if entry.is_slow]
-        contest = bench.contest(contestants, rounds=min(bench.rounds, ROUNDS), once=slow)
+        contest = bench.contest(contestants, rounds=min(bench.rounds, ROUNDS), once=slow(DRAINING[engine]))
         judged = bars(contest)
     return Report(
         f"{server.name}: drain",
@@ -58,7 +57,7 @@ def _measure(bench: Bench, engine: str, bars: Any, *, fewer: int) -> Report:
         contest.figures,
         judged,
         checked,
-        left_out(DRAINING[engine]),
+        notes(DRAINING[engine]),
     )
 
 

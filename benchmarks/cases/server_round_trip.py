@@ -10,7 +10,7 @@ from benchmarks.engines import Serving, serving
 from benchmarks.harness import Bench, Report, Turn
 from benchmarks.latency import WARM_UP, times
 from benchmarks.ours import app_on, runner, scratch
-from benchmarks.peers.registry import ANSWERING, installed, left_out
+from benchmarks.peers.registry import ANSWERING, installed, notes, slow
 from benchmarks.tasks import nothing
 
 ROUNDS = 3
@@ -33,15 +33,14 @@ def _measure(bench: Bench, engine: str, *, p50: tuple[float, float], p99: tuple[
         for entry in entries:
             calls = max(10, fewer // 5) if entry.is_slow else fewer
             contestants[entry.label] = partial(_peer, entry.make, server, calls)
-        slow = [entry.label for entry in entries if entry.is_slow]
-        contest = bench.contest(contestants, rounds=min(bench.rounds, ROUNDS), once=slow)
+        contest = bench.contest(contestants, rounds=min(bench.rounds, ROUNDS), once=slow(ANSWERING[engine]))
     return Report(
         f"{server.name}: idle round trip between two processes",
         "ms",
         f"{server.durability}; peers that keep no results: until the call was executed",
         contest.figures,
         [*contest.at_most("pynenc p50", *p50, unit="ms"), *contest.at_most("pynenc p99", *p99, unit="ms")],
-        notes=left_out(ANSWERING[engine]),
+        notes=notes(ANSWERING[engine]),
     )
 
 

@@ -75,3 +75,14 @@ def left_out(entries: tuple[Entry, ...]) -> list[str]:
     """What to say of the others."""
     names = sorted({entry.package for entry in entries if not base.version(entry.package)})
     return [f"Not installed, so left out: {', '.join(names)} (`make bench-peers` installs them)."] if names else []
+
+
+def slow(entries: tuple[Entry, ...]) -> list[str]:
+    """The labels of those that take part in one round only."""
+    return [entry.label for entry in installed(entries) if entry.is_slow]
+
+
+def notes(entries: tuple[Entry, ...]) -> list[str]:
+    """What to say of who was not measured, or not in every round."""
+    once = slow(entries)
+    return [*left_out(entries), *([f"In the first round only, with fewer calls: {', '.join(once)}."] if once else [])]
