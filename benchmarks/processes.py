@@ -15,8 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0
-#: Seconds that a worker of another library has to end in order.
-GRACE = 10.0
+#: Seconds that a worker of another library has to end in order; it has nothing to do any more.
+GRACE = 1.0
 
 
 class Program:
