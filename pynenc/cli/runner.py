@@ -10,6 +10,7 @@ from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
 from pynenc.cli.output import EXIT_FORCED, guarded
 from pynenc.exceptions import ConfigError
+from pynenc.store import open_store
 
 
 @click.group(epilog="Example: pynenc runner start")
@@ -69,21 +70,24 @@ def start(
         raise ConfigError(
             f"development mode is on ({app.conf.origin('dev_mode_force_sync_tasks')}): calls run in their caller, and a runner would never see one"
         )
-    if not app.store.shared:
+    store = open_store(
+        app.conf.store_url, app.app_id
+    )  # only made: the runner waits for a server that does not answer yet
+    if not store.shared:
         raise ConfigError(
-            f"{app.store.display_url} lives in one process, where nobody else could make calls: use sqlite:///... (see `pynenc config show`)"
+            f"{store.display_url} lives in one process, where nobody else could make calls: use sqlite:///... (see `pynenc config show`)"
         )
     app.configure_logging()
     from pynenc.runner.launch import share_one_arena
 
     share_one_arena()
-    _announce(app)
+    _announce(app, store.display_url)
     app.runner.run()
     if app.runner.was_forced:
         sys.exit(EXIT_FORCED)
 
 
-def _announce(app: Pynenc) -> None:
+def _announce(app: Pynenc, where: str) -> None:
     """Say what starts, where."""
     count = len(app.import_tasks())
     runner = app.runner
@@ -92,7 +96,7 @@ def _announce(app: Pynenc) -> None:
         type(runner).__name__,
         ", ".join(runner.conf.queues) or "all queues",
         count,
-        app.store.display_url,
+        where,
     )
     if not count:
         app.logger.warning("no task is known: name the modules that define tasks in the setting `imports`")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Event, Thread, current_thread, main_thread
@@ -16,7 +18,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
 from pynenc.engine import Engine
-from pynenc.exceptions import RunnerNotExecutableError
+from pynenc.exceptions import RunnerNotExecutableError, StoreError
 from pynenc.runner.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ logger = logging.getLogger("pynenc.runner")
 
 #: Seconds that claimed work may wait for a slot before others get it, at most; ``max_pending_seconds`` may say less.
 STALE = 0.2
+#: Seconds between two tries to reach the store at the start; each is twice as long as the one before.
+FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 #: Exit code of a runner that was told twice to stop and left work unfinished.
 EXIT_FORCED = 3
 
@@ -79,22 +83,44 @@ class BaseRunner:
         """Work until stopped. :raises RunnerNotExecutableError: the store cannot be shared with the processes that this
         runner starts.
         """
-        engine = self.app.engine
-        if self.needs_shared_store and not engine.store.shared:
-            raise RunnerNotExecutableError(
-                f"{type(self).__name__} starts processes, which cannot meet in {engine.store.display_url}: "
-                "use sqlite:///..., or ThreadRunner in the process that makes the calls"
-            )
         previous = self._install_signals()
         self._has_ended.clear()
         self._thread = current_thread()
         try:
-            self._run(engine, self.app.import_tasks())
+            if (engine := self._engine()) is not None:
+                self._run(engine, self.app.import_tasks())
         finally:
             self._thread = None
             self._restore_signals(previous)
             self._signals, self._is_stopped = 0, False
             self._has_ended.set()
+
+    def _engine(self) -> Engine | None:
+        """The engine, as soon as its store answers; None if the runner was stopped before.
+
+        :raises StoreError: it will not by itself.
+        """
+        pause = FIRST_PAUSE
+        while not self._is_stopped:
+            try:
+                engine = self.app.engine
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("the store does not answer (%s); next try in %.1f s", error, pause)
+                time.sleep(pause * (0.5 + random.random() / 2))
+                pause = min(2 * pause, LAST_PAUSE)
+                continue
+            self._check_store(engine)
+            return engine
+        return None
+
+    def _check_store(self, engine: Engine) -> None:
+        if self.needs_shared_store and not engine.store.shared:
+            raise RunnerNotExecutableError(
+                f"{type(self).__name__} starts processes, which cannot meet in {engine.store.display_url}: "
+                "use sqlite:///..., or ThreadRunner in the process that makes the calls"
+            )
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop; from any thread. ``run`` returns when it is done."""

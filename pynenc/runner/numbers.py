@@ -8,6 +8,7 @@ series: there is a most of them, and what comes later is counted as ``other``.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from threading import Lock
 
@@ -52,28 +53,31 @@ class Numbers(msgspec.Struct):
             for status, count in counts.items():
                 self._finish(task, status, count)
         for task, count in other.retried.items():
-            name = _within(self.retried, task)
-            self.retried[name] = self.retried.get(name, 0) + count
+            self._retry(task, count)
         for queue, spread in other.durations.items():
             own = self._spread(queue)
             own.counts = [mine + theirs for mine, theirs in zip(own.counts, spread.counts, strict=True)]
             own.total += spread.total
 
-    def count(self, claimed: Claimed, ended: Outcome) -> None:
-        """Count how an attempt ended."""
-        if ended.status in FINAL:
-            self._finish(claimed.task, ended.status.value, 1)
-        elif ended.status is InvocationStatus.RETRY:
-            name = _within(self.retried, claimed.task)
-            self.retried[name] = self.retried.get(name, 0) + 1
-        elif ended.status is InvocationStatus.REGISTERED:
-            self.released += 1
-            return
-        if ended.started:
-            seconds = max(0, ended.ended - ended.started) / SECOND
-            spread = self._spread(claimed.queue)
-            spread.counts[bisect_left(BOUNDS, seconds)] += 1
-            spread.total += seconds
+    def count(self, ends: Sequence[tuple[Claimed, Outcome]]) -> None:
+        """Count how attempts ended: a few calls for all of them, however many there are."""
+        for (task, status), count in Counter([(c.task, e.status) for c, e in ends if e.status in FINAL]).items():
+            self._finish(task, status.value, count)
+        retry, released = InvocationStatus.RETRY, InvocationStatus.REGISTERED
+        for task, count in Counter([claimed.task for claimed, ended in ends if ended.status is retry]).items():
+            self._retry(task, count)
+        self.released += sum([ended.status is released for _, ended in ends])
+        ran = [(c.queue, (e.ended - e.started) / SECOND) for c, e in ends if e.started and e.status is not released]
+        for name in {queue for queue, _ in ran}:
+            spread = self._spread(name)
+            for queue, seconds in ran:
+                if queue == name:
+                    spread.counts[bisect_left(BOUNDS, seconds)] += 1
+                    spread.total += max(0.0, seconds)
+
+    def _retry(self, task: str, count: int) -> None:
+        name = _within(self.retried, task)
+        self.retried[name] = self.retried.get(name, 0) + count
 
     def _finish(self, task: str, status: str, count: int) -> None:
         counts = self.finished.setdefault(_within(self.finished, task), {})
@@ -108,22 +112,19 @@ class Measures:
         self._held: dict[tuple[str, int], Claimed] = {}
         self._lock = Lock()
 
-    def note_claim(self, batch: Iterable[Claimed]) -> None:
+    def note_claim(self, batch: Sequence[Claimed]) -> None:
         """A claim round has ended."""
         with self._lock:
             self._numbers.claims += 1
-            for claimed in batch:
-                self._numbers.claimed += 1
-                self._held[claimed.id, claimed.attempt] = claimed
+            self._numbers.claimed += len(batch)
+            self._held.update({(claimed.id, claimed.attempt): claimed for claimed in batch})
 
     def note_written(self, outcomes: Iterable[Outcome], lost: Sequence[str]) -> None:
         """Outcomes were written, but for those that another attempt owns."""
         with self._lock:
             self._numbers.refused += len(lost)
-            for ended in outcomes:
-                claimed = self._held.pop((ended.id, ended.attempt), None)
-                if claimed is not None and ended.id not in lost:
-                    self._numbers.count(claimed, ended)
+            ends = [(self._held.pop((ended.id, ended.attempt), None), ended) for ended in outcomes]
+            self._numbers.count([(claimed, ended) for claimed, ended in ends if claimed and ended.id not in lost])
 
     def note_error(self) -> None:
         """The store did not do what it was asked."""
@@ -163,8 +164,7 @@ class Totals:
 
     def settle(self, owned: Iterable[Claimed], outcomes: Iterable[Outcome]) -> None:
         """Outcomes were written on behalf of a worker that is gone."""
-        for claimed, ended in zip(owned, outcomes, strict=True):
-            self._gone.count(claimed, ended)
+        self._gone.count(list(zip(owned, outcomes, strict=True)))
 
     def total(self) -> Numbers:
         """The sum of all."""

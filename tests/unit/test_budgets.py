@@ -20,6 +20,7 @@ import pynenc
 from pynenc import Pynenc
 from pynenc.core.records import Beat
 from pynenc.runner.body import BodySlot
+from pynenc.runner.numbers import Measures, decode
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.worker import Worker
 from tests.servers import url_for
@@ -197,6 +198,17 @@ def test_each_of_many_costs_less(store: str) -> None:
     seen = calls_of(lambda: turn(worker))
     assert group.get_results(0) == list(range(200))
     seen.check(MANY, MANY_STORE[store], 200)
+    worker.turns.listener.close()
+
+
+def test_metrics_are_counted_by_the_batch(store: str) -> None:
+    worker = make_worker()
+    add.parallelize([(i, 0) for i in range(300)])
+    turn(worker)
+    worker.turns.measures = Measures()
+    add.parallelize([(i, 0) for i in range(200)])
+    calls_of(lambda: turn(worker)).check(MANY, MANY_STORE[store], 200)
+    assert decode(worker.turns.measures.encode()).finished == {add.task_id.key: {"success": 200}}
     worker.turns.listener.close()
 
 

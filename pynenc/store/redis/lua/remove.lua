@@ -25,13 +25,11 @@ local function remove(r)
   call('SREM', P .. 'scopes', r.id)
   row.known[r.id] = nil
   local block = math.floor((r.seq - 1) / BLOCK)
-  if call('HINCRBY', P .. 'live', block, -1) == 0 then
-    -- The newest block still grows.
-    if block < math.floor(tonumber(call('GET', P .. 'seq')) / BLOCK) then
-      call('DEL', P .. 'order:' .. block)
-      call('HDEL', P .. 'live', block)
-      call('ZREM', P .. 'blocks', block)
-    end
+  -- A block that is full, and of which nothing is left. The newest still grows.
+  if call('HINCRBY', P .. 'removed', block, 1) == BLOCK then
+    call('DEL', P .. 'order:' .. block)
+    call('HDEL', P .. 'removed', block)
+    call('ZREM', P .. 'blocks', block)
   end
 end
 

@@ -1,87 +1,103 @@
--- ARGV: now, whether all are plain, the most that a queue may hold (0: no limit), groups, the number of blobs; then key and data of each blob; then
--- id, and call without its beginning, of each invocation. Groups are queue, task, rank and number, in the order of the invocations.
+-- ARGV: now, mode, the most that a queue may hold (0: no limit), groups, the number of blobs; then key and data of each blob; then id, and call without its
+-- beginning, of each invocation. Groups are queue, task, rank and number, in the order of the invocations. The mode is 1 when all are plain, 0 when not, and 2 for a
+-- single plain one without rank, whose queue and name in the tally follow; it needs no groups.
 -- Answers with nothing when all were accepted as they are, READY; else with id, status, whether it was there, and digest for each; or why not.
-local is_plain, limit, groups, blobs = ARGV[2] == '1', tonumber(ARGV[3]), cmsgpack.unpack(ARGV[4]), tonumber(ARGV[5])
+
+-- The usual ways are written out, since making a function takes longer than a command. Whether somebody is idle or a queue is draining:
+local is_special = call('EXISTS', P .. 'idle', P .. 'drains') > 0
+local last = #ARGV
+if ARGV[2] == '2' then
+  local id, queue = ARGV[6], ARGV[8]
+  last = 7
+  if not is_special and call('HEXISTS', P .. 'call', id) == 0 then
+    local seq = call('INCR', P .. 'seq')
+    local at = (seq - 1) % BLOCK
+    call('HSET', P .. 'call', id, pack('>I8I8', seq, now) .. ARGV[7])
+    call('RPUSH', P .. 'order:' .. (seq - 1 - at) / BLOCK, id)
+    if at == 0 then
+      call('ZADD', P .. 'blocks', (seq - 1) / BLOCK, (seq - 1) / BLOCK)
+    end
+    call('ZADD', P .. 'q:' .. queue .. ':p', seq, id)
+    if call('HINCRBY', P .. 'tally', ARGV[9], 1) == 1 then
+      call('HSETNX', P .. 'queues', queue, 'active') -- the first of its kind, perhaps of its queue
+    end
+    return nil
+  end
+end
+
+local is_plain, limit, blobs = ARGV[2] ~= '0', tonumber(ARGV[3]), tonumber(ARGV[5])
+local groups = ARGV[2] == '2' and {{ARGV[8], sub(ARGV[9], 4 + #ARGV[8]), 0, 1}} or cmsgpack.unpack(ARGV[4])
 local first = 6 + 2 * blobs
-
--- The next numbers of submission; what is inserted must be pushed in this order.
-local function reserve(n)
-  return call('INCRBY', P .. 'seq', n) - n + 1
-end
-
--- Writes calls and the order of submission.
-local function insert(ids, definitions, seq)
-  local values = {}
-  for i = 1, #ids do
-    values[2 * i - 1], values[2 * i] = ids[i], pack('>I8I8', seq + i - 1, now) .. definitions[i]
-  end
-  each('HSET', P .. 'call', values, 2)
-  local from = 1
-  while from <= #ids do
-    local at = seq + from - 2
-    local block = math.floor(at / BLOCK)
-    local to = math.min(#ids, from + BLOCK - at % BLOCK - 1)
-    call('RPUSH', P .. 'order:' .. block, unpack(ids, from, to))
-    call('HINCRBY', P .. 'live', block, to - from + 1)
-    call('ZADD', P .. 'blocks', block, block)
-    from = to + 1
+local is_done = is_plain
+if is_plain and is_special then
+  for _, group in ipairs(groups) do
+    is_done = is_done and call('SISMEMBER', P .. 'drains', group[1]) == 0
   end
 end
-
-local function usual()
-  local ids, definitions = {}, {}
-  for i = first, #ARGV, 2 do
-    ids[#ids + 1], definitions[#definitions + 1] = ARGV[i], ARGV[i + 1]
+for from = first, is_done and last or 0, 2 * MOST do
+  local ids = {}
+  for i = from, math.min(from + 2 * MOST, last) - 1, 2 do
+    ids[#ids + 1] = ARGV[i]
   end
-  local there = fetch(P .. 'call', ids)
+  local there = call('HMGET', P .. 'call', unpack(ids))
   for i = 1, #ids do
-    if there[i] then
-      return false
-    end
+    is_done = is_done and not there[i]
   end
-  local states = {}
-  for _, group in ipairs(groups) do
-    local queue = group[1]
-    states[queue] = states[queue] or call('HGET', P .. 'queues', queue) or 'new'
-    if states[queue] == 'draining' then
-      return false
+end
+if is_done then
+  local n = (last - first + 1) / 2
+  local seq = call('INCRBY', P .. 'seq', n) - n + 1
+  local at, of_group, group = 1, 0, 0
+  while at <= n do
+    -- One part: as much as one command takes, of one group and one block.
+    if of_group == 0 then
+      group = group + 1
+      of_group = groups[group][4]
     end
-  end
-  local seq = reserve(#ids)
-  insert(ids, definitions, seq)
-  local at = 0
-  for _, group in ipairs(groups) do
-    local queue, task, rank, n = group[1], group[2], group[3], group[4]
-    local name, plain, ranked, aged = P .. 'q:' .. queue, {}, {}, {}
-    if states[queue] == 'new' then
-      call('HSETNX', P .. 'queues', queue, 'active')
-    end
-    for i = at + 1, at + n do
-      plain[#plain + 1], plain[#plain + 2] = seq + i - 1, ids[i]
+    local queue, task, rank, n_all = groups[group][1], groups[group][2], groups[group][3], groups[group][4]
+    local number = seq + at - 1
+    local block = math.floor((number - 1) / BLOCK)
+    local size = math.min(of_group, BLOCK - (number - 1) % BLOCK)
+    local ids, values, plain, ranked = {}, {}, {}, {}
+    for i = 0, size - 1 do
+      local id = ARGV[first + 2 * (at + i - 1)]
+      ids[i + 1], values[2 * i + 1], values[2 * i + 2] = id, id, pack('>I8I8', number + i, now) .. ARGV[first + 2 * (at + i) - 1]
+      plain[2 * i + 1], plain[2 * i + 2] = number + i, id
       if rank ~= 0 then
-        ranked[#ranked + 1], ranked[#ranked + 2] = -rank, pack('>I8I6', BOOSTS, seq + i - 1) .. ids[i]
+        ranked[2 * i + 1], ranked[2 * i + 2] = -rank, pack('>I8I6', BOOSTS, number + i) .. id
       end
     end
-    if rank == 0 then
-      each('ZADD', name .. ':p', plain, 2)
-    else
-      each('ZADD', name .. ':a', plain, 2)
-      each('ZADD', name .. ':r', ranked, 2)
+    call('HSET', P .. 'call', unpack(values))
+    call('RPUSH', P .. 'order:' .. block, unpack(ids))
+    if (number - 1) % BLOCK == 0 then
+      call('ZADD', P .. 'blocks', block, block)
     end
-    count(REGISTERED, queue, task, n)
-    stir(queue, n)
-    at = at + n
+    if rank == 0 then
+      call('ZADD', P .. 'q:' .. queue .. ':p', unpack(plain))
+    else
+      call('ZADD', P .. 'q:' .. queue .. ':a', unpack(plain))
+      call('ZADD', P .. 'q:' .. queue .. ':r', unpack(ranked))
+    end
+    if of_group == n_all and call('HINCRBY', P .. 'tally', pack('>BI2c0', REGISTERED, #queue, queue) .. task, n_all) == n_all then
+      call('HSETNX', P .. 'queues', queue, 'active')
+    end
+    at, of_group = at + size, of_group - size
   end
-  return true
+  if not is_special then
+    return nil
+  end
 end
-
-if is_plain and usual() then
+--{base}
+if is_done then
+  for _, group in ipairs(groups) do
+    stir(group[1], group[4])
+  end
   tell(0)
   return nil
 end
 --{any}
 local new, batch_ids, batch_keys, sent = {}, {}, {}, {}
-for i = first, #ARGV, 2 do
+for i = first, last, 2 do
   local r = row.of(ARGV[i], pack('>I8I8', 0, now) .. ARGV[i + 1], nil)
   row.known[ARGV[i]] = nil
   new[#new + 1] = r
@@ -146,7 +162,8 @@ local function refusal()
   end
 end
 
-local refused = missing_blobs() or refusal()
+local may_refuse = limit > 0 or call('EXISTS', P .. 'drains') == 1
+local refused = missing_blobs() or (may_refuse and refusal()) or nil
 if refused then
   return refused
 end
@@ -160,9 +177,15 @@ for i, fresh in ipairs(new) do
     local digest = row.meta(found).digest
     answers[#answers + 1] = {found.id, found.status, found.id == fresh.id and 1 or 0, digest}
   else
-    local seq = reserve(1)
-    insert({fresh.id}, {ARGV[first + 2 * i - 1]}, seq)
-    local r = row.of(fresh.id, pack('>I8I8', seq, now) .. ARGV[first + 2 * i - 1], nil)
+    local seq = call('INCR', P .. 'seq')
+    local r = fresh
+    r.seq, r.call, r.head = seq, pack('>I8I8', seq, now) .. ARGV[first + 2 * i - 1], pack('>I8', seq) .. sub(r.head, 9)
+    row.known[r.id] = r
+    call('HSET', P .. 'call', r.id, r.call)
+    local block = math.floor((seq - 1) / BLOCK)
+    if call('RPUSH', P .. 'order:' .. block, fresh.id) == 1 then
+      call('ZADD', P .. 'blocks', block, block)
+    end
     local m = row.meta(r)
     call('HSETNX', P .. 'queues', r.queue, 'active')
     if m.registration_key then
