@@ -39,6 +39,8 @@ Call = tuple[str, tuple[Any, ...]]
 TRIES, LONGEST_PAUSE = 12, 0.2
 #: How often what may be done twice is sent again on another connection.
 RESENDS = 3
+#: Seconds that opening waits for a server that starts.
+OPEN_SECONDS = 5.0
 #: Callers that are served together at most.
 MOST_TOGETHER = 200
 
@@ -68,18 +70,25 @@ class Database:
         :raises StoreError: the server does not answer.
         """
         self.is_open = True
+        until = time.monotonic() + OPEN_SECONDS
         try:
-            with self._connection() as connection:
-                self.app = prepare(connection, self.settings.schema, self._app_id)
-                found = connection.execute(
-                    OPENING.format(schema.render("@version", self.settings.schema)).encode()
-                ).fetchone()
-        except psycopg.Error as error:
-            self.close()
-            raise self.explained(error) from error
+            while True:
+                try:
+                    return self._prepare()
+                except psycopg.Error as error:
+                    if not is_connection_lost(error) or time.monotonic() > until:
+                        raise self.explained(error) from error
+                time.sleep(LONGEST_PAUSE * (0.5 + random.random()))
         except BaseException:
             self.close()
             raise
+
+    def _prepare(self) -> int:
+        """Create or verify the schema, and learn what is needed; the time of the server."""
+        with self._connection() as connection:
+            self.app = prepare(connection, self.settings.schema, self._app_id)
+            text = OPENING.format(schema.render("@version", self.settings.schema)).encode()
+            found = connection.execute(text).fetchone()
         assert found is not None
         now, self.identity = found
         return int(now)

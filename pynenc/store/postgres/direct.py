@@ -1,13 +1,14 @@
 """Statements by the short way: straight to libpq, because a cursor of the driver takes longer to set up than the server takes to answer.
 
-Each statement is prepared once for each connection. The call blocks in libpq without the interpreter's lock; a server that went away is noticed by the
-time-outs of the connection.
+Each statement is prepared once for each connection. A server that went away is noticed by the time-outs of the connection, one that says nothing after
+:data:`ANSWER_SECONDS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from select import select
 from struct import Struct
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +20,8 @@ from psycopg.pq import ExecStatus, Format
 
 from pynenc.store.postgres import wire
 
+#: Seconds in which any operation has an answer.
+ANSWER_SECONDS = 60.0
 _int8, _float8 = Struct(">q").pack, Struct(">d").pack
 #: How each type of a parameter travels: its number on the server, and what packs it. All in the binary format.
 _TYPES: dict[type, tuple[int, Any]] = {
@@ -76,12 +79,13 @@ def execute(
         statement = statements.get(text)
         if statement is None:
             statement = _prepare(connection, statements, text, values)
-        result = pgconn.exec_prepared(statement.name, packed, statement.formats, Format.BINARY)
+        pgconn.send_query_prepared(statement.name, packed, statement.formats, Format.BINARY)
         transformer = statement.transformer
     else:
         oids = [_type(value)[0] for value in values]
-        result = pgconn.exec_params(text, packed, oids, [Format.BINARY] * len(packed), Format.BINARY)
+        pgconn.send_query_params(text, packed, oids, [Format.BINARY] * len(packed), Format.BINARY)
         transformer = Transformer(connection)
+    result = _answer(connection)
     if result.status not in _GOOD:
         raise _error(connection, result)
     if not result.ntuples:
@@ -96,11 +100,32 @@ def _prepare(
     oids = [_type(value)[0] for value in values]
     # The same name never means another statement, whoever shares a server process behind a pooler.
     name = f"pynenc_{blake2b(text + repr(oids).encode(), digest_size=12).hexdigest()}".encode()
-    result = connection.pgconn.prepare(name, text, oids)
+    connection.pgconn.send_prepare(name, text, oids)
+    result = _answer(connection)
     if result.status not in _GOOD:
         raise _error(connection, result)
     made = statements[text] = _Prepared(name, len(values), connection)
     return made
+
+
+def _answer(connection: psycopg.Connection[Any]) -> Any:
+    """The result of what was sent. A connection that is left before it has answered is of no use to anybody."""
+    pgconn = connection.pgconn
+    try:
+        while True:
+            readable, _, _ = select((pgconn.socket,), (), (), ANSWER_SECONDS)
+            if not readable:
+                raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s")
+            pgconn.consume_input()
+            if not pgconn.is_busy():
+                break
+        result = pgconn.get_result()
+        while pgconn.get_result() is not None:
+            pass
+    except BaseException:
+        connection.close()
+        raise
+    return result
 
 
 def _error(connection: psycopg.Connection[Any], result: Any) -> psycopg.Error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import psycopg
 
@@ -27,10 +29,21 @@ MISSING = frozenset({"42P01", "42883", "3F000", "42703"})
 SHORT = frozenset({"53100", "53200", "53400", "25006"})
 
 
+#: What the server says when it refuses a connection for good; such errors carry no code.
+_REFUSED = re.compile(
+    r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|permission denied|invalid"
+)
+
+
+def is_refused(error: psycopg.Error) -> bool:
+    """Whether a connection was refused for a reason that will not pass."""
+    return error.sqlstate is None and _REFUSED.search(str(error)) is not None
+
+
 def is_connection_lost(error: psycopg.Error) -> bool:
     """Whether the connection is of no use any more, or there was none."""
     if error.sqlstate is None:
-        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        return not is_refused(error) and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     return error.sqlstate in UNREACHABLE
 
 
@@ -39,6 +52,8 @@ def explained(error: psycopg.Error, where: str, schema: str) -> PynencError:
     state, detail = error.sqlstate, error.diag.message_detail or ""
     if state and state.startswith("PN"):
         return _of_ours(state, msgspec.json.decode(detail))
+    if is_refused(error):
+        return StoreError(f"{where} refuses the connection: {_first_line(error)}")
     if is_connection_lost(error):
         return StoreError(f"{where} does not answer: {_first_line(error)}", retryable=True)
     if state in PASSING or state in SHORT:

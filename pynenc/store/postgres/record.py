@@ -168,7 +168,7 @@ def common(new: New) -> tuple[Any, ...] | None:
         or new.cache_key is not None
     ):
         return None
-    if new.blobs or new.args_digest or new.drop_blocked:
+    if new.args_digest or new.drop_blocked:
         return None
     flow = new.workflow
     return (
@@ -183,6 +183,7 @@ def common(new: New) -> tuple[Any, ...] | None:
         new.parent or "",
         *((flow.id, flow.type, flow.parent or "") if flow else ("", "", "")),
         new.tags,
+        new.blobs,
     )
 
 

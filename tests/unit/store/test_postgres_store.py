@@ -119,6 +119,26 @@ def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
         assert "hunter" not in text
 
 
+def test_opening_waits_for_a_server_that_starts() -> None:
+    with PostgresServer() as server:
+        server.stop()
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(opened, server.url)
+            server.start()
+            store = opening.result()
+        store.submit([new("a")])
+        store.close()
+
+
+def test_a_refused_connection_is_final() -> None:
+    store = open_store(shared_url().replace("/postgres", "/nowhere"), "unit")
+    started = monotonic()
+    with pytest.raises(StoreError, match='refuses the connection.*"nowhere" does not exist') as raised:
+        store.open()
+    assert not raised.value.retryable
+    assert monotonic() - started < 5
+
+
 # -- schemas ---------------------------------------------------------------------------------------------------------------
 def test_several_open_a_new_schema_at_once() -> None:
     url = new_url()

@@ -7,6 +7,18 @@ BEGIN
         ON CONFLICT (app, key) DO UPDATE SET seen = greatest(b.seen, excluded.seen);
 END $f$;
 
+-- Refuse calls whose blobs are not there. Those that are get younger, now and then: a purge that begins now must not take them.
+CREATE OR REPLACE FUNCTION @need_blobs(app_ bigint, now bigint, keys text[]) RETURNS void LANGUAGE plpgsql AS $f$
+DECLARE
+    missing text[];
+BEGIN
+    UPDATE @blob SET seen = now WHERE app = app_ AND key = ANY (keys) AND seen < now - 60000000;
+    SELECT array_agg(DISTINCT k) INTO missing FROM unnest(keys) k WHERE NOT EXISTS (SELECT 1 FROM @blob WHERE app = app_ AND key = k);
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'missing blobs' USING ERRCODE = 'PN002', DETAIL = to_json(missing);
+    END IF;
+END $f$;
+
 -- Whether a queue takes calls of a parent; makes the queue known.
 CREATE OR REPLACE FUNCTION @takes_calls(app_ bigint, queue_ text, parent_ text) RETURNS boolean LANGUAGE plpgsql AS $f$
 DECLARE
@@ -24,7 +36,8 @@ END $f$;
 -- already, the JSON of [id, status, whether this call made it, digest] of all follows it. Written without other functions: this is the way of every call.
 CREATE OR REPLACE FUNCTION @submit_alike(
     app_ bigint, at_ bigint, task_ text, queue_ text, priority_ float8, due_ bigint, expires_ bigint, max_crashes_ bigint, result_ttl_ bigint, timeout_ bigint,
-    parent_ text, workflow_ text, workflow_type_ text, workflow_parent_ text, tags_ text[], ids text[], args_ bytea[], me text
+    parent_ text, workflow_ text, workflow_type_ text, workflow_parent_ text, tags_ text[], blobs_ text[],
+    ids text[], args_ bytea[], me text
 ) RETURNS text LANGUAGE plpgsql SET enable_seqscan = off AS $f$
 DECLARE
     now bigint := CASE WHEN at_ > 0 THEN at_ ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END;
@@ -39,18 +52,24 @@ BEGIN
             RAISE EXCEPTION 'draining' USING ERRCODE = 'PN003', DETAIL = json_build_array(queue_, task_);
         END IF;
     END IF;
+    IF cardinality(blobs_) > 0 THEN
+        PERFORM @need_blobs(app_, now, blobs_);
+    END IF;
     IF cardinality(ids) > 1 THEN
         first := nextval('@submission');
     END IF;
     INSERT INTO @inv (app, id, task, queue, place, priority, rank, created, due, timer, expires, special, max_crashes, result_ttl, timeout,
-                      parent, workflow, workflow_type, workflow_parent, tags, args)
+                      parent, workflow, workflow_type, workflow_parent, tags, blobs, args)
         SELECT app_, u.id, task_, queue_, CASE WHEN is_later THEN P_LATER ELSE P_READY END, priority_, priority_, now, due_,
                CASE WHEN is_later THEN due_ END, expires_, expires_ > 0, max_crashes_, result_ttl_, timeout_,
                nullif(parent_, ''), nullif(workflow_, ''), nullif(workflow_type_, ''), nullif(workflow_parent_, ''),
-               CASE WHEN cardinality(tags_) > 0 THEN tags_ END, u.args
+               CASE WHEN cardinality(tags_) > 0 THEN tags_ END, CASE WHEN cardinality(blobs_) > 0 THEN blobs_ END, u.args
         FROM unnest(ids, args_) AS u (id, args)
         ON CONFLICT (app, id) DO NOTHING;
     GET DIAGNOSTICS n = ROW_COUNT;
+    IF cardinality(blobs_) > 0 THEN
+        INSERT INTO @ref (app, key, seq) SELECT app_, b, i.seq FROM @inv i, unnest(blobs_) b WHERE i.app = app_ AND i.id = ANY (ids) ON CONFLICT DO NOTHING;
+    END IF;
     IF me <> '' THEN  -- otherwise a part of the caller's own transaction, which notifies in any case and must keep nobody waiting
         PERFORM pg_advisory_xact_lock_shared(LOCK_BOARD, app_::integer);  -- see "sleepers"
         SELECT coalesce(bit_or(CASE idle WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 4 END + CASE WHEN waits THEN 2 ELSE 0 END), 0) INTO sleepers
@@ -71,7 +90,7 @@ RETURNS TABLE (id_ text, status_ smallint, is_old boolean, digest_ text, sleeper
 SET enable_seqscan = off AS $f$
 DECLARE
     now bigint := @time(at_);
-    missing text[];
+    needed text[];
     call record;
     r @inv;
     holder @inv;
@@ -79,10 +98,9 @@ BEGIN
     IF me <> '' THEN
         PERFORM @take_turn(app_);
     END IF;
-    SELECT array_agg(DISTINCT b) INTO missing FROM json_array_elements(calls) c, json_array_elements_text(c -> 'blobs') b
-        WHERE NOT EXISTS (SELECT 1 FROM @blob WHERE app = app_ AND key = b);
-    IF missing IS NOT NULL THEN
-        RAISE EXCEPTION 'missing blobs' USING ERRCODE = 'PN002', DETAIL = to_json(missing);
+    SELECT array_agg(DISTINCT b) INTO needed FROM json_array_elements(calls) c, json_array_elements_text(c -> 'blobs') b;
+    IF needed IS NOT NULL THEN
+        PERFORM @need_blobs(app_, now, needed);
     END IF;
     FOR call IN SELECT x.*, u.args FROM json_to_recordset(calls) AS x (
         n integer, id text, task text, queue text, priority float8, due bigint, expires bigint, registration_key text, running_key text, running_limit integer,
