@@ -88,7 +88,7 @@ def measure_postgres(bench: Bench) -> Report:
 
 
 def _measure(bench: Bench, engine: str, meter: Callable[[str], Meter]) -> Report:
-    few, many = bench.size(1000, 50), bench.size(10_000, 1_000)
+    few, many = bench.size(400, 50), bench.size(10_000, 1_000)
     with serving(engine) as server:
         contest = bench.contest(
             {

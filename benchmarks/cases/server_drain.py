@@ -46,8 +46,7 @@ def _measure(bench: Bench, engine: str, bars: Any, *, fewer: int) -> Report:
     with serving(engine) as server:
         contestants: dict[str, Turn] = dict(_ours(server, count, checked))
         for entry in entries:
-            calls = fewer // 5 if entry.is_slow else fewer
-            contestants[entry.label] = partial(_peer, entry.make, server, calls, checked)
+            contestants[entry.label] = partial(_peer, entry.make, server, entry.calls(fewer), checked)
         contest = bench.contest(contestants, rounds=min(bench.rounds, ROUNDS), once=slow(DRAINING[engine]))
         judged = bars(contest)
     return Report(

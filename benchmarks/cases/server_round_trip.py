@@ -27,7 +27,7 @@ def measure_postgres(bench: Bench) -> Report:
 
 
 def _measure(bench: Bench, engine: str, *, p50: tuple[float, float], p99: tuple[float, float]) -> Report:
-    count, fewer, entries = bench.size(400, 40), bench.size(150, 10), installed(ANSWERING[engine])
+    count, fewer, entries = bench.size(400, 40), bench.size(200, 20), installed(ANSWERING[engine])
     with serving(engine) as server:
         contestants: dict[str, Turn] = {"pynenc": partial(_ours, server, count)}
         for entry in entries:

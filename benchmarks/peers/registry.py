@@ -15,7 +15,8 @@ from benchmarks.peers.taskiq_peer import DEFAULT_CHECK
 class Entry:
     """A peer with settings.
 
-    :ivar place: module and class. :ivar is_slow: measured in the first round only, with fewer calls.
+    :ivar place: module and class. :ivar is_slow: measured in the first round only. :ivar share: how much it drains of what others do, so that no turn takes
+    long.
     """
 
     label: str
@@ -23,12 +24,17 @@ class Entry:
     place: str
     options: dict[str, Any] = field(default_factory=dict)
     is_slow: bool = False
+    share: float = 1.0
 
     def make(self, url: str) -> base.Peer:
         """The peer on an empty store."""
         module, _, name = self.place.partition(":")
         peer: base.Peer = getattr(import_module(f"benchmarks.peers.{module}"), name)(url, **self.options)
         return peer
+
+    def calls(self, count: int) -> int:
+        """How many it gets where others get ``count``."""
+        return max(10, int(count * self.share))
 
 
 #: Two processes of five slots.
@@ -44,12 +50,12 @@ TASKIQ_DEFAULT = Entry(
 )
 TASKIQ_TUNED = Entry("taskiq 1 ms poll", "taskiq-redis", "taskiq_peer:Taskiq")
 HUEY = Entry("huey", "huey", "huey_peer:HueyRedis")
-HUEY_DEFAULT = Entry("huey default poll", "huey", "huey_peer:HueyRedis", {"poll": False}, is_slow=True)
+HUEY_DEFAULT = Entry("huey default poll", "huey", "huey_peer:HueyRedis", {"poll": False}, is_slow=True, share=0.2)
 HUEY_TUNED = Entry("huey notified", "huey", "huey_peer:HueyRedis", {"notify": True})
-CELERY = Entry("celery 10 threads", "celery", "celery_redis:Celery", is_slow=True)
-RQ = Entry("rq 10 simple workers", "rq", "rq_redis:Rq", is_slow=True)
-PROCRASTINATE = Entry("procrastinate", "procrastinate", "procrastinate_peer:Procrastinate")
-PGQUEUER_1 = Entry("pgqueuer batch 1", "pgqueuer", "pgqueuer_peer:Pgqueuer", {"batch": 1})
+CELERY = Entry("celery 10 threads", "celery", "celery_redis:Celery", is_slow=True, share=0.2)
+RQ = Entry("rq 10 simple workers", "rq", "rq_redis:Rq", is_slow=True, share=0.2)
+PROCRASTINATE = Entry("procrastinate", "procrastinate", "procrastinate_peer:Procrastinate", share=0.1)
+PGQUEUER_1 = Entry("pgqueuer batch 1", "pgqueuer", "pgqueuer_peer:Pgqueuer", {"batch": 1}, share=0.1)
 PGQUEUER = Entry("pgqueuer", "pgqueuer", "pgqueuer_peer:Pgqueuer")
 PGQUEUER_BEST = Entry("pgqueuer batch 100", "pgqueuer", "pgqueuer_peer:Pgqueuer", {"batch": 100})
 
