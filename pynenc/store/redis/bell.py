@@ -24,7 +24,7 @@ from threading import RLock, Thread
 from typing import Any
 
 from pynenc.core.records import Claim, Final
-from pynenc.exceptions import PynencError
+from pynenc.exceptions import PynencError, StoreError
 from pynenc.store.redis.codec import encode, final_of
 from pynenc.store.redis.link import Link
 
@@ -94,7 +94,7 @@ class Bell:
         self._listeners: tuple[Listener, ...] = ()
         self._watches: dict[str, list[Watch]] = {}
         self._connection: Any = None
-        self._is_closed = False
+        self._is_started = self._is_closed = False
         #: Whether this client stands in ``idle``, whether it should with the next claim, and how often it was taken out.
         self._is_marked = False
         self._is_due = False
@@ -148,7 +148,11 @@ class Bell:
                 return
             self._is_due = True
         if not self._was_woken:
-            self.tell()
+            try:
+                self.tell()
+            except StoreError as error:
+                if not error.retryable:
+                    raise  # otherwise the claim that follows says it, or the connection that is made again wakes everybody
 
     def tell(self) -> None:
         """Enter this client as idle now, if that is due."""
@@ -181,12 +185,17 @@ class Bell:
 
     # -- letters -----------------------------------------------------------------------------------------------------------
     def _start(self) -> None:
-        if self._connection is not None or self._is_closed:
-            return
+        """Listen from now on; if the server is away, as soon as it is back."""
         with self._lock:
-            if self._connection is None:
+            if self._is_started or self._is_closed:
+                return
+            try:
                 self._connection = self._subscribe()
-                Thread(target=self._receive, args=(self._connection,), name="pynenc-wake", daemon=True).start()
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+            self._is_started = True
+            Thread(target=self._receive, name="pynenc-wake", daemon=True).start()
 
     def _subscribe(self) -> Any:
         connection = self._link.connect()
@@ -196,14 +205,17 @@ class Bell:
         connection.read_response()
         return connection
 
-    def _receive(self, connection: Any) -> None:
+    def _receive(self) -> None:
         """Turn letters into wake-ups until the bell is closed; make a broken connection again."""
         while not self._is_closed:
+            connection = self._connection or self._again()
             try:
                 self._read(connection)
             except Exception:  # whatever broke it: a new one is made
-                connection = self._again()
-        connection.disconnect()
+                connection.disconnect()
+                self._connection = None
+        if self._connection is not None:
+            self._connection.disconnect()
 
     def _read(self, connection: Any) -> None:
         """One letter; or the question whether the server still hears us."""
@@ -218,7 +230,6 @@ class Bell:
     def _again(self) -> Any:
         """A new connection after the old one broke."""
         pause = 0.02
-        self._connection.disconnect()
         while not self._is_closed:
             try:
                 self._connection = self._subscribe()

@@ -1,8 +1,8 @@
 """Connections to the server: a pool, one script call a round trip, and errors in our own words.
 
-A connection serves one operation at a time and goes back to the pool. Whatever fails after something was sent is not sent again here: who called knows
-whether that is safe. A connection that the server has closed in the meantime is noticed before it is used. In a cluster all keys of an app lie in one
-slot; a server that says where that is (``MOVED``) is followed.
+A connection serves one operation at a time and goes back to the pool. What fails after something was sent is sent again only where nobody would notice
+that it was done twice (:data:`SAFE`); else who called knows what to do. A connection that the server has closed in the meantime is noticed before it
+is used. In a cluster all keys of an app lie in one slot; a server that says where that is (``MOVED``) is followed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,24 @@ except ImportError as error:
 Connection = Any
 #: Connections that are kept while nobody needs them.
 IDLE_CONNECTIONS = 16
+#: Scripts that may run twice without anybody noticing: they are sent again, once, when a connection breaks.
+SAFE = frozenset(
+    {
+        "start",
+        "heartbeat",
+        "report",
+        "remember",
+        "put_blobs",
+        "finals",
+        "read",
+        "history",
+        "queues",
+        "scan",
+        "unwait",
+        "check",
+        "open",
+    }
+)
 #: Errors of a server that will go away by themselves, by their first word.
 _PASSING = frozenset({"LOADING", "BUSY", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF"})
 _INSIDE = re.compile(r"^Error running script.* -([A-Z]+) ")
@@ -97,7 +115,13 @@ class Link:
         :param durable: wait for what the URL asks for (``wait_aof``, ``wait_replicas``).
         """
         wanted = script(name, has_flags=self._has_flags)
-        return self._exchange(("EVALSHA", wanted.digest, 1, self.prefix, *arguments), wanted, durable=durable)
+        command = ("EVALSHA", wanted.digest, 1, self.prefix, *arguments)
+        try:
+            return self._exchange(command, wanted, durable=durable)
+        except StoreError as error:
+            if name in SAFE and isinstance(error.__cause__, redis.ConnectionError) and self.is_open:
+                return self._exchange(command, wanted, durable=durable)
+            raise
 
     def ask(self, command: str, *arguments: bytes | str | float) -> Any:
         """The answer to a single command."""

@@ -286,9 +286,13 @@ class RedisStore:
         return watch
 
     def _stop_waiting(self, waiter: Ref, ids: Sequence[str]) -> None:
-        """Forget the edges of a wait to what is not known to be final."""
-        if self._link.is_open:
-            self._run("unwait", str(waiter.id), waiter.attempt, *ids)
+        """Forget the edges of a wait to what is not known to be final. When the server is away they last until the attempt of the waiter ends."""
+        try:
+            if self._link.is_open:
+                self._run("unwait", str(waiter.id), waiter.attempt, *ids)
+        except StoreError as error:
+            if not error.retryable:
+                raise
 
     def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:
         return self._ringer.listen(queues, wake)

@@ -655,3 +655,18 @@ def test_threads_share_a_store(store: RedisStore) -> None:
     for thread in threads:
         thread.join()
     assert store.count(Filter()) == {"registered": 400}
+
+
+def test_listening_begins_when_the_server_is_back(server: RedisServer) -> None:
+    store, other = opened(server.url), opened(server.url)
+    server.kill()
+    waker = Waker()
+    listener = other.listen((), waker)
+    listener.idle(True)
+    server.start()
+    assert waker.came()
+    listener.idle(True)
+    store.submit([new("a")])
+    assert waker.came()
+    other.close()
+    store.close()
