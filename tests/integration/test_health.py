@@ -24,7 +24,7 @@ from tests.integration.conftest import LONG, RunnerProgram, configured, eventual
 Start = Callable[..., RunnerProgram]
 KINDS = ["ThreadRunner", "PersistentProcessRunner", "MultiThreadRunner", "ProcessRunner"]
 #: Seconds without a move that make the runners of these tests unready.
-LIMIT = 1.5
+LIMIT = 2.5
 QUICK = {"HEALTH_PORT": "0", "HEALTH_TIMEOUT": str(LIMIT), "POLL_SECONDS": "0.2", "HEARTBEAT_SECONDS": "0.5"}
 _URL = re.compile(r"health and metrics are at http://127\.0\.0\.1:(\d+)")
 
@@ -109,13 +109,13 @@ def test_a_frozen_worker_makes_the_runner_unready_and_leaves_it_live(start_runne
     os.kill(worker, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        eventually(lambda: not port.is_ready(), "it is not ready", within=LIMIT + 2)
-        assert time.monotonic() - began < LIMIT + 2
+        eventually(lambda: not port.is_ready(), "it is not ready", within=LIMIT + 4)
+        assert time.monotonic() - began < LIMIT + 4
         assert [f"(process {worker}) has not looked for work" in problem for problem in port.problems()] == [True]
         assert port.is_live()
     finally:
         os.kill(worker, signal.SIGCONT)
-    eventually(port.is_ready, "it is ready again", within=LIMIT + 2)
+    eventually(port.is_ready, "it is ready again")
 
 
 def test_a_store_that_does_not_answer_makes_it_unready_and_leaves_it_live(start_runner: Start, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_it_is_unready_at_once_when_it_stops_and_live_to_the_end(
     last = basic.runs_until(str(go), str(started))
     eventually(started.exists, "the task runs")
     program.process.send_signal(signal.SIGTERM)
-    eventually(lambda: not port.is_ready(), "it is not ready", within=1.0)
+    eventually(lambda: not port.is_ready(), "it is not ready", within=3.0)
     assert "the runner is stopping" in port.problems()
     assert port.is_live()
     go.touch()

@@ -15,8 +15,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from select import select
 from threading import Lock
 from typing import Any, TypeVar
@@ -39,6 +38,7 @@ Call = tuple[str, tuple[Any, ...]]
 TRIES, LONGEST_PAUSE = 12, 0.2
 #: How often what may be done twice is sent again on another connection.
 RESENDS = 3
+OLDEST_SERVER = 140000
 #: Seconds that opening waits for a server that starts.
 OPEN_SECONDS = 5.0
 #: Callers that are served together at most.
@@ -53,7 +53,6 @@ class Database:
         self._app_id = app_id
         self._texts: dict[str, bytes] = {}
         self._idle: list[Connection] = []
-        self._lock = Lock()
         #: Turned off behind a pooler that loses prepared statements.
         self._prepares = settings.prepare
         self.app = 0
@@ -85,12 +84,22 @@ class Database:
 
     def _prepare(self) -> int:
         """Create or verify the schema, and learn what is needed; the time of the server."""
-        with self._connection() as connection:
+        connection = self._take()
+        try:
+            if connection.info.server_version < OLDEST_SERVER:
+                raise StoreError(f"{self.settings.display}: this server is too old: PostgreSQL 14 is the least")
             self.app = prepare(connection, self.settings.schema, self._app_id)
             text = OPENING.format(schema.render("@version", self.settings.schema)).encode()
             found = connection.execute(text).fetchone()
+        finally:
+            self._give_back(connection)
         assert found is not None
-        now, self.identity = found
+        now, self.identity, isolation = found
+        if isolation != "read committed":
+            raise StoreError(
+                f"{self.settings.display}: transactions are {isolation} by default, and must be read committed here: "
+                "ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
+            )
         return int(now)
 
     def migrate(self) -> list[str]:
@@ -124,7 +133,6 @@ class Database:
         """In a forked child: the connections are the parent's. They are kept, unused; others are opened when they are needed."""
         _abandoned.append(self._idle)
         self._idle = []
-        self._lock = Lock()
 
     def explained(self, error: psycopg.Error) -> PynencError:
         """The error to raise for an error of the driver."""
@@ -138,15 +146,6 @@ class Database:
         )
         wire.register(connection.adapters)
         return connection
-
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection for some statements; given back unless it broke."""
-        connection = self._take()
-        try:
-            yield connection
-        finally:
-            self._give_back(connection)
 
     def _take(self) -> Connection:
         while self._idle:
@@ -226,8 +225,11 @@ class Database:
         tries = resends = 0
         while True:
             try:
-                with self._connection() as connection:
+                connection = self._take()
+                try:
                     return work(connection)
+                finally:
+                    self._give_back(connection)
             except psycopg.Error as error:
                 if error.sqlstate in PASSING and tries < TRIES:
                     tries += 1
@@ -338,7 +340,7 @@ class _Waiting:
 FIND_SCHEMA = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'version'"
 #: A migration that cannot have a lock soon gives up, rather than keep all others waiting behind it.
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
-OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id FROM {}"
+OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id, current_setting('default_transaction_isolation') FROM {}"
 
 
 # -- the schema ------------------------------------------------------------------------------------------------------------

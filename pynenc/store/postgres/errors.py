@@ -25,8 +25,8 @@ UNPREPARED = frozenset({"26000", "42P05"})
 UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "53300", "08000", "08003", "08006", "08001", "08004"})
 #: Something of the schema is not there.
 MISSING = frozenset({"42P01", "42883", "3F000", "42703"})
-#: No disk space, out of memory, read-only: it may pass.
-SHORT = frozenset({"53100", "53200", "53400", "25006"})
+#: No disk space, out of memory, read-only, cancelled (by a person or ``statement_timeout``): it may pass.
+SHORT = frozenset({"53100", "53200", "53400", "25006", "57014"})
 
 
 #: What the server says when it refuses a connection for good; such errors carry no code.

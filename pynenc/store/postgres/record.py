@@ -19,7 +19,7 @@ from pynenc.core.records import (
     Rate,
     WorkflowRef,
 )
-from pynenc.core.status import Place
+from pynenc.core.status import InvocationStatus, Place
 from pynenc.store.postgres.schema import CODES, PLACES, STATUSES
 from pynenc.store.postgres.wire import Flags, Numbers, Payloads, Texts
 
@@ -107,6 +107,9 @@ _NO_OUTCOMES = (
 )
 
 
+_SUCCESS = InvocationStatus.SUCCESS
+
+
 def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
     """The parameters of outcomes in ``cycle``; few of them when all succeed at once."""
     if not outcomes:
@@ -116,7 +119,7 @@ def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
     payloads = Payloads([each.payload for each in outcomes])
     started = Numbers([each.started for each in outcomes])
     ended = Numbers([each.ended for each in outcomes])
-    if all(map(_is_simple, outcomes)):
+    if not [o for o in outcomes if o.status is not _SUCCESS or o.retries or o.crashes or o.reason or o.alone]:
         return (
             ids,
             attempts,
@@ -147,10 +150,6 @@ def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
         Flags([each.unknown_task for each in outcomes]),
         not all(each.status.is_final() for each in outcomes),
     )
-
-
-def _is_simple(outcome: Outcome) -> bool:
-    return outcome.status == "success" and not (outcome.retries or outcome.crashes or outcome.reason or outcome.alone)
 
 
 def without_nul(text: str) -> str:

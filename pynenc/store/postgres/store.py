@@ -7,6 +7,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -270,7 +271,9 @@ class PostgresStore:
         if request is None:
             return Claim()
         if len(rows) > 1 and len(request.shares) <= 1 and not request.ids:
-            rows.sort(key=_by_age if request.aged else _by_rank)
+            rows.sort(key=_by_age)
+            if not request.aged:
+                rows.sort(key=_by_rank, reverse=True)  # keeps the order of those that are equal
         return Claim(tuple([record.claimed(row) for row in rows]), head.next_due, head.has_suspects)
 
     # -- what is known to be gone ----------------------------------------------------------------------------------------
@@ -451,12 +454,7 @@ def _id_of(ref: Ref) -> str:
     return ref.id
 
 
-def _by_rank(row: record.Row) -> tuple[float, int, int]:
-    return (-row[record.RANK], -row[record.BOOST], row[record.SEQ])
-
-
-def _by_age(row: record.Row) -> int:
-    return int(row[record.SEQ])
+_by_age, _by_rank = itemgetter(record.SEQ), itemgetter(record.RANK, record.BOOST)
 
 
 def _beat_values(beat: Beat) -> tuple[Any, ...]:

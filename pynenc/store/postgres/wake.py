@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from select import select
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread, current_thread
 from uuid import uuid4
 
 import msgspec
@@ -43,6 +43,8 @@ IDLE, WAITS, PICKY = 1, 2, 4
 GAP = 0.005
 #: Seconds for which a mark stays after it was needed, and after which it is renewed.
 LINGER, RENEWAL = 3.0, 10.0
+#: Seconds in which whoever listens must have heard itself; else a poll takes over.
+TRIAL = 2.0
 #: Seconds between two polls: while there is no LISTEN, and beside it.
 FIRST_POLL, LAST_POLL, SLOW_POLL = 0.05, 1.0, 2.0
 #: Seconds to wait for the first LISTEN before going on without.
@@ -61,11 +63,14 @@ CloseWatch = Callable[[Sequence[str]], None]
 
 
 class Letter(msgspec.Struct, omit_defaults=True):
-    """What a notification says: how much work there is, which ids have ended (None: look yourself), whether there are orders."""
+    """What a notification says: how much work there is, which ids have ended (None: look yourself), whether there are orders; or who tries whether
+    it hears itself.
+    """
 
     w: int = 0
     f: list[str] | None = []
     o: bool = False
+    me: str = ""
 
     def add(self, other: Letter) -> None:
         """Say both in one."""
@@ -183,7 +188,7 @@ class Bell:
         self._database = database
         self._app_id = app_id
         self._finals_among = finals_among
-        self._lock = Lock()
+        self._lock = RLock()  # the garbage collector may close a watch in the middle of anything
         self._listeners: tuple[Listener, ...] = ()
         self._watches: dict[str, list[Watch]] = {}
         self._board = Board(database, self.id)
@@ -236,6 +241,8 @@ class Bell:
     def show(self) -> None:
         """Have on the board what is wanted now."""
         self._board.show(*self._wanted())
+        if self._ear is not None:
+            self._ear.hurry()
 
     def _wanted(self) -> tuple[int, bool]:
         idle = [listener.is_picky for listener in self._listeners if listener.is_idle]
@@ -296,8 +303,8 @@ class Bell:
                 self._ear = Ear(self, self._database)
         self._ear.is_ready.wait(PATIENCE)
 
-    def receive(self, text: str) -> None:
-        """Turn a letter into wake-ups."""
+    def receive(self, text: str) -> bool:
+        """Turn a letter into wake-ups; whether it was our own trial."""
         letter = _decode(text)
         if letter.w:
             self._wake_idle(letter.w)
@@ -307,6 +314,11 @@ class Bell:
             self.look_for_finals()
         elif letter.f:
             self._wake_watches(dict.fromkeys(letter.f))
+        return letter.me == self.id
+
+    def call_oneself(self) -> None:
+        """Send a letter that only says who sends it."""
+        self._database.call(NOTIFY, self.channel(), Letter(me=self.id).encode())
 
     def look_for_finals(self) -> bool:
         """Wake those who wait for something that is final; whether there were any."""
@@ -371,20 +383,19 @@ class Board:
         """Have a mark that says at least this, before anybody sleeps."""
         if not (idle or waits):
             return
-        now = time.monotonic()
-        self._needed = now
-        shown = self._shown
-        if idle <= shown[0] and waits <= shown[1] and now - self._renewed < 2 * RENEWAL:
-            return
         with self._lock:
-            self._write(max(idle, self._shown[0]), waits or self._shown[1], is_new=True)
+            self._needed = now = time.monotonic()
+            if not self._says(idle, waits) or now - self._renewed > 2 * RENEWAL:
+                self._write(max(idle, self._shown[0]), waits or self._shown[1], is_new=True)
+
+    def _says(self, idle: int, waits: bool) -> bool:  # noqa: FBT001
+        return idle <= self._shown[0] and waits <= self._shown[1]
 
     def tend(self, idle: int, waits: bool) -> None:  # noqa: FBT001
-        """Renew the mark in time; take off what has not been needed for a while."""
-        now = time.monotonic()
-        if idle or waits:
-            self._needed = now
+        """Renew the mark in time, write one that could not be written; take off what has not been needed for a while."""
+        self.show(idle, waits)
         with self._lock:
+            now = time.monotonic()
             if self._shown != (0, False) and now - self._needed > LINGER:
                 self._write(0, False, is_new=False)
             elif self._shown != (0, False) and now - self._renewed > RENEWAL:
@@ -416,6 +427,7 @@ class Ear:
         #: Set once it listens, or cannot.
         self.is_ready = Event()
         self._reader, self._writer = os.pipe()
+        self._can_hear = database.settings.listen
         self._pause = FIRST_POLL
         self._polled = time.monotonic()
         self._thread = Thread(target=self._run, name="pynenc-wake", daemon=True)
@@ -425,7 +437,7 @@ class Ear:
         failures = 0
         while not self._is_closed:
             try:
-                if self._database.settings.listen:
+                if self._can_hear:
                     self._hear(is_again=failures > 0)
                 else:
                     self.is_ready.set()
@@ -436,8 +448,6 @@ class Ear:
                 failures += 1
                 self.is_ready.set()
                 self._wait(None, min(10.0, 0.05 * 2 ** min(failures, 8)) * (0.5 + random.random() / 2))
-        os.close(self._reader)
-        os.close(self._writer)
 
     def _hear(self, *, is_again: bool) -> None:
         """Listen until the connection breaks."""
@@ -447,20 +457,34 @@ class Ear:
             self.is_ready.set()
             if is_again:
                 self._bell.wake_all()
+            self._bell.call_oneself()
+            until, hears_itself = time.monotonic() + TRIAL, False
             while not self._is_closed:
                 self._wait(connection, SLOW_POLL / 2)
-                connection.pgconn.consume_input()
-                while (notify := connection.pgconn.notifies()) is not None:
-                    self._bell.receive(notify.extra.decode())
-                self._tend(is_listening=True)
+                hears_itself = self._receive(connection) or hears_itself
+                if not hears_itself and time.monotonic() > until:
+                    # A pooler between: notifications go to whoever has the server process now.
+                    connection.execute("UNLISTEN *")
+                    self._can_hear = False
+                    return
+                self._tend(is_listening=hears_itself)
         finally:
             connection.close()
+
+    def _receive(self, connection: Connection) -> bool:
+        """Read what has come; whether our own trial was among it."""
+        connection.pgconn.consume_input()
+        hears_itself = False
+        while (notify := connection.pgconn.notifies()) is not None:
+            hears_itself = self._bell.receive(notify.extra.decode()) or hears_itself
+        return hears_itself
 
     def _wait(self, connection: Connection | None, seconds: float) -> None:
         """Until something comes, the store is closed, or the time is over."""
         files = [self._reader] if connection is None else [self._reader, connection.fileno()]
-        with suppress(ValueError):
-            select(files, [], [], seconds)
+        readable, _, _ = select(files, [], [], seconds)
+        if self._reader in readable:
+            os.read(self._reader, 64)
 
     def _tend(self, *, is_listening: bool) -> None:
         if self._is_closed:
@@ -468,14 +492,27 @@ class Ear:
         self._bell.tend()
         now = time.monotonic()
         if not self._bell.is_wanted:
-            self._pause = FIRST_POLL if is_listening else LAST_POLL
+            self._pause = LAST_POLL
         elif now - self._polled >= (SLOW_POLL if is_listening else self._pause):
             found = self._bell.poll()
             self._polled = time.monotonic()
             self._pause = FIRST_POLL if found else min(2 * self._pause, LAST_POLL)
 
+    def hurry(self) -> None:
+        """Somebody begins to wait: where nothing is heard, look soon."""
+        if not (self._can_hear or self._is_closed):
+            self._pause = FIRST_POLL
+            with suppress(OSError):
+                os.write(self._writer, b"h")
+
     def close(self) -> None:
-        """Let the thread end."""
+        """Let the thread end. It is waited for, unless it is the one that closes."""
+        if self._is_closed:
+            return
         self._is_closed = True
-        with suppress(OSError):
-            os.write(self._writer, b"q")
+        os.write(self._writer, b"q")
+        if current_thread() is not self._thread:
+            self._thread.join(PATIENCE)
+            if not self._thread.is_alive():
+                os.close(self._reader)
+                os.close(self._writer)
