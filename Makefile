@@ -13,10 +13,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-313 typing lint format bench docs prove clean
+.PHONY: help demo test test-313 typing lint format bench bench-peers docs prove clean
 
 help:  ## this list
-	@awk -F ':.*  ## ' '/^[a-z0-9-]+:.*  ## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z0-9-]+:.*  ## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-run  ## real work end to end on one SQLite file
 	$(BIN)/pynenc demo $(ARGS)
@@ -42,8 +42,10 @@ format: $(VENV)/.installed-dev  ## mend what can be mended without thinking
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(VENV)/.installed-bench  ## measurements beside the raw engine and peers
+bench: $(VENV)/.installed-bench  ## measurements beside the raw engine and the peers that are installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-peers: $(VENV)/.installed-peers  ## install all peers, which `make bench` then measures as well
 
 docs: $(VENV)/.installed-dev  ## what is generated from the code: the reference and the list of the public API
 	$(BIN)/python -m tools.make_reference
@@ -73,9 +75,14 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.installed-run
 
 $(VENV)/.installed-bench: pyproject.toml | $(VENV)/bin/python
-	@echo "installing pynenc and its peers into $(VENV)"
+	@echo "installing pynenc, servers and a peer into $(VENV)"
 	@$(BIN)/python -m pip install --quiet -e '.[bench]'
 	@touch $@ $(VENV)/.installed-run
+
+$(VENV)/.installed-peers: benchmarks/requirements-peers.txt $(VENV)/.installed-bench
+	@echo "installing the peers into $(VENV)"
+	@$(BIN)/python -m pip install --quiet -r benchmarks/requirements-peers.txt
+	@touch $@
 
 $(VENV_313)/bin/python:
 	@test -n "$(PYTHON_313)" || { echo "make test-313: no Python 3.13 found; install one or put python3.13 on PATH" >&2; exit 1; }

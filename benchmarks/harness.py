@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 #: The unit of ratios.
@@ -36,19 +36,21 @@ class Spread:
 class Bar:
     """What a figure must reach, and what we aim at.
 
-    ``figure`` names the contestant that is judged; ``measured`` is its own figure or a ratio, in ``unit``.
+    ``figure`` names the contestant that is judged; ``measured`` is its own figure or a ratio, in ``unit``. Without a ``bar`` there is only an aim.
     """
 
     what: str
     figure: str
     measured: float
-    bar: float
+    bar: float | None
     aim: float | None = None
     unit: str = ""
     at_most: bool = False
 
     @property
     def is_met(self) -> bool:
+        if self.bar is None:
+            return True
         return self.measured <= self.bar if self.at_most else self.measured >= self.bar
 
     @property
@@ -58,8 +60,10 @@ class Bar:
         return self.measured <= self.aim if self.at_most else self.measured >= self.aim
 
     @property
-    def factor(self) -> float:
+    def factor(self) -> float | None:
         """How many times better than the bar."""
+        if self.bar is None:
+            return None
         pair = (self.bar, self.measured) if self.at_most else (self.measured, self.bar)
         return pair[0] / max(pair[1], 1e-9)
 
@@ -105,24 +109,30 @@ class Contest:
         return statistics.median(self.samples[name])
 
     def ratio(self, name: str, other: str) -> float:
-        """The median of the ratios within a round."""
-        pairs = zip(self.samples[name], self.samples[other], strict=True)
-        return statistics.median(one / two for one, two in pairs)
+        """The median of the ratios within a round; of the first rounds, where the other was measured in no more."""
+        return statistics.median(one / two for one, two in zip(self.samples[name], self.samples[other], strict=False))
+
+    def add_best(self, label: str, names: Sequence[str]) -> None:
+        """Add the highest figure of each round among contestants, as one more to compare with."""
+        found = [self.samples[name] for name in names if name in self.samples]
+        if found:
+            rounds = range(max(map(len, found)))
+            self.samples[label] = [max(each[number] for each in found if number < len(each)) for number in rounds]
 
     def at_least(
-        self, name: str, bar: float, aim: float | None = None, *, beside: str | None = None, unit: str = ""
+        self, name: str, bar: float | None, aim: float | None = None, *, beside: str | None = None, unit: str = ""
     ) -> list[Bar]:
         """A bar for a figure itself, or for its ratio to another one; none when that was not measured."""
         return self._bar(name, bar, aim, beside, unit, at_most=False)
 
     def at_most(
-        self, name: str, bar: float, aim: float | None = None, *, beside: str | None = None, unit: str = ""
+        self, name: str, bar: float | None, aim: float | None = None, *, beside: str | None = None, unit: str = ""
     ) -> list[Bar]:
         """The same where less is better."""
         return self._bar(name, bar, aim, beside, unit, at_most=True)
 
     def _bar(
-        self, name: str, bar: float, aim: float | None, beside: str | None, unit: str, *, at_most: bool
+        self, name: str, bar: float | None, aim: float | None, beside: str | None, unit: str, *, at_most: bool
     ) -> list[Bar]:
         if name not in self.samples or (beside is not None and beside not in self.samples):
             return []
@@ -145,12 +155,18 @@ class Bench:
         """How many of something."""
         return quick if self.quick else full
 
-    def contest(self, contestants: Mapping[str, Turn], *, rounds: int | None = None) -> Contest:
-        """Let all take their turn in each round, every other round in reverse order."""
+    def contest(
+        self, contestants: Mapping[str, Turn], *, rounds: int | None = None, once: Collection[str] = ()
+    ) -> Contest:
+        """Let all take their turn in each round, every other round in reverse order.
+
+        :param once: contestants that are so slow that they take part in the first round only.
+        """
         samples: dict[str, list[float]] = {}
         names = list(contestants)
         for number in range(rounds or self.rounds):
-            for name in names if number % 2 == 0 else reversed(names):
+            present = [name for name in names if number == 0 or name not in once]
+            for name in present if number % 2 == 0 else reversed(present):
                 found = contestants[name]()
                 print(".", end="", file=sys.stderr, flush=True)
                 figures = found if isinstance(found, Mapping) else {"": found}

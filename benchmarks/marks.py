@@ -5,11 +5,14 @@ The file is named by the environment variable ``BENCH_MARKS``. Who only measures
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 import os
 from pathlib import Path
 
 VARIABLE = "BENCH_MARKS"
+#: Seconds between two looks.
+LOOK = 0.0002
 
 _map: mmap.mmap | None = None
 
@@ -42,6 +45,14 @@ def hit(index: int) -> None:
     """Call ``index`` was executed."""
     if _map is not None:
         _map[index] += 1
+
+
+async def executed(index: int) -> int:
+    """Wait, on an event loop, until call ``index`` was executed somewhere, and return it."""
+    assert _map is not None
+    while not _map[index]:  # noqa: ASYNC110  # nothing but a look at memory tells
+        await asyncio.sleep(LOOK)
+    return index
 
 
 class Marks:

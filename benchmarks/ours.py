@@ -6,17 +6,21 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import marks
+from benchmarks.engines import Serving
 from benchmarks.harness import Checked
+from benchmarks.peers.base import Peer
 from benchmarks.processes import Program, program, wait_until
 from benchmarks.tasks import app, nothing, presence
 from pynenc.core.records import QueueState
 
 PATIENCE = 300.0
+#: Puts the app on an empty store, and gives a folder.
+Place = Callable[[], AbstractContextManager[Path]]
 
 
 @contextmanager
@@ -33,6 +37,13 @@ def scratch() -> Iterator[Path]:
 def sqlite_app(synchronous: str = "normal") -> Iterator[Path]:
     """The app on a new SQLite file; the folder of the file."""
     with scratch() as folder, on_store(f"sqlite:///{folder / 'bench.db'}?synchronous={synchronous}"):
+        yield folder
+
+
+@contextmanager
+def app_on(serving: Serving) -> Iterator[Path]:
+    """The app on an empty store of a server; a folder for what else is needed."""
+    with scratch() as folder, on_store(serving.fresh()):
         yield folder
 
 
@@ -72,9 +83,12 @@ def timed_drain(executed: marks.Marks) -> float:
     return time.perf_counter() - began
 
 
-def drain(count: int, runner_cls: str, checked: Checked, **settings: Any) -> float:
-    """Calls of a task that does nothing per second: submitted before, run by a runner in a process of its own, all results verified."""
-    with sqlite_app() as folder:
+def drain(count: int, runner_cls: str, checked: Checked, place: Place = sqlite_app, **settings: Any) -> float:
+    """Calls of a task that does nothing per second: submitted before, run by a runner in a process of its own, all results verified.
+
+    :param place: what puts the app on an empty store.
+    """
+    with place() as folder:
         executed = marks.create(folder / "marks", count)
         app.store.set_queue("default", QueueState.PAUSED)
         group = nothing.parallelize([(index,) for index in range(count)])
@@ -95,3 +109,20 @@ def rate(count: int, work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return count / (time.perf_counter() - began)
+
+
+def drain_peer(peer: Peer, count: int, checked: Checked) -> float:
+    """The same with another library: from the first execution until the last outcome is written. Where it keeps results, all are verified."""
+    with scratch() as folder:
+        executed = marks.create(folder / "marks", count)
+        peer.submit_many(count)
+        with peer.worker():
+            wait_until(executed.has_begun, what="the first execution")
+            began = time.perf_counter()
+            wait_until(executed.are_complete, what="the execution of all calls")
+            wait_until(lambda: peer.is_settled(count), pause=0.002, what="the last result")
+            seconds = time.perf_counter() - began
+        expected = list(range(count))
+        verify(peer.results() if peer.has_results else expected, expected, executed, checked)
+        peer.close()
+    return count / seconds

@@ -17,7 +17,7 @@ COLOURS = {"missed": "#c0392b", "met": "#d9a520", "aim": "#2e8b57"}
 
 def draw(run: Mapping[str, Any]) -> str:
     """An SVG: a bar for each bar, on a logarithmic scale on which 1 is what must be reached."""
-    bars = [(case, bar) for case in run["cases"] for bar in case["bars"]]
+    bars = [(case, bar) for case in run["cases"] for bar in case["bars"] if bar["bar"] is not None]
     height = TOP + LINE * len(bars) + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">',
@@ -39,7 +39,9 @@ def draw(run: Mapping[str, Any]) -> str:
 
 def _subtitle(run: Mapping[str, Any]) -> str:
     said = run["surroundings"]
-    return f"pynenc {said['pynenc']}, {said['date']}, Python {said['python']}, SQLite {said['sqlite']}, {said['processors']}; ticks mark the aims"
+    engines = {"python": "Python", "sqlite": "SQLite", "valkey": "Valkey", "postgresql": "PostgreSQL"}
+    versions = ", ".join(f"{name} {said[key]}" for key, name in engines.items() if key in said)
+    return f"pynenc {said['pynenc']}, {said['date']}, {versions}, {said['processors']}; ticks mark the aims"
 
 
 def _row(y: int, case: Mapping[str, Any], bar: Mapping[str, Any]) -> list[str]:

@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0
+#: Seconds that a worker of another library has to end in order; it has nothing to do any more.
+GRACE = 1.0
 
 
 class Program:
@@ -38,18 +41,42 @@ class Program:
 @contextmanager
 def program(module: str, options: dict[str, Any], signal: int, **environment: str) -> Iterator[Program]:
     """Run a module of this package with options as JSON while the body of ``with`` runs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, json.dumps(options)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    started = Program(process)
+    with _running([sys.executable, "-m", module, json.dumps(options)], environment, stdout=subprocess.PIPE) as process:
+        started = Program(process)
+        try:
+            yield started
+        finally:
+            started.stop(signal)
+
+
+@contextmanager
+def launched(command: list[str], signal: int, **environment: str) -> Iterator[Program]:
+    """Run a worker of another library while the body of ``with`` runs. It may start processes of its own: they end with it."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with _running(command, environment, **quiet) as process:
+        try:
+            yield Program(process)
+        finally:
+            process.send_signal(signal)
+            _leave(process)
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, text=True, **options) as process:
+        yield process
+
+
+def _leave(process: subprocess.Popen[str]) -> None:
+    """Wait until a worker has ended, and end what is left of its group."""
     try:
-        yield started
-    finally:
-        started.stop(signal)
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    try:
+        os.killpg(process.pid, SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def wait_until(condition: Callable[[], bool], *, pause: float = 0.001, what: str = "something") -> None:

@@ -66,7 +66,7 @@ def measure(names: list[str], *, rounds: int, quick: bool) -> dict[str, Any]:
         began = time.monotonic()
         try:
             cases.append(report.as_data(name, load(name)(Bench(rounds=rounds, quick=quick))))
-        except (AssertionError, OSError, RuntimeError) as error:
+        except Exception as error:
             print(f" failed: {type(error).__name__}: {error}", file=sys.stderr)
             continue
         print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)

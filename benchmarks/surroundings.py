@@ -8,7 +8,9 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.peers import huey_sqlite
+from benchmarks import engines
+from benchmarks.peers import base
+from benchmarks.peers.registry import PACKAGES
 from pynenc import __version__
 
 
@@ -19,7 +21,8 @@ def describe() -> dict[str, str]:
         "pynenc": __version__,
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "huey": huey_sqlite.version() if huey_sqlite.is_installed() else "not installed",
+        **engines.versions(),
+        **{name: base.version(name) or "not installed" for name in PACKAGES},
         "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         "processors": f"{os.cpu_count()} of {_processor()}",
         "memory": f"{_memory_gigabytes():.0f} GB",

@@ -10,7 +10,6 @@ from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 from uuid import uuid4
-from weakref import WeakValueDictionary
 
 from pynenc import context
 from pynenc.conf.classes import load_class, load_module
@@ -34,6 +33,7 @@ from pynenc.serializer.gate import TypeGate
 from pynenc.store import open_store
 from pynenc.store.base import Clock, Store
 from pynenc.task import Task, WorkflowTask
+from pynenc.travel import Launched, remember, restore
 from pynenc.workflow.flow import Flow
 from pynenc.workflow.telling import tell_once
 
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: The apps of this process by token, so that an app that comes back from a pickle is the same object.
-_apps: WeakValueDictionary[str, Pynenc] = WeakValueDictionary()
 
 
 class Pynenc:
@@ -92,7 +89,7 @@ class Pynenc:
         self._runner: BaseRunner | None = None
         self._clock: Clock | None = None
         conf.watch(self._follow)
-        _apps[self._token] = self
+        remember(self._token, self)
 
     def _follow(self, field: str) -> None:
         """What was made of a setting is made anew when it is assigned."""
@@ -440,68 +437,12 @@ class Pynenc:
         """What a child process needs to build the same app, with the same log."""
         import pickle  # takes long to import
 
-        return pickle.dumps(_Launched(self))
+        return pickle.dumps(Launched(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         modules = sorted({task.func.__module__ for task in self.tasks.values()})
         assigned = {task.task_id.key: task.conf.assigned() for task in self.tasks.values() if task.conf.assigned()}
-        return _restore, (self._token, self._module, self._file, self.conf.to_dict(), modules, assigned)
+        return restore, (type(self), self._token, self._module, self._file, self.conf.to_dict(), modules, assigned)
 
     def __repr__(self) -> str:
         return f"Pynenc(app_id={self.app_id!r}, {len(self.tasks)} tasks)"
-
-
-class _Launched:
-    """An app on its way to a child process: unpickled, it is the app."""
-
-    def __init__(self, app: Pynenc) -> None:
-        self._app = app
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _launched, (self._app, self._app._shows_log)
-
-
-def _launched(app: Pynenc, shows_log: bool) -> Pynenc:  # noqa: FBT001  # pickle calls it
-    if shows_log:
-        app.configure_logging()
-    return app
-
-
-def _restore(
-    token: str,
-    module: str,
-    file: str | None,
-    conf: dict[str, Any],
-    modules: list[str],
-    assigned: dict[str, dict[str, Any]],
-) -> Pynenc:
-    """The app of a pickle: this process's own if it made it, else the one that its module defines, else one built alike.
-
-    :param assigned: the options of tasks that were assigned at run time.
-    """
-    if (app := _apps.get(token)) is not None:
-        return app
-    app = _rebuild(token, module, file, conf, modules)
-    for key, options in assigned.items():
-        app.get_task(key).conf.assign(options)
-    return app
-
-
-def _rebuild(token: str, module: str, file: str | None, conf: dict[str, Any], modules: list[str]) -> Pynenc:
-    if module != "__main__":
-        found = next(
-            (v for v in vars(import_module(module)).values() if isinstance(v, Pynenc) and v.app_id == conf["app_id"]),
-            None,
-        )
-        if found is not None:
-            found.conf.update(conf)
-            for name in modules:
-                import_module(name)
-            _apps[token] = found
-            return found
-    app = Pynenc.__new__(Pynenc)
-    app._token, app._module, app._file = token, module, file
-    app._set_up(ConfigPynenc.from_dict(conf))
-    for name in modules:
-        app._adopt(import_module(name))
-    return app

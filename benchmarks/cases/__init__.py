@@ -25,6 +25,18 @@ CASES = {
     "memory-slope": "memory_slope:measure",
     "claim-sqlite": "claim_cost:measure_sqlite",
     "claim-memory": "claim_cost:measure_memory",
+    "enqueue-redis": "server_enqueue:measure_redis",
+    "bulk-redis": "server_bulk:measure_redis",
+    "drain-redis": "server_drain:measure_redis",
+    "round-trip-redis": "server_round_trip:measure_redis",
+    "claim-redis": "claim_cost:measure_redis",
+    "cost-redis": "server_cost:measure_redis",
+    "enqueue-postgres": "server_enqueue:measure_postgres",
+    "bulk-postgres": "server_bulk:measure_postgres",
+    "drain-postgres": "server_drain:measure_postgres",
+    "round-trip-postgres": "server_round_trip:measure_postgres",
+    "claim-postgres": "claim_cost:measure_postgres",
+    "cost-postgres": "server_cost:measure_postgres",
 }
 
 

@@ -15,11 +15,7 @@ def measure(bench: Bench) -> Report:
 
     def ours() -> float:
         with sqlite_app():
-            nothing.parallelize([(index,) for index in range(100)])
-            params = [(index,) for index in range(count)]
-            figure = rate(count, lambda: nothing.parallelize(params))
-            assert sum(app.store.count(Filter()).values()) == count + 100
-        return figure
+            return parallelize(count)
 
     def bare() -> float:
         with scratch() as folder:
@@ -36,3 +32,12 @@ def measure(bench: Bench) -> Report:
         contest.figures,
         contest.at_least("pynenc", 60_000, 120_000, unit="/s"),
     )
+
+
+def parallelize(count: int) -> float:
+    """Calls per second on the store that the app has."""
+    nothing.parallelize([(index,) for index in range(100)])
+    params = [(index,) for index in range(count)]
+    figure = rate(count, lambda: nothing.parallelize(params))
+    assert sum(app.store.count(Filter()).values()) == count + 100
+    return figure

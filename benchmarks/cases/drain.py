@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import time
+from tempfile import TemporaryDirectory
 
-from benchmarks import marks
 from benchmarks.harness import Bench, Checked, Report, Turn
-from benchmarks.ours import drain, scratch
-from benchmarks.peers import huey_sqlite
-from benchmarks.processes import program, wait_until
+from benchmarks.ours import drain, drain_peer
+from benchmarks.peers import base
+from benchmarks.peers.huey_peer import HueySqlite
 
 THREADS = 10
 
@@ -21,7 +19,7 @@ def measure(bench: Bench) -> Report:
     contestants: dict[str, Turn] = {
         "pynenc": lambda: drain(count, "ThreadRunner", checked, threads=THREADS),
     }
-    if huey_sqlite.is_installed():
+    if base.version("huey"):
         contestants["huey synchronous off"] = lambda: drain_huey(fewer, checked, workers=THREADS, fsync=False)
         contestants["huey default"] = lambda: drain_huey(fewer // 2, checked, workers=THREADS, fsync=True)
     contest = bench.contest(contestants)
@@ -39,20 +37,7 @@ def measure(bench: Bench) -> Report:
 
 
 def drain_huey(count: int, checked: Checked, *, fsync: bool, workers: int, worker_type: str = "thread") -> float:
-    """The same with huey: from the first execution until the last result is written."""
-    with scratch() as folder:
-        executed = marks.create(folder / "marks", count)
-        path = str(folder / "huey.db")
-        huey, task = huey_sqlite.make(path, fsync=fsync)
-        handles = [task(index) for index in range(count)]
-        options = {"path": path, "fsync": fsync, "workers": workers, "worker_type": worker_type}
-        with program("benchmarks.peers.huey_worker", {**options, **huey_sqlite.TUNED_POLL}, signal.SIGINT):
-            wait_until(executed.has_begun, what="the first execution")
-            began = time.perf_counter()
-            wait_until(executed.are_complete, what="the execution of all calls")
-            wait_until(lambda: huey.result_count() >= count, pause=0.002, what="the last result")
-            seconds = time.perf_counter() - began
-        results = [handle.get(blocking=False) for handle in handles]
-        huey.storage.close()
-    checked.add(count, sum(one != two for one, two in zip(results, range(count), strict=True)), executed.duplicates())
-    return count / seconds
+    """The same with huey."""
+    with TemporaryDirectory(prefix="pynenc-bench-") as folder:
+        peer = HueySqlite(f"{folder}/huey.db", fsync=fsync, workers=workers, worker_type=worker_type)
+        return drain_peer(peer, count, checked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.cases.drain import drain_huey
 from benchmarks.harness import Bench, Checked, Report, Turn
 from benchmarks.ours import drain
-from benchmarks.peers import huey_sqlite
+from benchmarks.peers import base
 
 PROCESSES, THREADS = 2, 8
 
@@ -18,7 +18,7 @@ def measure(bench: Bench) -> Report:
         "pynenc 2 processes": lambda: drain(count, "MultiThreadRunner", checked, processes=PROCESSES, threads=THREADS),
         "pynenc 1 process": lambda: drain(count, "ThreadRunner", checked, threads=THREADS),
     }
-    if huey_sqlite.is_installed():
+    if base.version("huey"):
         contestants["huey 2 processes, synchronous off"] = lambda: drain_huey(
             fewer, checked, workers=PROCESSES, worker_type="process", fsync=False
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from benchmarks.harness import Bench, Contest, Report, Turn
 from benchmarks.ours import rate, scratch, sqlite_app
-from benchmarks.peers import huey_sqlite, raw
+from benchmarks.peers import base, raw
+from benchmarks.peers.huey_peer import HueySqlite
 from benchmarks.tasks import app, nothing
 from pynenc.core.records import Filter
 
@@ -43,7 +44,7 @@ def _contest(bench: Bench, synchronous: str, count: int) -> Contest:
         "pynenc": lambda: _ours(synchronous, count),
         "raw row per commit": lambda: _raw(synchronous, count),
     }
-    if huey_sqlite.is_installed():
+    if base.version("huey"):
         contestants["huey default"] = lambda: _huey(count, fsync=True)
         if synchronous == "normal":
             contestants["huey synchronous off"] = lambda: _huey(count, fsync=False)
@@ -52,10 +53,15 @@ def _contest(bench: Bench, synchronous: str, count: int) -> Contest:
 
 def _ours(synchronous: str, count: int) -> float:
     with sqlite_app(synchronous):
-        for index in range(WARM_UP):
-            nothing(index)
-        figure = rate(count, lambda: [nothing(index) for index in range(count)])
-        assert sum(app.store.count(Filter()).values()) == count + WARM_UP
+        return submit_ours(count)
+
+
+def submit_ours(count: int) -> float:
+    """Calls per second on the store that the app has."""
+    for index in range(WARM_UP):
+        nothing(index)
+    figure = rate(count, lambda: [nothing(index) for index in range(count)])
+    assert sum(app.store.count(Filter()).values()) == count + WARM_UP
     return figure
 
 
@@ -70,10 +76,13 @@ def _raw(synchronous: str, count: int) -> float:
 
 def _huey(count: int, *, fsync: bool) -> float:
     with scratch() as folder:
-        huey, task = huey_sqlite.make(str(folder / "huey.db"), fsync=fsync)
-        for index in range(WARM_UP):
-            task(index)
-        figure = rate(count, lambda: [task(index) for index in range(count)])
-        assert len(huey) == count + WARM_UP
-        huey.storage.close()
+        return submit_peer(HueySqlite(str(folder / "huey.db"), fsync=fsync, workers=1), count)
+
+
+def submit_peer(peer: base.Peer, count: int) -> float:
+    """The same with another library."""
+    peer.submit(WARM_UP)
+    figure = rate(count, lambda: peer.submit(count))
+    assert peer.accepted() == count + WARM_UP
+    peer.close()
     return figure

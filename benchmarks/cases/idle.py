@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 from benchmarks.harness import Bench, Report, Turn
 from benchmarks.ours import runner, scratch, sqlite_app
-from benchmarks.peers import huey_sqlite
-from benchmarks.processes import Program, processor_seconds, program, resident
+from benchmarks.peers import base
+from benchmarks.peers.huey_peer import DEFAULT_POLL, HueySqlite
+from benchmarks.processes import Program, processor_seconds, resident
 
 SETTLE = 2.0
 
@@ -23,14 +23,14 @@ def measure(bench: Bench) -> Report:
 
     def huey() -> dict[str, float]:
         with scratch() as folder:
-            path = str(folder / "huey.db")
-            with program(
-                "benchmarks.peers.huey_worker", {"path": path, "fsync": False, "workers": 8}, signal.SIGINT
-            ) as process:
-                return _look(process, seconds)
+            peer = HueySqlite(str(folder / "huey.db"), fsync=False, workers=8, poll=DEFAULT_POLL)
+            with peer.worker() as process:
+                found = _look(process, seconds)
+            peer.close()
+            return found
 
     contestants: dict[str, Turn] = {"pynenc": ours}
-    if huey_sqlite.is_installed():
+    if base.version("huey"):
         contestants["huey"] = huey
     contest = bench.contest(contestants, rounds=min(bench.rounds, 3))
     return Report(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.harness import Bar, Bench, Contest, Report, Turn
 from benchmarks.ours import scratch
-from benchmarks.peers import huey_sqlite
+from benchmarks.peers import base
 from benchmarks.processes import ROOT
 
 #: Drivers of databases, and frameworks for the web, that nobody asked for yet.
@@ -58,7 +58,7 @@ def _contest(bench: Bench, unwanted: set[str], compiled: Path) -> Contest:
         "pynenc": lambda: take("pynenc", unwanted),
         "asyncio": lambda: take("asyncio", set()),
     }
-    if huey_sqlite.is_installed():
+    if base.version("huey"):
         contestants["huey"] = lambda: take("huey", set())
     for turn in contestants.values():
         turn()
