@@ -96,6 +96,9 @@ class Pynenc:
         """What was made of a setting is made anew when it is assigned."""
         if field == "store":
             self.close()
+        elif field == "otel":
+            for engine in filter(None, (self._engine, self._dev and self._dev[0])):
+                engine.trace(is_on=self.conf.otel)
         elif field == "runner_cls" and self._runner and not self._runner.is_running:
             self._runner = None
 

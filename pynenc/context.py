@@ -51,6 +51,7 @@ class Running:
     ``handle`` builds the object that users see, once it is asked for; ``engine`` is what submits and waits on its behalf.
 
     :ivar cancel_requested: somebody wants it cancelled. :ivar interrupt: what its runner wants a waiting body to raise.
+    :ivar span: its OpenTelemetry span, if there is one.
     :ivar is_interrupted: that was raised. :ivar wakes: wake the body where it waits, in each of its branches, so that it notices either.
     """
 
@@ -69,6 +70,7 @@ class Running:
         "report",
         "runner",
         "slot",
+        "span",
         "task",
         "wakes",
         "workflow",
@@ -91,6 +93,7 @@ class Running:
         self.is_interrupted = False
         self.wakes: list[Callable[[], None]] = []
         self.progress: Any = None
+        self.span: Any = None
         self.report: Callable[[Any], None] | None = None
         self._handle = handle
         self.invocation_cache: Any = None
@@ -157,10 +160,11 @@ def log_fields() -> Mapping[str, object] | None:
     if running is None:
         return None
     workflow = running.workflow.id if running.workflow else running.id
-    return {
+    fields: dict[str, object] = {
         "invocation_id": running.id,
         "task": running.task,
         "attempt": running.attempt,
         "workflow_id": workflow,
         "runner": running.runner,
     }
+    return fields if running.span is None else fields | running.span.ids()

@@ -25,8 +25,8 @@ from pynenc.core.printing import HIDDEN, escape_control, is_secret_name, redact_
 
 __all__ = ["FIELDS", "ContextFilter", "JsonFormatter", "TextFormatter", "configure"]
 
-#: What a record of a running invocation carries besides the usual attributes; empty texts outside of invocations.
-FIELDS: Final = ("invocation_id", "task", "attempt", "workflow_id", "runner")
+#: What a record of a running invocation carries besides the usual attributes; empty texts outside of invocations, and the last two without OpenTelemetry.
+FIELDS: Final = ("invocation_id", "task", "attempt", "workflow_id", "runner", "trace_id", "span_id")
 #: Most characters of a message, of a traceback, and of one extra field.
 MESSAGE_LENGTH: Final = 16 * 1024
 TRACEBACK_LENGTH: Final = 64 * 1024

@@ -31,6 +31,8 @@ from pynenc.conf.show import show_value
 from pynenc.conf.values import size
 from pynenc.core.status import FINAL, RULES, STATUSES_OF_PLACE, InvocationStatus, Place
 from pynenc.exceptions import PynencError
+from pynenc.runner.exposition import METRICS
+from pynenc.runner.numbers import BOUNDS, MOST_NAMES, OTHER
 from pynenc.store.base import Store
 from tools.make_public_api import ALSO_PUBLIC, PUBLIC, resolve
 
@@ -66,6 +68,7 @@ def pages() -> dict[str, str]:
         "reference/exceptions.md": exceptions_page(),
         "reference/command-line.md": command_line_page(),
         "reference/api.md": api_page(),
+        "reference/metrics.md": metrics_page(),
         "reference/store.md": store_page(),
         "internals/status.md": status_page(),
     }
@@ -266,6 +269,18 @@ def _kind(option: click.Option) -> str:
 def _option_text(option: click.Option) -> str:
     default = f" Default: {option.default}." if option.show_default else ""
     return plain("", f"{option.help or ''}{default}")
+
+
+# -- metrics -------------------------------------------------------------------------------------------------------------
+def metrics_page() -> str:
+    """Every metric of the health port, and the classes of the histogram."""
+    rows = ((f"`{name}`", kind, meaning) for name, (kind, meaning) in METRICS.items())
+    return (
+        "# Metrics\n\nWhat `/metrics` of the [health port](../guides/observability.md#the-health-port) exports. A metric without a sample is left out.\n\n"
+        f"{table(('metric', 'type', 'meaning'), rows)}\n"
+        f"The histogram has these upper bounds, in seconds: {', '.join(f'{bound:g}' for bound in BOUNDS)}.\n\n"
+        f"A runner tells at most {MOST_NAMES} tasks and {MOST_NAMES} queues apart; what comes later is counted under `{OTHER}`.\n"
+    )
 
 
 # -- public API ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from pynenc.cli.apps import load_app
 from pynenc.cli.output import EXIT_UNSOUND, ago, confirm, guarded, json_option, print_json, print_table, yes_option
 from pynenc.conf.show import rows as config_rows
 from pynenc.core.records import Filter, Purge, QueueState
+from pynenc.exceptions import ConfigError
+from pynenc.store import open_store
 from pynenc.store.engines import sqlite_version
 from pynenc.version import __version__
 
@@ -155,12 +157,26 @@ def check(spec: str | None, /, *, as_json: bool) -> None:
         sys.exit(EXIT_UNSOUND)
 
 
-@store.command(epilog="Example: pynenc store migrate")
+@store.command(epilog="Examples: pynenc store migrate · pynenc store migrate --sql > change.sql")
+@click.option(
+    "--sql",
+    is_flag=True,
+    help="Print what would be done, for somebody else to run. Only where a schema is changed by SQL.",
+)
 @click.pass_obj
 @guarded
-def migrate(spec: str | None) -> None:
-    """Create the schema, or bring it to this version (opening the store does the same)."""
-    click.echo(f"{load_app(spec).store.display_url} has the schema of version {__version__}")
+def migrate(spec: str | None, /, *, sql: bool) -> None:
+    """Create the schema, or bring it to this version, while others work with it."""
+    app = load_app(spec)
+    closed: Any = open_store(app.conf.store_url, app.app_id)
+    if sql:
+        if not hasattr(closed, "migration"):
+            raise ConfigError(f"{closed.display_url} is changed by opening it, without SQL: leave out --sql")
+        click.echo(closed.migration(), nl=False)
+        return
+    if hasattr(closed, "migrate"):
+        closed.migrate()
+    click.echo(f"{app.store.display_url} has the schema of version {__version__}")
 
 
 @store.command(epilog="Examples: pynenc store purge · pynenc store purge --everything --yes")
@@ -222,6 +238,11 @@ def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
     yield "store", True, store.display_url
     problems = store.check()
     yield "invariants", not problems, "; ".join(problems[:3]) or "sound"
+    if advice := getattr(
+        store, "advice", None
+    ):  # of stores whose server may be set up in a way that loses what it accepted
+        lines = advice()
+        yield "server", not lines, "; ".join(lines) or "keeps what it accepted"
     alive = [info for info in store.runners() if info.alive]
     waiting: list[Any] = [q for q in store.queues() if q.ready]
     unserved = [q.name for q in waiting if not any(not i.beat.queues or q.name in i.beat.queues for i in alive)]

@@ -10,6 +10,7 @@ from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
 from pynenc.cli.output import EXIT_FORCED, guarded
 from pynenc.exceptions import ConfigError
+from pynenc.store import open_store
 
 
 @click.group(epilog="Example: pynenc runner start")
@@ -28,6 +29,12 @@ def runner() -> None:
 @click.option("--shutdown-timeout", type=click.FloatRange(0), help="Seconds that running tasks get at the end.")
 @click.option("--max-tasks-per-child", type=click.IntRange(0), help="Replace a process after so many tasks.")
 @click.option("--max-memory-per-child", help="Replace a process that uses more, e.g. 512MB.")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    help="Serve /livez, /readyz and /metrics on this port (0: any that is free).",
+)
+@click.option("--health-host", help="Address of the health port [127.0.0.1]; 0.0.0.0 for all.")
 @click.option("--name", help="Name of the runner in listings.")
 @click.option("--runner-cls", help="ThreadRunner, MultiThreadRunner, PersistentProcessRunner or ProcessRunner.")
 @click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")
@@ -63,21 +70,24 @@ def start(
         raise ConfigError(
             f"development mode is on ({app.conf.origin('dev_mode_force_sync_tasks')}): calls run in their caller, and a runner would never see one"
         )
-    if not app.store.shared:
+    store = open_store(
+        app.conf.store_url, app.app_id
+    )  # only made: the runner waits for a server that does not answer yet
+    if not store.shared:
         raise ConfigError(
-            f"{app.store.display_url} lives in one process, where nobody else could make calls: use sqlite:///... (see `pynenc config show`)"
+            f"{store.display_url} lives in one process, where nobody else could make calls: use sqlite:///... (see `pynenc config show`)"
         )
     app.configure_logging()
     from pynenc.runner.launch import share_one_arena
 
     share_one_arena()
-    _announce(app)
+    _announce(app, store.display_url)
     app.runner.run()
     if app.runner.was_forced:
         sys.exit(EXIT_FORCED)
 
 
-def _announce(app: Pynenc) -> None:
+def _announce(app: Pynenc, where: str) -> None:
     """Say what starts, where."""
     count = len(app.import_tasks())
     runner = app.runner
@@ -86,7 +96,7 @@ def _announce(app: Pynenc) -> None:
         type(runner).__name__,
         ", ".join(runner.conf.queues) or "all queues",
         count,
-        app.store.display_url,
+        where,
     )
     if not count:
         app.logger.warning("no task is known: name the modules that define tasks in the setting `imports`")

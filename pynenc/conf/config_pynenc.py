@@ -148,6 +148,7 @@ class ConfigPynenc(Section, section="pynenc"):
         None, _colors, "Colour in the log; auto when it goes to a terminal.", aliases=("logging_colors",)
     )
     log_stream: str = setting("stderr", choice("stderr", "stdout"), "stderr or stdout.", aliases=("logging_stream",))
+    otel: bool = setting(False, boolean, "Make OpenTelemetry spans and metrics (extra: otel).")
     argument_print_mode: ArgumentPrintMode = setting(
         ArgumentPrintMode.TRUNCATED, member(ArgumentPrintMode), "How much of the arguments logs and pages show."
     )

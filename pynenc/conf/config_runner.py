@@ -43,13 +43,29 @@ class ConfigRunner(Section, section="runner"):
     )
     cancel_grace: float = setting(5.0, duration(), "Seconds between asking a task to end and killing its process.")
     burst: bool = setting(False, boolean, "Stop when nothing is left to do.")
+    health_port: int | None = setting(
+        None, optional(whole(maximum=65535)), "Port of /livez, /readyz and /metrics; 0 for any, none for no port."
+    )
+    health_host: str = setting(
+        "127.0.0.1", text(), "Address of the health port; 0.0.0.0 for all, as probes of Kubernetes need it."
+    )
+    health_timeout: float = setting(
+        10.0,
+        duration(exclusive=True),
+        "Seconds without a look for work, or an answer of the store, after which a runner is not ready.",
+    )
 
     def check(self) -> None:
-        """Refuse leases shorter than heartbeats, thread ranges upside down, and weights without queues."""
+        """Refuse leases shorter than heartbeats, health times shorter than polls, thread ranges upside down, and weights without queues."""
         if self.lease_seconds <= self.heartbeat_seconds:
             raise ConfigError(
                 f"'lease_seconds' ({self.lease_seconds:g}, {self.origin('lease_seconds')}) must be longer than "
                 f"'heartbeat_seconds' ({self.heartbeat_seconds:g}, {self.origin('heartbeat_seconds')}): three times is safe"
+            )
+        if self.health_port is not None and self.health_timeout <= self.poll_seconds + 1:
+            raise ConfigError(
+                f"'health_timeout' ({self.health_timeout:g}, {self.origin('health_timeout')}) must be more than a second longer than "
+                f"'poll_seconds' ({self.poll_seconds:g}, {self.origin('poll_seconds')}): idle runners look for work that often"
             )
         if self.max_threads and self.max_threads < self.min_threads:
             raise ConfigError(f"'max_threads' ({self.max_threads}) is less than 'min_threads' ({self.min_threads})")

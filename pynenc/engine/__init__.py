@@ -71,6 +71,24 @@ class Engine:
         #: Development mode: runs an invocation at once.
         self.inline: Callable[[str], None] | None = None
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self)
+        self.trace(is_on=conf.otel)
+
+    def trace(self, *, is_on: bool) -> None:
+        """Make OpenTelemetry spans and metrics from now on, or none.
+
+        :raises ConfigError: the extra ``otel`` is not installed.
+        """
+        tracing = None
+        if is_on:
+            from pynenc.engine.tracing import Tracing  # nothing of it is imported unless it is on
+
+            tracing = Tracing()
+        self.submitter.tracing = self.executor.tracing = tracing
+
+    def flush_telemetry(self) -> None:
+        """Export spans and metrics now, if any are made."""
+        if self.executor.tracing:
+            self.executor.tracing.flush()
 
     @cached_property
     def triggers(self) -> Triggers:

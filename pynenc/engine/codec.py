@@ -34,7 +34,7 @@ from pynenc.serializer.base import (
 from pynenc.serializer.errors import ErrorInfo, decode_error, encode_error, read_error
 from pynenc.serializer.gate import TypeGate, class_name
 from pynenc.serializer.json_serializer import JsonSerializer
-from pynenc.serializer.payload import COMPRESS_FROM, MAX_DECOMPRESSED, Sealer
+from pynenc.serializer.payload import COMPRESS_FROM, MAX_DECOMPRESSED, Sealer, without_headers
 from pynenc.serializer.pickle_serializer import PickleSerializer
 
 _decode = msgspec.json.Decoder().decode
@@ -154,7 +154,7 @@ class Codec:
         if spec.is_firing and plain.startswith(CHANGE_HEAD):
             return {"kind": "change", "cause": plain[len(CHANGE_HEAD) : -len(CHANGE_TAIL)].decode()}
         if self._signs or plain[:1] < _JSON:
-            plain = self._sealer.unseal(plain, _arguments_of(call.task))
+            plain = self._sealer.unseal(without_headers(plain), _arguments_of(call.task))
         blobs = self.blobs.fetch(call.blobs) if call.blobs else NO_BLOBS
         return self.serializer.loads_arguments(plain, spec.gate, blobs)
 
@@ -177,7 +177,7 @@ class Codec:
         return {name: _canonical(fragment) for name, fragment in split_fragments(call.plain).items()}
 
     def _plain_arguments(self, row: Invocation) -> bytes:
-        return self._sealer.unseal(row.args, _arguments_of(row.task))
+        return self._sealer.unseal(without_headers(row.args), _arguments_of(row.task))
 
     # -- results -------------------------------------------------------------------------------------------------------
     def encode_result(self, spec: TaskSpec, claimed: Claimed, value: Any) -> bytes:

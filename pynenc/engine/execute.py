@@ -26,6 +26,8 @@ from pynenc.store.base import Clock
 if TYPE_CHECKING:
     import asyncio
 
+    from pynenc.engine.tracing import Tracing
+
 logger = logging.getLogger("pynenc.runner")
 
 
@@ -86,6 +88,7 @@ class Executor:
         self._now = clock.now
         self.resolve = resolve
         self._hooks = hooks
+        self.tracing: Tracing | None = None
         #: The context of an attempt, from what was claimed, the id of the runner, and the slot.
         self.running: Callable[[Claimed, str, context.Slot | None], context.Running] = partial(
             context.Running, engine=engine, handle=handle
@@ -107,12 +110,17 @@ class Executor:
             payload = self._codec.encode_result(spec, claimed, value)
             if self._hooks.around_tasks:
                 self._hooks.fire("after_task", running.invocation)
-            return outcome.succeeded(claimed, payload, started, self._now())
+            ended = outcome.succeeded(claimed, payload, started, self._now())
         except BaseException as error:
-            return self._ended(spec, claimed, running, error, started)
+            ended = self._ended(spec, claimed, running, error, started)
+        if running.span is not None:
+            running.span.end(ended)
+        return ended
 
     def _body(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Any:
         context.set_running(running)
+        if self.tracing is not None:
+            self.tracing.begin(claimed, running)
         bound = self._codec.decode(spec, claimed)
         if self._hooks.around_tasks:
             self._hooks.fire("before_task", running.invocation)
@@ -142,9 +150,12 @@ class Executor:
             payload = self._codec.encode_result(spec, claimed, value)
             if self._hooks.around_tasks:
                 self._hooks.fire("after_task", running.invocation)
-            return outcome.succeeded(claimed, payload, started, self._now())
+            ended = outcome.succeeded(claimed, payload, started, self._now())
         except BaseException as error:
-            return self._ended(spec, claimed, running, error, started)
+            ended = self._ended(spec, claimed, running, error, started)
+        if running.span is not None:
+            running.span.end(ended)
+        return ended
 
     @staticmethod
     async def _in_time(claimed: Claimed, body: Coroutine[Any, Any, Any]) -> Any:
@@ -190,7 +201,10 @@ class Executor:
             ended = outcome.to_retry(claimed, payload, spec.retry, started, now, random.random(), delay)
         else:
             ended = outcome.failed(claimed, payload, started, now)
-        _log_end(claimed, self._codec.read_error(claimed, payload), ended, now)
+        info = self._codec.read_error(claimed, payload)
+        if running.span is not None:
+            running.span.fail(info)
+        _log_end(claimed, info, ended, now)
         return ended
 
     def timed_out(self, claimed: Claimed, started: int) -> Outcome:

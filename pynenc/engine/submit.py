@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -32,6 +32,9 @@ from pynenc.exceptions import (
     QueueFullError,
 )
 from pynenc.store.base import Store
+
+if TYPE_CHECKING:
+    from pynenc.engine.tracing import Tracing
 
 
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +75,7 @@ class Submitter:
         self._store = store
         self._codec = codec
         self._conf = conf
+        self.tracing: Tracing | None = None
 
     def submit(self, spec: TaskSpec, bound: dict[str, Any], options: CallOptions = NO_OPTIONS) -> Submitted:
         """Submit one call; durable when it returns.
@@ -80,7 +84,8 @@ class Submitter:
         :raises TaskRoutingError: the store refuses it.
         """
         call = self._codec.encode(spec, bound)
-        if call.blobs or spec.needs_digest or options is not NO_OPTIONS or context.transaction() is not None:
+        is_special = call.blobs or spec.needs_digest or options is not NO_OPTIONS
+        if is_special or self.tracing or context.transaction() is not None:
             return self.submit_encoded(spec, [call], options)[0]
         rows = self._rows(spec, (call,), options)
         try:
@@ -93,6 +98,11 @@ class Submitter:
     ) -> list[Submitted]:
         """Submit calls whose arguments are encoded already, all or none; ``existing`` of an answer says that it stands for another call."""
         rows = self._rows(spec, calls, options)
+        if self.tracing and rows:
+            return self.tracing.send(rows, lambda rows: self._answers(spec, rows, options))
+        return self._answers(spec, rows, options)
+
+    def _answers(self, spec: TaskSpec, rows: Sequence[New], options: CallOptions) -> list[Submitted]:
         answers = self.send(rows)
         if spec.needs_digest or options.key is not None:
             return [self._checked(spec, *pair, options) for pair in zip(rows, answers, strict=True)]

@@ -17,7 +17,8 @@ logger = logging.getLogger("pynenc.runner")
 
 RECOVER_BATCH = 500
 PURGE_EVERY = 60 * SECOND
-PURGE_BATCHES = 10
+#: Batches that are removed at a time, and rows in each: little, as whoever does it has other duties.
+PURGE_BATCHES, PURGE_ROWS = 2, 500
 
 
 def recover(store: Store, runner: str) -> list[Recovered]:
@@ -44,14 +45,8 @@ def _too_often() -> bytes:
     )
 
 
-def purge(store: Store, runner: str) -> int:
-    """Remove what retention allows, if no other runner did so lately; returns how many invocations went."""
+def purge(store: Store, runner: str) -> bool:
+    """Remove some of what retention allows, unless another runner does; whether there is more."""
     if not store.lease("purge", runner, PURGE_EVERY):
-        return 0
-    removed = 0
-    for _ in range(PURGE_BATCHES):
-        batch = store.purge(Purge())
-        removed += batch.invocations
-        if not batch.more:
-            break
-    return removed
+        return False
+    return all(store.purge(Purge(limit=PURGE_ROWS)).more for _ in range(PURGE_BATCHES))

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import secrets
 import signal
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from threading import Event, Thread, current_thread, main_thread
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
 from pynenc.engine import Engine
-from pynenc.exceptions import RunnerNotExecutableError
+from pynenc.exceptions import RunnerNotExecutableError, StoreError
 from pynenc.runner.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from pynenc.runner.health import Watched
 
 logger = logging.getLogger("pynenc.runner")
 
 #: Seconds that claimed work may wait for a slot before others get it, at most; ``max_pending_seconds`` may say less.
 STALE = 0.2
+#: Seconds between two tries to reach the store at the start; each is twice as long as the one before.
+FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 #: Exit code of a runner that was told twice to stop and left work unfinished.
 EXIT_FORCED = 3
 
@@ -62,6 +71,8 @@ class BaseRunner:
             f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         )
         self.was_forced = False
+        #: Where the health port can be asked, while it is at work.
+        self.health_url = ""
         self._signals = 0
         self._is_stopped = False
         self._thread: Thread | None = None
@@ -72,24 +83,46 @@ class BaseRunner:
         """Work until stopped. :raises RunnerNotExecutableError: the store cannot be shared with the processes that this
         runner starts.
         """
-        engine = self.app.engine
-        if self.needs_shared_store and not engine.store.shared:
-            raise RunnerNotExecutableError(
-                f"{type(self).__name__} starts processes, which cannot meet in {engine.store.display_url}: "
-                "use sqlite:///..., or ThreadRunner in the process that makes the calls"
-            )
         previous = self._install_signals()
         self._has_ended.clear()
         self._thread = current_thread()
         try:
-            tasks = self.app.import_tasks()
-            engine.triggers.declare()
-            self._run(engine, tasks)
+            if (engine := self._engine()) is not None:
+                tasks = self.app.import_tasks()
+                engine.triggers.declare()
+                self._run(engine, tasks)
         finally:
             self._thread = None
             self._restore_signals(previous)
             self._signals, self._is_stopped = 0, False
             self._has_ended.set()
+
+    def _engine(self) -> Engine | None:
+        """The engine, as soon as its store answers; None if the runner was stopped before.
+
+        :raises StoreError: it will not by itself.
+        """
+        pause = FIRST_PAUSE
+        while not self._is_stopped:
+            try:
+                engine = self.app.engine
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("the store does not answer (%s); next try in %.1f s", error, pause)
+                time.sleep(pause * (0.5 + random.random() / 2))
+                pause = min(2 * pause, LAST_PAUSE)
+                continue
+            self._check_store(engine)
+            return engine
+        return None
+
+    def _check_store(self, engine: Engine) -> None:
+        if self.needs_shared_store and not engine.store.shared:
+            raise RunnerNotExecutableError(
+                f"{type(self).__name__} starts processes, which cannot meet in {engine.store.display_url}: "
+                "use sqlite:///..., or ThreadRunner in the process that makes the calls"
+            )
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop; from any thread. ``run`` returns when it is done."""
@@ -112,6 +145,24 @@ class BaseRunner:
 
     def _stop_now(self) -> None:
         raise NotImplementedError
+
+    @contextmanager
+    def _observed(self, engine: Engine, watched: Watched) -> Iterator[None]:
+        """With the health port and the gauges of OpenTelemetry at work, if they are wanted."""
+        conf = self.conf
+        with ExitStack() as stack:
+            if self.app.conf.otel:
+                from pynenc.runner.gauges import Gauges
+
+                stack.enter_context(Gauges(engine.store, watched.vital))
+            if conf.health_port is not None:
+                from pynenc.runner.health import Health, HealthServer
+
+                health = Health(self.app.app_id, watched, engine.store, conf.health_timeout)
+                server = stack.enter_context(HealthServer(conf.health_host, conf.health_port, health))
+                stack.callback(setattr, self, "health_url", "")
+                self.health_url = server.url
+            yield
 
     # -- signals ------------------------------------------------------------------------------------------------------
     def _install_signals(self) -> dict[signal.Signals, Any]:
@@ -175,4 +226,5 @@ class BaseRunner:
             max_memory=conf.max_memory_per_child,
             shutdown_timeout=conf.shutdown_timeout,
             cancel_grace=conf.cancel_grace,
+            is_measured=conf.health_port is not None,
         )

@@ -15,6 +15,7 @@ from threading import Thread
 
 from pynenc.runner.board import MmapBoard
 from pynenc.runner.launch import die_with_parent, receive_launch
+from pynenc.runner.numbers import Measures
 from pynenc.runner.worker import Worker
 
 #: Longest pause of the counts on the board, in seconds.
@@ -32,8 +33,12 @@ def main(socket_fd: int, board_fd: int) -> int:
     app.import_tasks()
     board = MmapBoard(board_fd)
 
+    measures = Measures() if launch.settings.is_measured else None
+
     def publish(worker: Worker) -> float:
-        board.count(worker.slots.busy, worker.turns.finished)
+        board.count(worker.slots.busy, worker.turns.finished, worker.moved())
+        if measures:
+            board.publish(measures.encode())
         return PUBLISH_EVERY
 
     worker = Worker(
@@ -44,8 +49,11 @@ def main(socket_fd: int, board_fd: int) -> int:
         board=board,
         on_recycling=lambda: connection.sendall(b"recycling\n"),
     )
+    worker.turns.measures = measures
     Thread(target=_obey, args=(connection, worker), name="pynenc-control", daemon=True).start()
     worker.run()
+    publish(worker)
+    app.engine.flush_telemetry()  # this process ends without the handlers that would do it
     app.close()
     connection.sendall(b"drained\n" if worker.turns.is_drained else b"done\n")
     return 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pynenc.core.records import Beat, Orders
-from pynenc.engine import Engine, upkeep
+from pynenc.engine import upkeep
 from pynenc.exceptions import StoreError
+from pynenc.store.base import Store
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -16,22 +18,31 @@ logger = logging.getLogger("pynenc.runner")
 RECOVER_EVERY = 0.5
 #: Seconds between two attempts to purge.
 PURGE_EVERY = 60.0
+#: The same while there is more to remove, so that retention keeps up with thousands of invocations a second.
+PURGE_AGAIN = 0.2
 #: Seconds that beats asked for out of turn keep between them.
 URGENT_EVERY = 0.1
 
 
 class Keeper:
-    """Renews leases every ``heartbeat`` seconds and does the upkeep on behalf of one runner."""
+    """Renews leases every ``heartbeat`` seconds and does the upkeep on behalf of one runner.
 
-    def __init__(self, engine: Engine, heartbeat: float) -> None:
-        self._store = engine.store
-        self._engine = engine
+    :param renew: a further duty, as often as the purge; gets the id of the runner.
+    """
+
+    def __init__(self, store: Store, heartbeat: float, renew: Callable[[str], None] = lambda _: None) -> None:
+        self._store = store
+        self._renew = renew
         self._heartbeat = heartbeat
         self._is_urgent = False
         self._beat_at = 0.0
         self._urgent_at = 0.0
         self._recover_at = 0.0
         self._purge_at = time.monotonic() + PURGE_EVERY
+        #: Since when it waits for the store (0: it does not), and when the store last answered, in monotonic seconds.
+        self.asked = 0.0
+        self.answered = 0.0
+        self.errors = 0
 
     def hurry(self) -> None:
         """There may be orders: beat soon."""
@@ -51,7 +62,8 @@ class Keeper:
             return []
         self._beat_at, self._urgent_at = now + self._heartbeat, now + URGENT_EVERY
         try:
-            orders = self._store.heartbeat(beats)
+            with self._asking():
+                orders = self._store.heartbeat(beats)
         except StoreError as error:
             logger.warning("heartbeat failed: %s", error)
             self._beat_at = self._urgent_at = now + min(1.0, self._heartbeat)
@@ -59,17 +71,36 @@ class Keeper:
         self._is_urgent = False
         return orders
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Leave signs of asking the store, and of its answer."""
+        self.asked = time.monotonic()
+        try:
+            yield
+            self.answered = time.monotonic()
+        except StoreError:
+            self.errors += 1
+            raise
+        finally:
+            self.asked = 0.0
+
     def keep_up(self, runner: str) -> None:
-        """Take back lost work, purge, and renew what triggers need, each when it is time."""
+        """Take back lost work, purge, and what else there is to do, each when it is time."""
         now = time.monotonic()
         try:
             if now >= self._recover_at:
                 self._recover_at = now + RECOVER_EVERY
-                if upkeep.recover(self._store, runner):
+                with self._asking():
+                    recovered = upkeep.recover(self._store, runner)
+                if recovered:
                     self.hurry()  # there may be suspects among it
             if now >= self._purge_at:
                 self._purge_at = now + PURGE_EVERY
-                upkeep.purge(self._store, runner)
-                upkeep.renew_triggers(self._engine, runner)
+                with self._asking():
+                    has_more = upkeep.purge(self._store, runner)
+                if has_more:
+                    self._purge_at = now + PURGE_AGAIN
+                with self._asking():
+                    self._renew(runner)
         except StoreError as error:
             logger.warning("upkeep failed: %s", error)

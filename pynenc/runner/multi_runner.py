@@ -42,7 +42,8 @@ class MultiThreadRunner(BaseRunner):
         )
         if self._is_stopped:
             self._supervisor.stop()
-        self._supervisor.run()
+        with self._observed(engine, self._supervisor):
+            self._supervisor.run()
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop."""

@@ -27,6 +27,7 @@ from pynenc.runner.process import describe_exit
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.thread_runner import ThreadRunner
 from pynenc.runner.worker import Execute, Worker
+from pynenc.runner.zygote import LINGER
 from pynenc.serializer.errors import encode_error
 
 logger = logging.getLogger("pynenc.runner")
@@ -110,10 +111,14 @@ class ForkServer:
             return self._codes.pop(pid, -signal.SIGKILL)
 
     def close(self) -> None:
-        """Stop the zygote; its forks die with it."""
+        """Stop the zygote; its forks die with it. What they have to export still, they get a moment for."""
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+            self._process.wait(LINGER + 1.0)
+        except (OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
         self._connection.close()
-        self._process.kill()
-        self._process.wait()
 
 
 class ProcessRunner(ThreadRunner):

@@ -12,7 +12,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker works: counts, and times in seconds.
 
     ``flush`` is how long an outcome may wait for company, ``stale`` how long claimed work may wait for a slot before
-    others get it.
+    others get it. ``is_measured``: count for metrics.
     """
 
     slots: int = 1
@@ -29,6 +29,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_timeout: float = 30.0
     cancel_grace: float = 5.0
     alone: Alone = Alone.NEVER
+    is_measured: bool = False
 
 
 def at_once(settings: WorkerSettings) -> WorkerSettings:

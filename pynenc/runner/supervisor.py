@@ -20,17 +20,21 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Lock
 
 import msgspec
 
 from pynenc.core import outcome
 from pynenc.core.records import Alone, Beat, Claimed, Orders, Outcome
-from pynenc.engine import Engine
+from pynenc.engine import Engine, upkeep
 from pynenc.exceptions import StoreError, WorkerLostError
 from pynenc.runner.board import Entry
 from pynenc.runner.keeper import Keeper
+from pynenc.runner.numbers import Numbers, Totals
 from pynenc.runner.process import WorkerProcess, describe_exit
 from pynenc.runner.settings import WorkerSettings
+from pynenc.runner.vital import Loop, Vital
 from pynenc.serializer.errors import encode_error
 
 logger = logging.getLogger("pynenc.runner")
@@ -67,7 +71,7 @@ class Supervisor:
         self._settings = settings
         self._count = count
         self._payload = payload
-        self._keeper = Keeper(engine, heartbeat)
+        self._keeper = Keeper(engine.store, heartbeat, partial(upkeep.renew_triggers, engine))
         self._children: dict[int, WorkerProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -80,6 +84,10 @@ class Supervisor:
         self._start_at = 0.0
         self._pause = 0.0
         self._drained = 0
+        self._turned = time.monotonic()
+        self._totals = Totals()
+        #: Held while boards are read by others, and while children leave.
+        self._reading = Lock()
 
     # -- from other threads -------------------------------------------------------------------------------------------
     def stop(self, *, now: bool = False) -> None:
@@ -106,6 +114,7 @@ class Supervisor:
         listener = self._store.listen((), self._on_order)
         try:
             while self._go_on():
+                self._turned = time.monotonic()
                 self._wait()
                 self._beat()
                 self._enforce()
@@ -163,6 +172,32 @@ class Supervisor:
         except BlockingIOError:
             pass
 
+    # -- what the health port asks, from other threads -----------------------------------------------------------------
+    def vital(self) -> Vital:
+        """The signs of life of the supervisor and its workers."""
+        with self._reading:
+            children = [child for child in self._children.values() if not child.is_isolation]
+            loops = [_loop(child) for child in children if not child.is_recycling]
+            return Vital(
+                turned=self._turned,
+                asked=self._keeper.asked,
+                answered=self._keeper.answered,
+                is_stopping=self._is_stopping,
+                expected=self._count - (self._drained if self._settings.burst else 0),
+                loops=tuple(loops),
+                slots=len(loops) * self._settings.slots,
+                running=sum(child.board.counts()[0] for child in children),
+            )
+
+    def numbers(self) -> Numbers:
+        """The totals of all workers."""
+        with self._reading:
+            for pid, child in self._children.items():
+                self._totals.hear(pid, child.board.published())
+            numbers = self._totals.total()
+        numbers.store_errors += self._keeper.errors
+        return numbers
+
     # -- birth -----------------------------------------------------------------------------------------------------------
     def _start_missing(self) -> None:
         if time.monotonic() < self._start_at:
@@ -185,7 +220,8 @@ class Supervisor:
         beat = msgspec.structs.replace(beat, group=self._group.id)
         self._store.heartbeat([msgspec.structs.replace(self._group, tasks=()), beat])
         child = WorkerProcess(beat, settings, self._payload)
-        self._children[child.process.pid] = child
+        with self._reading:
+            self._children[child.process.pid] = child
         child.watch(self._selector)
 
     # -- leases and orders --------------------------------------------------------------------------------------------
@@ -236,13 +272,17 @@ class Supervisor:
     def _bury(self, child: WorkerProcess) -> None:
         """A child is gone: settle what it owned, and let another take its place."""
         code = child.process.wait()
-        self._children.pop(child.process.pid, None)
+        with self._reading:
+            self._children.pop(child.process.pid, None)
+            self._totals.hear(child.process.pid, child.board.published())
+            self._totals.bury(child.process.pid)
         child.hear_out()
         entries = child.board.entries()
         if child.is_done:
             self._pause = 0.0
             self._drained += child.is_drained and not child.is_isolation
         elif not self._is_stopping:
+            self._totals.note_death()
             logger.warning(
                 "worker %s died (%s) while it ran %d task(s)", child.beat.id, describe_exit(code), len(entries)
             )
@@ -261,6 +301,8 @@ class Supervisor:
                 outcomes = [self._fate(claimed, child, running, code) for claimed in owned]
                 self._suspects = self._suspects or any(ended.alone for ended in outcomes)
                 self._store.finish(child.beat.id, outcomes)
+                with self._reading:
+                    self._totals.settle(owned, outcomes)
         except StoreError as error:
             logger.warning(
                 "the work of worker %s could not be given back now (%s); its lease will run out", child.beat.id, error
@@ -296,3 +338,7 @@ class Supervisor:
     def _kill_all(self) -> None:
         for child in self._children.values():
             child.process.kill()
+
+
+def _loop(child: WorkerProcess) -> Loop:
+    return Loop(child.beat.id, child.process.pid, child.board.moved())

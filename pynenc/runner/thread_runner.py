@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
+from functools import partial
 
 import msgspec
 
-from pynenc.engine import Engine
+from pynenc.engine import Engine, upkeep
 from pynenc.exceptions import StoreError
 from pynenc.runner.base import BaseRunner
 from pynenc.runner.keeper import Keeper
+from pynenc.runner.numbers import Measures, Numbers, decode
 from pynenc.runner.settings import WorkerSettings, at_once
+from pynenc.runner.vital import Loop, Vital
 from pynenc.runner.worker import Execute, Worker
 
 logger = logging.getLogger("pynenc.runner")
@@ -26,6 +31,7 @@ class ThreadRunner(BaseRunner):
     _worker: Worker | None = None
     _keeper: Keeper
     _registered = ""
+    _turned = 0.0
 
     def slots(self) -> int:
         """How many tasks run at once."""
@@ -40,14 +46,17 @@ class ThreadRunner(BaseRunner):
 
     def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
         beat = self._beat(self.runner_id, tasks, slots=self.slots(), supervised=False)
-        self._keeper = Keeper(engine, self.conf.heartbeat_seconds)
+        self._keeper = Keeper(engine.store, self.conf.heartbeat_seconds, partial(upkeep.renew_triggers, engine))
         self._keeper.beat([beat])
+        self._turned = time.monotonic()
         self._registered = beat.id
         self._worker = worker = Worker(engine, self._settings(), beat, keep_up=self._keep_up, execute=self._execute())
+        worker.turns.measures = Measures() if worker.settings.is_measured else None
         if self._is_stopped:
             worker.stop()
         try:
-            worker.run()
+            with self._observed(engine, self):
+                worker.run()
         finally:
             try:
                 engine.store.retire([worker.beat.id])
@@ -56,6 +65,7 @@ class ThreadRunner(BaseRunner):
 
     def _keep_up(self, worker: Worker) -> float:
         """The worker's pump calls this now and then."""
+        self._turned = time.monotonic()
         beat = worker.beat
         is_new = beat.id != self._registered
         if worker.was_woken or is_new:
@@ -72,6 +82,28 @@ class ThreadRunner(BaseRunner):
             worker.turns.note_suspects(has_suspects=orders.suspects)
         self._keeper.keep_up(worker.beat.id)
         return self._keeper.pause()
+
+    # -- what the health port asks, from other threads -----------------------------------------------------------------
+    def vital(self) -> Vital:
+        """Its signs of life."""
+        worker, keeper = self._worker, self._keeper
+        assert worker is not None
+        return Vital(
+            turned=self._turned,
+            asked=keeper.asked,
+            answered=keeper.answered,
+            is_stopping=self._is_stopped or worker.is_stopping,
+            loops=(Loop(worker.beat.id, os.getpid(), worker.moved()),),
+            slots=worker.settings.slots,
+            running=worker.slots.busy,
+        )
+
+    def numbers(self) -> Numbers:
+        """Its totals."""
+        measures = self._worker.turns.measures if self._worker else None
+        numbers = decode(measures.encode()) if measures else Numbers()
+        numbers.store_errors += self._keeper.errors
+        return numbers
 
     def stop_runner_loop(self) -> None:
         """Begin a graceful stop."""

@@ -27,6 +27,7 @@ from pynenc.core.queueing import shares
 from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Finished, Outcome
 from pynenc.core.status import FINAL
 from pynenc.exceptions import RunnerLostError, StoreError
+from pynenc.runner.numbers import Measures
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots
 from pynenc.store.base import IdleListener, Store, Watch
@@ -88,6 +89,9 @@ class Turns:
         #: Whether ``on_change`` is wanted.
         self.is_watched = True
         self.is_drained = False
+        #: When a claim round was last completed, in monotonic seconds.
+        self.moved = 0.0
+        self.measures: Measures | None = None
         self.listener: IdleListener
         self._store = store
         self._slots = slots
@@ -137,7 +141,11 @@ class Turns:
             is_probe = not tokens
             if self.awaited:  # those who wait for what has a final now come back, and take the tokens
                 tokens -= sum([ended.id in self.awaited and ended.status in FINAL for ended in self.outbox])
-            request = self._request(tokens, now, is_probe=is_probe) if claims and not self.is_closed else None
+            request = None
+            if claims and not self.is_closed:
+                request = self._request(tokens, now, is_probe=is_probe)
+                if request is None:
+                    self.moved = now  # it looked, and can start nothing
             claim = self._write(request)
             if claim is not None and request is not None:
                 if not claim.batch and not self._is_idle:
@@ -255,6 +263,8 @@ class Turns:
             self.buffer.clear()
             self._held.clear()
             self._doubts.clear()
+            if self.measures:
+                self.measures.forget()
             self._on_lost()
             return None
         except StoreError as error:
@@ -265,6 +275,8 @@ class Turns:
         del self.outbox[: len(outbox)]
         self._held.difference_update([(ended.id, ended.attempt) for ended in outbox])
         self.finished += len(outbox)
+        if self.measures and outbox:
+            self.measures.note_written(outbox, finished.lost)
         for invocation_id in finished.lost:
             logger.warning("the result of %s came too late and was dropped: another attempt owns it", invocation_id)
         self._failures = 0
@@ -287,6 +299,8 @@ class Turns:
     def _hold(self, error: StoreError) -> None:
         """The store did not answer: keep the outcomes and try again after a jittered backoff."""
         self._failures += 1
+        if self.measures:
+            self.measures.note_error()
         pause = min(0.05 * 2 ** min(self._failures, 8), 10.0) * (0.5 + random.random() / 2)
         self.retry_at = time.monotonic() + pause
         logger.warning(
@@ -298,6 +312,9 @@ class Turns:
     def _take(self, claim: Claim, limit: int, tokens: int) -> None:
         """Put a claim into the buffer and wake threads for all but the one that this thread runs itself."""
         count = len(claim.batch)
+        self.moved = time.monotonic()
+        if self.measures:
+            self.measures.note_claim(claim.batch)
         self._was_full = count >= max(limit, MANY)
         self._suspects_since = (self._suspects_since or time.monotonic()) if claim.suspects else 0.0
         self.next_due = claim.next_due

@@ -330,6 +330,11 @@ class Worker:
         """Whether bodies run or wait here."""
         return bool(self.slots.busy or self.slots.parked or (self.coroutines and self.coroutines.active))
 
+    def moved(self) -> float:
+        """When the fetch loop last moved, in monotonic seconds: now while every slot runs a body, so that there is nothing to claim for."""
+        running = sum(body.claimed is not None and not body.is_parked for body in list(self._bodies.values()))
+        return time.monotonic() if running >= self.settings.slots else self.turns.moved
+
     def bodies(self) -> list[BodySlot | AsyncSlot]:
         """What runs here now."""
         return [*self._bodies.values(), *(self.coroutines.running() if self.coroutines else ())]
@@ -370,7 +375,10 @@ class Worker:
             return
         logger.error("%s %s does not react to its timeout; its thread is given up", claimed.task, claimed.id)
         now = time.monotonic()
-        self.turns.put(self._timed_out(claimed, self.engine.store.clock.now()), now - body.since, now)
+        ended = self._timed_out(claimed, self.engine.store.clock.now())
+        if body.running is not None and body.running.span is not None:
+            body.running.span.end(ended)
+        self.turns.put(ended, now - body.since, now)
         self.turns.make(claims=False)
         self._bodies.pop(body.index, None)
         if self.board:

@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from threading import Lock, Semaphore, Thread, main_thread
@@ -29,6 +30,9 @@ from pynenc.engine.execute import TimeUp
 from pynenc.runner.body import interrupt
 from pynenc.runner.launch import Job, Up, die_with_parent, receive_frame, receive_launch, send_frame
 
+#: Seconds that forks get to export spans when the runner stops.
+LINGER = 2.0
+
 
 class ForkedSlot(Slot):
     """The slot of the only body in a forked process; the tokens are in the runner's process."""
@@ -40,6 +44,8 @@ class ForkedSlot(Slot):
         self._lock = Lock()
         self._sending = Lock()
         self.running: Running | None = None
+        #: Whether the outcome was sent: the runner hangs up then, and there may be something to export.
+        self.is_done = False
 
     def send(self, frame: Up) -> None:
         """Send a frame to the runner's process."""
@@ -81,7 +87,8 @@ class ForkedSlot(Slot):
                     running.wake_up()
             elif frame == b"timeout":
                 interrupt(running, main_thread().ident or 0, TimeUp)
-        os._exit(1)
+        if not self.is_done:
+            os._exit(1)
 
 
 def main(socket_fd: int) -> None:
@@ -95,6 +102,7 @@ def main(socket_fd: int) -> None:
     app.close()  # all modules are imported now; each fork opens a store of its own
     gc.freeze()
     reader, writer = os.pipe()
+    os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -102,9 +110,11 @@ def main(socket_fd: int) -> None:
     while True:
         ready, _, _ = select.select([connection.fileno(), reader], [], [])
         if reader in ready:
-            os.read(reader, 4096)
+            _drain(reader)
             _reap(connection)
         if connection.fileno() in ready and not _serve(connection, app):
+            if app.conf.otel:
+                _linger(reader)
             return
 
 
@@ -144,7 +154,9 @@ def _run(connection: socket.socket, job: Job, app: Any) -> None:
         Thread(target=slot.listen, daemon=True).start()
         ended = executor.run(job.claimed, running)
         slot.running = None
+        slot.is_done = True
         slot.send(Up("done", outcome=ended))
+        app.engine.flush_telemetry()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
@@ -152,6 +164,27 @@ def _run(connection: socket.socket, job: Job, app: Any) -> None:
         traceback.print_exc()
     finally:
         os._exit(1)
+
+
+def _linger(reader: int) -> None:
+    """Wait a moment for forks that have said what became of their body, and export spans still."""
+    deadline = time.monotonic() + LINGER
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        select.select([reader], [], [], left)
+        _drain(reader)
+
+
+def _drain(reader: int) -> None:
+    """Forget that children have ended."""
+    try:
+        os.read(reader, 4096)
+    except BlockingIOError:
+        pass
 
 
 def _reap(connection: socket.socket) -> None:

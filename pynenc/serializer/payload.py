@@ -5,15 +5,18 @@ sealed form::
 
     \x01 zstd frame                          compressed
     \x02 key id (4) mac (32) inner           signed; inner is plain or compressed
+    \x03 size (2) headers inner              with headers in JSON for whoever runs it; inner is any of the others
 
 The message authentication code is HMAC-SHA256 over the context (such as the task and the invocation id), its length, and the
-inner bytes: a payload cannot be moved to where another belongs. The first key signs, all keys verify.
+inner bytes: a payload cannot be moved to where another belongs. The first key signs, all keys verify. Headers are outside of what is
+signed: they name a trace, and nothing else is made of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import zstandard
 
 from pynenc.exceptions import SerializationError
@@ -23,7 +26,10 @@ COMPRESS_FROM = 16 * 1024
 #: Bytes that a decompressed payload may have, unless told otherwise.
 MAX_DECOMPRESSED = 256 * 2**20
 
-_COMPRESSED, _SIGNED = 1, 2
+#: Most bytes of headers.
+MOST_HEADERS = 4096
+
+_COMPRESSED, _SIGNED, _HEADED = 1, 2, 3
 _KEY_ID, _MAC = 4, 32
 _HEADER = 1 + _KEY_ID + _MAC
 
@@ -50,6 +56,32 @@ def decompress(frame: bytes, limit: int) -> bytes:
     if len(content) != size:
         raise SerializationError(f"compressed data is damaged: {len(content)} bytes instead of {size}")
     return content
+
+
+def with_headers(headers: Mapping[str, str], sealed: bytes) -> bytes:
+    """A sealed payload with headers in front; itself if there are none, or they are too long."""
+    encoded = msgspec.json.encode(headers)
+    if not headers or len(encoded) > MOST_HEADERS:
+        return sealed
+    return bytes((_HEADED,)) + len(encoded).to_bytes(2, "big") + encoded + sealed
+
+
+def without_headers(data: bytes) -> bytes:
+    """The sealed payload behind the headers, if there are any."""
+    return data[3 + int.from_bytes(data[1:3], "big") :] if data[:1] == b"\x03" else data
+
+
+def headers_of(data: bytes) -> dict[str, str]:
+    """The headers; none for damaged ones."""
+    if data[:1] != b"\x03":
+        return {}
+    try:
+        return _read_headers(data[3 : 3 + int.from_bytes(data[1:3], "big")])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
+_read_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Signer:

@@ -11,7 +11,10 @@ from pynenc.store.base import Clock, Store
 #: Scheme of a URL → module and class; imported on demand, so that no driver is loaded before it is asked for.
 SCHEMES = {
     "memory": "pynenc.store.memory:MemoryStore",
+    "postgres": "pynenc.store.postgres:PostgresStore",
+    "postgresql": "pynenc.store.postgres:PostgresStore",
     "sqlite": "pynenc.store.sqlite:SqliteStore",
+    **dict.fromkeys(("redis", "rediss", "valkey", "valkeys"), "pynenc.store.redis:RedisStore"),
 }
 
 

@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 from pynenc import Pynenc
+from pynenc.testing.servers import postgres
 from tests.integration.apps import basic
+from tests.servers import url_for
 
 #: Seconds that no test should need.
 LONG = 60.0
@@ -29,12 +31,16 @@ ROOT = Path(__file__).parents[2]
 THREADS = {
     "memory-threads": ("memory", "ThreadRunner", {"threads": 4}),
     "sqlite-threads": ("sqlite", "ThreadRunner", {"threads": 4}),
+    "valkey-threads": ("valkey", "ThreadRunner", {"threads": 4}),
+    "postgres-threads": ("postgres", "ThreadRunner", {"threads": 4}),
 }
-#: runner class, settings as environment
+#: runner class, settings as environment; the name begins with the store
 PROCESSES = {
     "sqlite-processes": ("PersistentProcessRunner", {"PROCESSES": "2"}),
     "sqlite-multi": ("MultiThreadRunner", {"PROCESSES": "2", "THREADS": "3"}),
     "sqlite-fork": ("ProcessRunner", {"PROCESSES": "2"}),
+    "valkey-multi": ("MultiThreadRunner", {"PROCESSES": "2", "THREADS": "3"}),
+    "postgres-processes": ("PersistentProcessRunner", {"PROCESSES": "2"}),
 }
 
 
@@ -100,6 +106,10 @@ def running(app: Pynenc) -> Iterator[threading.Thread]:
 
 def url_of(store: str, folder: Path) -> str:
     """The URL of a store for one test."""
+    if store == "valkey":
+        return url_for(folder)
+    if store == "postgres":
+        return postgres.empty_url()
     return "memory://" if store == "memory" else f"sqlite:///{folder / 'test.db'}"
 
 
@@ -159,7 +169,8 @@ def shared_runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         if name not in programs:
             folder = tmp_path_factory.mktemp(name)
             runner_cls, settings = PROCESSES[name]
-            url = f"sqlite:///{folder / 'shared.db'}"
+            store = name.partition("-")[0]
+            url = postgres.new_url() if store == "postgres" else url_of(store, folder)
             programs[name] = url, RunnerProgram(url, runner_cls, folder / "runner.log", CANCEL_GRACE="1", **settings)
         url, program = programs[name]
         assert program.process.poll() is None, program.log.read_text()
@@ -183,14 +194,14 @@ def app(request: pytest.FixtureRequest, tmp_path: Path, shared_runners: Callable
         yield app
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
 def idle_app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pynenc]:
     """The app on each store, without a runner."""
     with configured(url_of(request.param, tmp_path), threads=2) as app:
         yield app
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
 def one_slot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pynenc]:
     """The app on each store with a single slot."""
     with configured(url_of(request.param, tmp_path), threads=1, coroutines=1) as app, running(app):

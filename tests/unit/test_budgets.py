@@ -20,17 +20,19 @@ import pynenc
 from pynenc import Pynenc
 from pynenc.core.records import Beat
 from pynenc.runner.body import BodySlot
+from pynenc.runner.numbers import Measures, decode
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.worker import Worker
+from tests.servers import url_for
 
 PACKAGE = str(Path(pynenc.__file__).parent)
 STORES = str(Path(PACKAGE) / "store")
 #: For each step the most calls of the engine and the runner, and of each store on top.
-SUBMIT, SUBMIT_STORE = 12, {"memory": 18, "sqlite": 8}
-RUN, RUN_STORE = 28, {"memory": 41, "sqlite": 17}
-MANY, MANY_STORE = 20, {"memory": 12, "sqlite": 7}
-RESULT, RESULT_STORE = 8, {"memory": 6, "sqlite": 4}
-BULK, BULK_STORE = 6, {"memory": 8, "sqlite": 3}
+SUBMIT, SUBMIT_STORE = 12, {"memory": 18, "sqlite": 8, "valkey": 12}
+RUN, RUN_STORE = 28, {"memory": 41, "sqlite": 17, "valkey": 36}
+MANY, MANY_STORE = 20, {"memory": 12, "sqlite": 7, "valkey": 5}
+RESULT, RESULT_STORE = 8, {"memory": 6, "sqlite": 4, "valkey": 13}
+BULK, BULK_STORE = 6, {"memory": 8, "sqlite": 3, "valkey": 3}
 app = Pynenc(app_id="budgets", store="memory://")
 
 
@@ -92,18 +94,19 @@ def calls_of(action: Callable[[], object]) -> Calls:
     return calls
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The app on each store."""
     app.close()
-    app.conf.store = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'test.db'}"
+    urls = {"memory": lambda: "memory://", "sqlite": lambda: f"sqlite:///{tmp_path / 'test.db'}"}
+    app.conf.store = urls.get(request.param, lambda: url_for(tmp_path))()
     yield request.param
     app.close()
 
 
 @pytest.fixture
 def transactions(store: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], int]:
-    """Counts the transactions of an action: those of SQLite that write, the operations that write of the memory store."""
+    """Counts the transactions of an action: those of SQLite that write, the round trips to a server, the operations that write of the memory store."""
     begun: list[str] = []
     if store == "sqlite":
         import sqlite3
@@ -121,6 +124,15 @@ def transactions(store: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
 
         monkeypatch.setattr(sqlite3, "connect", traced)
         _ = app.store
+    elif store == "valkey":
+        link = app.store._link  # type: ignore[attr-defined]
+        exchange = link._exchange
+
+        def counted_exchange(command: Any, *args: Any, **kwargs: Any) -> Any:
+            begun.append(str(command[0]))
+            return exchange(command, *args, **kwargs)
+
+        monkeypatch.setattr(link, "_exchange", counted_exchange)
     else:
         for name in ("submit", "claim", "finish", "start", "watch"):
             operation = getattr(app.store, name)
@@ -186,6 +198,17 @@ def test_each_of_many_costs_less(store: str) -> None:
     seen = calls_of(lambda: turn(worker))
     assert group.get_results(0) == list(range(200))
     seen.check(MANY, MANY_STORE[store], 200)
+    worker.turns.listener.close()
+
+
+def test_metrics_are_counted_by_the_batch(store: str) -> None:
+    worker = make_worker()
+    add.parallelize([(i, 0) for i in range(300)])
+    turn(worker)
+    worker.turns.measures = Measures()
+    add.parallelize([(i, 0) for i in range(200)])
+    calls_of(lambda: turn(worker)).check(MANY, MANY_STORE[store], 200)
+    assert decode(worker.turns.measures.encode()).finished == {add.task_id.key: {"success": 200}}
     worker.turns.listener.close()
 
 

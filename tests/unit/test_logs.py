@@ -31,6 +31,8 @@ CONTEXT = {
     "attempt": 2,
     "workflow_id": "w-1",
     "runner": "box-1",
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    "span_id": "b7ad6b7169203331",
 }
 
 
@@ -88,6 +90,13 @@ def test_the_context_of_the_moment_counts():
     assert (inside.attempt, outside.attempt) == (2, "")
 
 
+class Span:
+    """What tracing puts on a running invocation."""
+
+    def ids(self):
+        return {"trace_id": CONTEXT["trace_id"], "span_id": CONTEXT["span_id"]}
+
+
 def test_the_fields_of_the_library_fit():
     from pynenc import context
 
@@ -98,7 +107,10 @@ def test_the_fields_of_the_library_fit():
         context.set_running(running)
         return context.log_fields()
 
-    assert contextvars.copy_context().run(fields).keys() == set(FIELDS)
+    without = contextvars.copy_context().run(fields)
+    assert without.keys() == set(FIELDS) - {"trace_id", "span_id"}
+    running.span = Span()
+    assert contextvars.copy_context().run(fields) == without | Span().ids()
     assert context.log_fields() is None
 
 

@@ -41,7 +41,7 @@ from pynenc.core.records import (
     Submitted,
 )
 from pynenc.core.status import InvocationStatus
-from pynenc.exceptions import ConfigError
+from pynenc.exceptions import ConfigError, StoreError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
 from pynenc.store.sqlite import amending, claiming, finishing, purging, reacting, reading, running, submitting
 from pynenc.store.sqlite.database import Database, Tx, explained
@@ -76,6 +76,7 @@ class SqliteStore:
         )
         self._signs = Signs(self._folder, app_id)
         self._bell: Bell | None = None
+        self._is_closed = True
         self._joined = self._expect_commits()
         _stores.add(self)
 
@@ -83,6 +84,7 @@ class SqliteStore:
     def open(self) -> None:
         if self._bell is not None:
             return
+        self._is_closed = False
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -94,6 +96,7 @@ class SqliteStore:
             raise explained(error, self.path) from error
 
     def close(self) -> None:
+        self._is_closed = True
         bell, self._bell = self._bell, None
         if bell is not None:
             bell.close()
@@ -113,7 +116,12 @@ class SqliteStore:
         self._joined = self._expect_commits()
 
     def _expect_commits(self) -> Joined:
-        return Joined(self._database, lambda ready: self._ringer.ring(ready, (), orders=False))
+        return Joined(self._database, self._tell_of)
+
+    def _tell_of(self, ready: int) -> None:
+        """Wake runners for so many calls that may have become claimable."""
+        if not self._is_closed:
+            (self._bell or self._ringer).ring(ready, (), orders=False)
 
     @property
     def _ringer(self) -> Bell:
@@ -123,13 +131,15 @@ class SqliteStore:
         """
         bell = self._bell
         if bell is None:
+            if self._is_closed:
+                raise StoreError("the store is closed: open it again, or use another app object")
             if not self._database.is_open:
                 self._database.reopen()
             self._bell = bell = Bell(self._folder, self._finals_among)
         return bell
 
     def _ring(self, tx: Tx) -> None:
-        if self._database.is_open:
+        if not self._is_closed:
             (self._bell or self._ringer).ring(tx.ready, tx.finals, orders=tx.orders)
 
     def _finals_among(self, ids: Sequence[str]) -> dict[str, Final | None]:
@@ -154,7 +164,7 @@ class SqliteStore:
             self._joined.expect(answers[-1].id, len(answers))
             return answers
         if len(new) == 1 and not max_queue_length and submitting.submit_alone(self._database, new[0], self.clock.now()):
-            (self._bell or self._ringer).ring(1, (), orders=False)
+            self._tell_of(1)
             return [Submitted(new[0].id, InvocationStatus.REGISTERED)]
         return self._database.combine(
             partial(submitting.submit, new=new, blobs=blobs, max_queue_length=max_queue_length)

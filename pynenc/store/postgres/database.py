@@ -1,0 +1,395 @@
+"""Connections, and how statements travel on them.
+
+Theory of operation
+-------------------
+Each operation of the store is one call of a function on the server: one round trip, one statement, one commit. Connections are in autocommit mode, keep nothing
+in their session, and wait in a stack, so that a pooler between may hand each transaction to another server process. Where several statements
+belong together they are sent as one pipeline.
+
+The pool is our own: forked children must leave the connections of their parents alone, no thread may be needed, and a look at the socket tells
+whether a connection that waited is still there.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from select import select
+from threading import Lock
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import RawCursor
+
+from pynenc.exceptions import PynencError, SchemaError, StoreError
+from pynenc.store.postgres import direct, schema, wire
+from pynenc.store.postgres.errors import PASSING, UNPREPARED, explained, is_connection_lost
+from pynenc.store.postgres.url import Settings
+
+T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
+Connection = psycopg.Connection[tuple[Any, ...]]
+#: A statement and its values.
+Call = tuple[str, tuple[Any, ...]]
+
+#: How often a transaction is tried again that met others, and the longest pause in seconds.
+TRIES, LONGEST_PAUSE = 12, 0.2
+#: How often what may be done twice is sent again on another connection.
+RESENDS = 3
+#: Callers that are served together at most.
+MOST_TOGETHER = 200
+
+
+class Database:
+    """The connections of one store object."""
+
+    def __init__(self, settings: Settings, app_id: str) -> None:
+        self.settings = settings
+        self._app_id = app_id
+        self._texts: dict[str, bytes] = {}
+        self._idle: list[Connection] = []
+        self._lock = Lock()
+        #: Turned off behind a pooler that loses prepared statements.
+        self._prepares = settings.prepare
+        self.app = 0
+        #: What tells the schema from all others.
+        self.identity: object = None
+        self.quoted_schema = schema.quoted(settings.schema)
+        self.is_open = False
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+    def open(self) -> int:
+        """Connect, and create or verify the schema; the time of the server.
+
+        :raises SchemaError: the schema is of a version that this code does not know.
+        :raises StoreError: the server does not answer.
+        """
+        self.is_open = True
+        try:
+            with self._connection() as connection:
+                self.app = prepare(connection, self.settings.schema, self._app_id)
+                found = connection.execute(
+                    OPENING.format(schema.render("@version", self.settings.schema)).encode()
+                ).fetchone()
+        except psycopg.Error as error:
+            self.close()
+            raise self.explained(error) from error
+        except BaseException:
+            self.close()
+            raise
+        assert found is not None
+        now, self.identity = found
+        return int(now)
+
+    def migrate(self) -> list[str]:
+        """Take the steps that are missing; what was done."""
+        try:
+            with self.connect() as connection:
+                return migrate(connection, self.settings.schema)
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+
+    def migration(self) -> str:
+        """The SQL of the steps that are missing, as one transaction; empty when none is."""
+        try:
+            with self.connect() as connection:
+                texts = schema.statements(self.settings.schema, version_of(connection, self.settings.schema))
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+        return (
+            "\n".join(("BEGIN;", LOCK_TIMEOUT, *(f"{text.rstrip().rstrip(';')};" for text in texts), "COMMIT;\n"))
+            if texts
+            else ""
+        )
+
+    def close(self) -> None:
+        """Close all connections that nobody uses; the others close when they are given back."""
+        self.is_open = False
+        while self._idle:
+            self._idle.pop().close()
+
+    def abandon(self) -> None:
+        """In a forked child: the connections are the parent's. They are kept, unused; others are opened when they are needed."""
+        _abandoned.append(self._idle)
+        self._idle = []
+        self._lock = Lock()
+
+    def explained(self, error: psycopg.Error) -> PynencError:
+        """The error to raise for an error of the driver."""
+        return explained(error, self.settings.display, self.settings.schema)
+
+    # -- connections -----------------------------------------------------------------------------------------------------
+    def connect(self) -> Connection:
+        """A new connection."""
+        connection = psycopg.connect(
+            self.settings.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor
+        )
+        wire.register(connection.adapters)
+        return connection
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection for some statements; given back unless it broke."""
+        connection = self._take()
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def _take(self) -> Connection:
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if _is_there(connection):
+                return connection
+            connection.close()
+        if not self.is_open:
+            raise StoreError("the store is closed: open it again, or use another app object")
+        return self.connect()
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.closed or connection.broken:
+            # Most likely the server went away under all of them.
+            self._drop_idle()
+            connection.close()
+        elif self.is_open and len(self._idle) < self.settings.pool:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _drop_idle(self) -> None:
+        for _ in range(len(self._idle)):
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
+            if _is_there(connection):
+                self._idle.insert(0, connection)
+                return
+            connection.close()
+
+    # -- statements ------------------------------------------------------------------------------------------------------
+    def text(self, text: str) -> bytes:
+        """A statement with the schema filled in."""
+        made = self._texts.get(text)
+        if made is None:
+            made = self._texts[text] = schema.render(text, self.settings.schema).encode()
+        return made
+
+    def call(self, text: str, *values: Any, again: bool = True) -> Rows:
+        """The rows of one statement, which is one transaction.
+
+        :param again: whether it may be sent again when the connection broke, since doing it twice is the same as once.
+        """
+        return self._tried(lambda connection: self._execute(connection, text, values), again=again)
+
+    def _execute(self, connection: Connection, text: str, values: Sequence[Any]) -> Rows:
+        return direct.execute(connection, self.text(text), values, is_prepared=self._prepares)
+
+    def pipeline(self, calls: Sequence[Call], *, again: bool = True) -> list[Rows]:
+        """The rows of each of several statements, in one transaction and one round trip."""
+        return self._tried(lambda connection: self._pipeline(connection, calls), again=again)
+
+    def _pipeline(self, connection: Connection, calls: Sequence[Call]) -> list[Rows]:
+        cursors = []
+        with connection.pipeline(), connection.transaction():
+            for text, values in calls:
+                cursor = connection.cursor(binary=True)
+                cursors.append(cursor.execute(self.text(text), values))
+        return [_rows(cursor) for cursor in cursors]
+
+    def transaction(self, work: Callable[[Callable[..., Rows]], T]) -> T:
+        """Do ``work``, which gets a function for statements, in one transaction of several round trips."""
+
+        def run(connection: Connection) -> T:
+            with connection.transaction():
+                return work(lambda text, *values: self._execute(connection, text, values))
+
+        return self._tried(run, again=True)
+
+    def _tried(self, work: Callable[[Connection], T], *, again: bool) -> T:
+        """Do ``work`` on a connection, again when that can help at once."""
+        tries = resends = 0
+        while True:
+            try:
+                with self._connection() as connection:
+                    return work(connection)
+            except psycopg.Error as error:
+                if error.sqlstate in PASSING and tries < TRIES:
+                    tries += 1
+                elif error.sqlstate in UNPREPARED and self._prepares:
+                    self._prepares = False
+                    continue
+                elif again and is_connection_lost(error) and resends < RESENDS and self.is_open:
+                    resends += 1
+                else:
+                    raise self.explained(error) from error
+                time.sleep(min(LONGEST_PAUSE, 0.002 * 2 ** (tries + 3 * resends)) * random.random())
+            except UnicodeEncodeError as error:
+                raise StoreError(f"PostgreSQL cannot store this text: {error}") from error
+
+
+def _rows(cursor: Any) -> Rows:
+    found: Rows = cursor.fetchall() if cursor.description is not None else []
+    return found
+
+
+def _is_there(connection: Connection) -> bool:
+    """Whether a connection that waited is still good: nothing should have come on it, an end least of all."""
+    if connection.closed:
+        return False
+    try:
+        readable, _, _ = select([connection.fileno()], [], [], 0)
+    except (OSError, ValueError, psycopg.Error):
+        return False
+    if not readable:
+        return True
+    try:
+        connection.pgconn.consume_input()
+    except psycopg.Error:
+        return False
+    return not connection.closed
+
+
+class Combiner:
+    """Serves callers that come at the same time together: one transaction, one commit for all.
+
+    Flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010): whoever gets the lock sends the calls of everybody. An error of
+    one does not touch the others.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turn = Lock()
+        self._waiting: deque[_Waiting] = deque()
+
+    def call(self, text: str, *values: Any) -> Rows:
+        """Like :meth:`Database.call`."""
+        mine = _Waiting((text, values))
+        self._waiting.append(mine)
+        with self._turn:
+            if not mine.is_done:
+                self._serve(mine)
+        if mine.error is not None:
+            raise mine.error
+        return mine.rows
+
+    def _serve(self, mine: _Waiting) -> None:
+        """Send the calls of all who wait now."""
+        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+        if mine not in group:
+            self._waiting.remove(mine)
+            group.append(mine)
+        try:
+            if len(group) > 1 and self._serve_together(group):
+                return
+            for each in group:
+                each.serve(self._database)
+        finally:
+            # Whoever was not served, because this thread was interrupted, serves himself.
+            self._waiting.extendleft(each for each in reversed(group) if not each.is_done and each is not mine)
+
+    def _serve_together(self, group: list[_Waiting]) -> bool:
+        try:
+            answers = self._database.pipeline([each.call for each in group])
+        except (PynencError, psycopg.Error):
+            return False
+        for each, rows in zip(group, answers, strict=True):
+            each.rows = rows
+            each.is_done = True
+        return True
+
+
+class _Waiting:
+    """A caller whose statement somebody sends."""
+
+    __slots__ = ("call", "error", "is_done", "rows")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.rows: Rows = []
+        self.error: BaseException | None = None
+        self.is_done = False
+
+    def serve(self, database: Database) -> None:
+        """Send it alone."""
+        try:
+            self.rows = database.call(self.call[0], *self.call[1])
+        except Exception as error:
+            self.error = error
+        self.is_done = True
+
+
+#: Asks the tables of the catalogue: a lookup by name may remember from before a lock that there was nothing.
+FIND_SCHEMA = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'version'"
+#: A migration that cannot have a lock soon gives up, rather than keep all others waiting behind it.
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
+OPENING = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, id FROM {}"
+
+
+# -- the schema ------------------------------------------------------------------------------------------------------------
+FIND_APP = "SELECT num FROM @app WHERE name = $1"
+ADD_APP = "INSERT INTO @app (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"
+
+
+def version_of(connection: Connection, name: str) -> tuple[int, int] | None:
+    """The version of the schema that is there; None when there is none."""
+    if connection.execute(FIND_SCHEMA, (name,)).fetchone() is None:
+        return None
+    row = connection.execute(schema.render(schema.GET_VERSION, name).encode()).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def prepare(connection: Connection, name: str, app_id: str) -> int:
+    """Create what is missing, refuse what is not known; the number of the app."""
+    version = version_of(connection, name)
+    if version is None:
+        migrate(connection, name)
+        version = version_of(connection, name)
+    assert version is not None
+    _check_version(version, name)
+    find, add = schema.render(FIND_APP, name).encode(), schema.render(ADD_APP, name).encode()
+    found = connection.execute(find, (app_id,)).fetchone()
+    if found is None:
+        connection.execute(add, (app_id,))
+        found = connection.execute(find, (app_id,)).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def _check_version(version: tuple[int, int], name: str) -> None:
+    there, ours = ".".join(map(str, version)), ".".join(map(str, schema.VERSION))
+    if version[0] > schema.VERSION[0]:
+        raise SchemaError(
+            f"schema {name!r} has version {there}, and this version of pynenc knows {ours}: upgrade pynenc here, or use another schema"
+        )
+    if version < schema.VERSION:
+        raise SchemaError(
+            f"schema {name!r} has version {there}, and this version of pynenc needs {ours}: run `pynenc store migrate`"
+        )
+
+
+def migrate(connection: Connection, name: str) -> list[str]:
+    """Take the steps that are missing, alone; what was done. Others may work meanwhile: a lock that cannot be had soon ends it, and nothing is changed."""
+    with connection.transaction():
+        connection.execute(
+            "SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name)
+        )
+        connection.execute(LOCK_TIMEOUT.encode())
+        connection.execute("SET LOCAL client_min_messages = 'warning'")
+        present = version_of(connection, name)
+        if present is not None and present[0] > schema.VERSION[0]:
+            _check_version(present, name)
+        texts = schema.statements(name, present)
+        for text in texts:
+            connection.execute(text.encode(), prepare=False)
+        return texts
+
+
+#: The connections that forked children got from their parents.
+_abandoned: list[Any] = []

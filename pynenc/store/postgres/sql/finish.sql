@@ -1,0 +1,239 @@
+-- The end of attempts, and the next claim in the same step. All behind the fence: id, attempt and runner must match.
+--
+-- The fence is written so that only the unique index of ids can serve it ("IS NOT DISTINCT FROM", "+ 0"): without statistics the planner may think as well of the
+-- index of what a runner owns, and then reads all of that for each id.
+
+-- One outcome that the statement for all did not write. Whether it counts.
+CREATE OR REPLACE FUNCTION @end_one(app_ bigint, now bigint, who text, id_ text, attempt_ bigint, status_ bigint, data bytea, retries_ bigint, crashes_ bigint,
+                                    started_ bigint, ended_ bigint, reason_ text, alone_ boolean, due_ bigint, is_unknown boolean)
+RETURNS boolean LANGUAGE plpgsql AS $f$
+DECLARE
+    r @inv;
+BEGIN
+    SELECT * INTO r FROM @inv WHERE app = app_ AND id = id_ FOR UPDATE;
+    IF NOT FOUND OR r.attempt <> attempt_ OR r.runner IS DISTINCT FROM who THEN
+        RETURN false;
+    END IF;
+    IF r.place = P_FINAL THEN
+        -- Written just now by the statement for all, or sent again after a lost reply.
+        RETURN r.status = status_ AND coalesce(r.payload, '') = data AND r.reason = reason_;
+    END IF;
+    IF r.place <> P_CLAIMED THEN
+        RETURN false;
+    END IF;
+    r.retries := retries_;
+    r.crashes := crashes_;
+    r.alone := alone_;
+    r.started := CASE WHEN started_ > 0 THEN started_ ELSE r.started END;
+    IF status_ IN (FINAL_STATUSES) THEN
+        PERFORM @finalize(r, status_::integer, reason_, data, ended_, now);
+    ELSIF r.cancel THEN
+        PERFORM @finalize(r, S_CANCELLED, 'cancelled on request', '', 0, now);
+    ELSE
+        is_unknown := is_unknown AND NOT @is_known(app_, r.task, who);
+        PERFORM @give_back(r, status_::integer, reason_, data, due_, is_unknown, now);
+    END IF;
+    RETURN true;
+END $f$;
+
+-- End attempts: finals without a running key by one statement, the rest one by one. The ids that are lost.
+CREATE OR REPLACE FUNCTION @end_all(app_ bigint, now bigint, who text, ids text[], attempts bigint[], statuses bigint[], payloads bytea[], retries_ bigint[],
+                                    crashes_ bigint[], started_ bigint[], ended_ bigint[], reasons text[], alones boolean[], dues bigint[], unknowns boolean[])
+RETURNS text[] LANGUAGE plpgsql AS $f$
+DECLARE
+    n integer;
+    o record;
+    lost text[] := '{}';
+BEGIN
+    UPDATE @inv i SET place = P_FINAL, status = u.status, payload = u.payload, retries = u.retries, crashes = u.crashes, reason = u.reason, alone = u.alone,
+            started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
+            ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
+            gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
+        FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones)
+            AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone)
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
+            AND u.status IN (FINAL_STATUSES);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n < cardinality(ids) THEN
+        FOR o IN SELECT * FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns)
+            AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone, due, is_unknown) LOOP
+            IF NOT @end_one(app_, now, who, o.id, o.attempt, o.status, o.payload, o.retries, o.crashes, o.started, o.ended, o.reason, o.alone, o.due, o.is_unknown) THEN
+                lost := lost || o.id;
+            END IF;
+        END LOOP;
+    END IF;
+    PERFORM @drop_edges(app_, ids, lost);
+    RETURN lost;
+END $f$;
+
+-- The same for what succeeds at once: fewer values to carry. NULL when one of them was not written so.
+CREATE OR REPLACE FUNCTION @end_simple(app_ bigint, now bigint, who text, ids text[], attempts bigint[], payloads bytea[], started_ bigint[], ended_ bigint[])
+RETURNS text[] LANGUAGE plpgsql AS $f$
+DECLARE
+    n integer;
+    o record;
+    lost text[] := '{}';
+BEGIN
+    UPDATE @inv i SET place = P_FINAL, status = S_SUCCESS, payload = u.payload, retries = 0, crashes = 0, reason = '', alone = false,
+            started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
+            ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
+            gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
+        FROM unnest(ids, attempts, payloads, started_, ended_) AS u (id, attempt, payload, started, ended)
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n < cardinality(ids) THEN
+        FOR o IN SELECT * FROM unnest(ids, attempts, payloads, started_, ended_) AS u (id, attempt, payload, started, ended) LOOP
+            IF NOT @end_one(app_, now, who, o.id, o.attempt, S_SUCCESS, o.payload, 0, 0, o.started, o.ended, '', false, 0, false) THEN
+                lost := lost || o.id;
+            END IF;
+        END LOOP;
+    END IF;
+    PERFORM @drop_edges(app_, ids, lost);
+    RETURN lost;
+END $f$;
+
+-- Who waited or was waited for does no more, if it is final.
+CREATE OR REPLACE FUNCTION @drop_edges(app_ bigint, ids text[], lost text[]) RETURNS void LANGUAGE plpgsql AS $f$
+BEGIN
+    IF EXISTS (SELECT 1 FROM @edge WHERE app = app_) THEN
+        DELETE FROM @edge e WHERE e.app = app_ AND e.awaited = ANY (ids)
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.awaited AND i.place = P_FINAL);
+        DELETE FROM @edge e WHERE e.app = app_ AND e.waiter = ANY (ids)
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.waiter AND i.place = P_FINAL);
+    END IF;
+END $f$;
+
+-- Finish and claim. The first row has no id: in "blobs" the lost ids, in "tags" the ids that a claim or a change of others has ended, in "claimed" when the next
+-- row is due, in "alone" whether there are suspects, in "attempt" how many rows may have become claimable, in "round" who sleeps, in "created" the time.
+CREATE OR REPLACE FUNCTION @cycle(
+    app_ bigint, at_ bigint, who text,
+    ids text[], attempts bigint[], statuses bigint[], payloads bytea[], retries_ bigint[], crashes_ bigint[], started_ bigint[], ended_ bigint[],
+    reasons text[], alones boolean[], dues bigint[], unknowns boolean[], wants_turn boolean,
+    claims boolean, claimer text, lim bigint, asked text[], mosts bigint[], named text[], alone_ boolean, aged boolean, without_ text[], hint bigint, me text
+) RETURNS SETOF @claimed LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off AS $f$
+DECLARE
+    now bigint := CASE WHEN at_ > 0 THEN at_ ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END;
+    names text[];
+    turn boolean := wants_turn;
+    first_timer bigint;
+    has_special boolean := false;
+    has_ranked boolean;
+    is_due boolean := false;
+    got bigint := 0;
+    n bigint;
+    head @claimed;
+BEGIN
+    head.blobs := '{}';
+    head.tags := '{}';
+    head.created := now;
+    head.claimed := 0;
+    head.alone := false;
+    head.attempt := 0;
+    head.round := 0;
+    IF claims THEN
+        IF NOT EXISTS (SELECT 1 FROM @runner WHERE app = app_ AND id = claimer AND death IS NULL) THEN
+            RAISE EXCEPTION 'lost' USING ERRCODE = 'PN001', DETAIL = to_json(claimer);
+        END IF;
+        -- All that a claim must know of its queues, in one look.
+        SELECT array_agg(q.name), min(t.timer),
+            bool_or(EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q.name AND place = P_READY AND special)),
+            bool_or(EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q.name AND place = P_READY AND alone)),
+            bool_or(EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q.name AND place = P_READY AND (rank <> 0 OR boost <> 0) AND NOT alone))
+        INTO names, first_timer, has_special, head.alone, has_ranked
+        FROM @queue q LEFT JOIN LATERAL (SELECT timer FROM @inv WHERE app = app_ AND queue = q.name AND timer IS NOT NULL ORDER BY timer LIMIT 1) t ON true
+        WHERE q.app = app_ AND q.state <> 'paused' AND (cardinality(asked) = 0 OR q.name = ANY (asked));
+        head.claimed := coalesce(first_timer, 0);
+        head.alone := coalesce(head.alone, false);
+        is_due := coalesce(first_timer <= now, false);
+        turn := turn OR has_special OR (is_due AND @claim_needs_turn(app_, names, now));
+    END IF;
+    IF cardinality(ids) > 0 THEN
+        turn := turn OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND runner = who AND place = P_CLAIMED AND held IS NOT NULL);
+    ELSE
+        -- A claim that a power cut undoes only makes the work claimable again.
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
+    IF turn THEN
+        PERFORM @take_turn(app_);
+    END IF;
+    IF cardinality(ids) > 0 THEN
+        IF cardinality(statuses) = 0 THEN
+            head.blobs := @end_simple(app_, now, who, ids, attempts, payloads, started_, ended_);
+        ELSE
+            head.blobs := @end_all(app_, now, who, ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns);
+        END IF;
+    END IF;
+    IF claims AND names IS NOT NULL THEN
+        IF turn OR is_due OR alone_ OR aged OR cardinality(names) > 1 OR cardinality(named) > 0 THEN
+            RETURN QUERY SELECT * FROM @claim_batch(app_, now, claimer, lim, asked, mosts, names, named, alone_, aged, without_, hint, turn);
+            SELECT coalesce(min(x.timer), 0) INTO head.claimed FROM unnest(names) q, LATERAL (
+                SELECT timer FROM @inv WHERE app = app_ AND queue = q AND timer IS NOT NULL ORDER BY timer LIMIT 1) x;
+            head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone));
+        ELSE
+            -- The usual claim: one queue, nothing special in it. Written without other functions where it can be.
+            lim := least(lim, mosts[1]);
+            LOOP
+                IF has_ranked THEN
+                    RETURN QUERY SELECT * FROM @take_ranked(app_, now, claimer, names[1], lim - got, without_, hint);
+                ELSE
+                    RETURN QUERY UPDATE @inv i SET place = P_CLAIMED, status = S_PENDING, attempt = i.attempt + 1, runner = claimer, claimed = now, started = 0
+                        WHERE i.seq = ANY (ARRAY(
+                            SELECT p.seq FROM @inv p WHERE p.app = app_ AND p.queue = names[1] AND p.place = P_READY AND p.rank = 0 AND p.boost = 0
+                                AND NOT p.alone AND p.seq > hint AND NOT p.special AND p.task <> ALL (without_)
+                                ORDER BY p.seq LIMIT lim - got FOR UPDATE SKIP LOCKED))
+                        RETURNING i.id, i.task, i.attempt, i.args, i.blobs, i.queue, i.priority, i.retries, i.crashes, i.max_crashes, i.round, i.timeout,
+                            i.created, i.claimed, i.parent, i.workflow, i.workflow_type, i.workflow_parent, i.tags, i.alone, i.seq, i.rank, i.boost;
+                END IF;
+                GET DIAGNOSTICS n = ROW_COUNT;
+                got := got + n;
+                -- Whatever the hint has hidden comes at the end.
+                EXIT WHEN hint = 0 OR got >= lim;
+                hint := 0;
+            END LOOP;
+        END IF;
+    END IF;
+    IF turn OR is_due THEN
+        head.tags := @told();
+        head.attempt := @stirred();
+    END IF;
+    IF head.attempt > 0 OR cardinality(ids) > 0 OR cardinality(head.tags) > 0 THEN
+        head.round := @sleepers(app_, me);
+    END IF;
+    RETURN NEXT head;
+END $f$;
+
+-- PENDING -> RUNNING; which of them are lost, counted from 1.
+CREATE OR REPLACE FUNCTION @start(app_ bigint, who text, ids text[], attempts bigint[], at_ bigint) RETURNS bigint[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
+DECLARE
+    n integer;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE @inv i SET status = S_RUNNING, started = at_ FROM unnest(ids, attempts) u (id, attempt)
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.status = S_PENDING;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n = cardinality(ids) THEN
+        RETURN '{}';
+    END IF;
+    RETURN (SELECT coalesce(array_agg(u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
+        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED));
+END $f$;
+
+-- Keep what bodies say of their progress; which of them are lost, counted from 1.
+CREATE OR REPLACE FUNCTION @report(app_ bigint, who text, ids text[], attempts bigint[], values_ bytea[]) RETURNS bigint[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
+DECLARE
+    n integer;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE @inv i SET progress = u.value FROM (SELECT DISTINCT ON (v.id) v.* FROM unnest(ids, attempts, values_) WITH ORDINALITY v (id, attempt, value, n)
+            ORDER BY v.id, v.n DESC) u
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n = cardinality(ids) THEN
+        RETURN '{}';
+    END IF;
+    RETURN (SELECT coalesce(array_agg(u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
+        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED));
+END $f$;

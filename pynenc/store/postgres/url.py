@@ -1,0 +1,76 @@
+"""What a URL of this store says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from pynenc.exceptions import ConfigError
+from pynenc.store.postgres import schema
+
+#: Seconds and milliseconds after which a connection that does not answer is given up; a URL may say otherwise.
+_DEFAULTS = {
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    "application_name": "pynenc",
+}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_SWITCH = {"on": True, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a URL asks for.
+
+    :ivar conninfo: for the driver. :ivar display: without password. :ivar prepare: whether statements are prepared on the server.
+    :ivar listen: whether a connection for wake-ups may be kept. :ivar pool: how many connections are kept at most.
+    """
+
+    conninfo: str
+    display: str
+    schema: str = schema.DEFAULT
+    prepare: bool = True
+    listen: bool = True
+    pool: int = 16
+
+
+def parse(url: str) -> Settings:
+    """The settings of ``postgresql://user:password@host:port/database?schema=pynenc&prepare=on&listen=on&pool=16``, with any parameter of libpq.
+
+    :raises ConfigError: an option has a value that it cannot have.
+    """
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    own = {name: options.pop(name) for name in ("schema", "prepare", "listen", "pool") if name in options}
+    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(_DEFAULTS | options), ""))
+    display = _without_password(url)
+    if not _NAME.fullmatch(own.get("schema") or schema.DEFAULT):
+        raise ConfigError(f"{display!r}: the name of a schema is letters, digits and underscores, no more than 63")
+    try:
+        return Settings(
+            conninfo,
+            display,
+            own.get("schema") or schema.DEFAULT,
+            _SWITCH[own.get("prepare", "on")],
+            _SWITCH[own.get("listen", "on")],
+            max(2, int(own.get("pool", "16"))),
+        )
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{display!r}: options of a PostgreSQL URL are schema=NAME, prepare=on or off, listen=on or off, pool=NUMBER, "
+            "and the parameters of libpq"
+        ) from error
+
+
+def _without_password(url: str) -> str:
+    """The URL for people: no password, wherever it stands."""
+    parts = urlsplit(url)
+    login, at, place = parts.netloc.rpartition("@")
+    secret = ("password", "passfile", "sslpassword")
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name not in secret])
+    return urlunsplit((parts.scheme, f"{login.partition(':')[0]}{at}{place}", parts.path, query, ""))

@@ -1,0 +1,244 @@
+"""Connections to the server: a pool, one script call a round trip, and errors in our own words.
+
+A connection serves one operation at a time and goes back to the pool. Whatever fails after something was sent is not sent again here: who called knows
+whether that is safe. A connection that the server has closed in the meantime is noticed before it is used. In a cluster all keys of an app lie in one
+slot; a server that says where that is (``MOVED``) is followed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
+from pynenc.store.redis.options import Options
+from pynenc.store.redis.scripts import Script, script
+
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ImportError as error:
+    raise ConfigError('the driver of Redis is not installed: pip install "pynenc[redis]"') from error
+
+#: A connection of the driver, which says nothing of its types.
+Connection = Any
+#: Connections that are kept while nobody needs them.
+IDLE_CONNECTIONS = 16
+#: Errors of a server that will go away by themselves, by their first word.
+_PASSING = frozenset({"LOADING", "BUSY", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF"})
+_INSIDE = re.compile(r"^Error running script.* -([A-Z]+) ")
+
+
+class Link:
+    """The way to one server for one app.
+
+    :param prefix: what all keys of the app begin with.
+    """
+
+    def __init__(self, options: Options, prefix: str) -> None:
+        self._options = options
+        self._arguments = dict(options.connection)
+        self.prefix = prefix.encode()
+        self._pool: list[Connection] = []
+        self._has_flags = True
+        self.version: tuple[int, ...] = ()
+        self.is_open = False
+        #: What scripts get as the time: that of the server, unless a test has its own.
+        self.time: Callable[[], str] = _server_time
+        _links.add(self)
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+    def open(self) -> None:
+        """Connect, and learn what the server understands."""
+        connection = self.connect()
+        try:
+            info = _ask(connection, "INFO", "server").decode()
+        except redis.RedisError as error:
+            raise self.explained(error) from error
+        found = re.search(r"redis_version:([\d.]+)", info)
+        self.version = tuple(int(part) for part in found[1].split(".")) if found else (0,)
+        if self.version < (6, 2):
+            raise SchemaError(
+                f"{self._options.display_url} is version {found and found[1]}: Redis 6.2 or Valkey is needed"
+            )
+        self._has_flags = self.version >= (7, 0)
+        self._pool.append(connection)
+        self.is_open = True
+
+    def close(self) -> None:
+        """Close all connections that are not in use; the others are closed when they come back."""
+        self.is_open = False
+        while self._pool:
+            self._pool.pop().disconnect()
+
+    def abandon(self) -> None:
+        """In a forked child: the connections are the parent's."""
+        _inherited.append(self._pool)
+        self._pool = []
+
+    def connect(self) -> Connection:
+        """A new connection."""
+        connection = self._options.connection_class(retry=Retry(NoBackoff(), 0), **self._arguments)
+        try:
+            connection.connect()
+        except redis.RedisError as error:
+            raise self.explained(error) from error
+        return connection
+
+    # -- work ------------------------------------------------------------------------------------------------------------
+    def run(self, name: str, *arguments: bytes | str | float, durable: bool = False) -> Any:
+        """Run a script and return its answer.
+
+        :param durable: wait for what the URL asks for (``wait_aof``, ``wait_replicas``).
+        """
+        wanted = script(name, has_flags=self._has_flags)
+        return self._exchange(("EVALSHA", wanted.digest, 1, self.prefix, *arguments), wanted, durable=durable)
+
+    def ask(self, command: str, *arguments: bytes | str | float) -> Any:
+        """The answer to a single command."""
+        return self._exchange((command, *arguments))
+
+    def ask_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The answers to several commands, in one round trip and one unit."""
+        connection = self._take()
+        try:
+            connection.send_packed_command(connection.pack_commands([("MULTI",), *commands, ("EXEC",)]))
+            for _ in commands:
+                connection.read_response()
+            connection.read_response()
+            answer: list[Any] = connection.read_response()
+        except redis.ResponseError as error:
+            connection.disconnect()
+            raise self.explained(error) from error
+        except redis.RedisError as error:
+            raise self.explained(error) from error
+        self._give(connection)
+        return answer
+
+    def _exchange(self, command: Sequence[Any], wanted: Script | None = None, *, durable: bool = False) -> Any:
+        connection = self._take()
+        waits = self._options.waits if durable else ()
+        answers: list[Any] = []
+        try:
+            connection.send_packed_command(connection.pack_commands([command, *waits]))
+            while len(answers) <= len(waits):
+                answers.append(connection.read_response())
+        except redis.ResponseError as error:
+            self._skip(connection, len(waits) - len(answers))
+            return self._answer_to(error, command, wanted, durable=durable)
+        except redis.RedisError as error:
+            raise self.explained(error) from error
+        except BaseException:
+            connection.disconnect()  # an answer may still come
+            raise
+        self._give(connection)
+        if waits:
+            self._check_waits(answers[1:])
+        return answers[0]
+
+    def _skip(self, connection: Connection, count: int) -> None:
+        """The connection goes on after an error; the next answers belong to what need not be waited for any more."""
+        try:
+            for _ in range(count):
+                connection.read_response()
+        except redis.RedisError:
+            connection.disconnect()
+        else:
+            self._give(connection)
+
+    def _answer_to(self, error: Exception, command: Sequence[Any], wanted: Script | None, *, durable: bool) -> Any:
+        """What is done about the error of a server: it did not know the script yet, or others have the keys."""
+        if isinstance(error, redis.exceptions.NoScriptError) and wanted is not None:
+            return self._exchange(("EVAL", wanted.text, *command[2:]), durable=durable)
+        if isinstance(error, redis.exceptions.MovedError):
+            self._arguments |= {"host": error.host or self._arguments.get("host"), "port": error.port}
+            while self._pool:
+                self._pool.pop().disconnect()
+            return self._exchange(command, wanted, durable=durable)
+        raise self.explained(error) from error
+
+    def _check_waits(self, found: Sequence[Any]) -> None:
+        """Compare how many have what was written with how many must have it."""
+        for wait, answer, needed in zip(self._options.waits, found, self._options.needed, strict=True):
+            reached = tuple(answer) if isinstance(answer, list) else (answer,)
+            if any(has < needs for has, needs in zip(reached, needed, strict=True)):
+                raise StoreError(
+                    f"{wait[0]} was answered with {reached} instead of {needed}: what was written may not survive the loss of a server; "
+                    "it is safe to try again",
+                    retryable=True,
+                )
+
+    def _take(self) -> Connection:
+        if not self.is_open:
+            raise StoreError("the store is closed, or was never opened: call open() first")
+        while True:
+            try:
+                connection = self._pool.pop()
+            except IndexError:
+                return self.connect()
+            if not _is_readable(connection):
+                return connection
+            connection.disconnect()
+
+    def _give(self, connection: Connection) -> None:
+        if self.is_open and len(self._pool) < IDLE_CONNECTIONS:
+            self._pool.append(connection)
+        else:
+            connection.disconnect()
+
+    def explained(self, error: Exception) -> PynencError:
+        """An error of the driver as one of ours, without passwords."""
+        where, text = self._options.display_url, str(error)
+        inside = _INSIDE.search(text)  # older servers wrap the error of a command in that of the script
+        word = inside[1] if inside else text.partition(" ")[0].rstrip(":")
+        if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError) or word in (
+            "WRONGPASS",
+            "NOAUTH",
+            "NOPERM",
+        ):
+            return StoreError(f"{where} refuses this user: {text}")
+        if isinstance(error, redis.exceptions.OutOfMemoryError) or word == "OOM":
+            return StoreError(
+                f"the memory of {where} is full (maxmemory), nothing was written: raise maxmemory, or let `pynenc purge` remove what is over",
+                retryable=True,
+            )
+        if isinstance(error, redis.ConnectionError | redis.TimeoutError) or word in _PASSING:
+            return StoreError(f"{where} does not answer: {text}", retryable=True)
+        return StoreError(f"{where} answered with an error: {text}")
+
+
+def _server_time() -> str:
+    return "0"
+
+
+def _ask(connection: Connection, *command: str) -> Any:
+    connection.send_command(*command)
+    return connection.read_response()
+
+
+def _is_readable(connection: Connection) -> bool:
+    """Whether the server has said something that nobody asked for: it has closed the connection."""
+    sock = connection._sock
+    if sock is None:
+        return True
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+#: What a forked child got from its parent: kept, because closing it would disturb the parent.
+_inherited: list[object] = []
+
+
+def _after_fork() -> None:
+    for link in list(_links):
+        link.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork)

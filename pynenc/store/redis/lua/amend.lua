@@ -1,0 +1,70 @@
+-- ARGV: now, kind, reason, priority, value; then the ids. Answers with whether it was accepted and the status (-1: no such) of each.
+local kind, reason, priority, value = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local change = {}
+
+function change.cancel(r)
+  if r.place == FINAL then
+    return false
+  end
+  if r.place == CLAIMED then
+    r.cancel = 1
+    row.save(r)
+    call('SADD', P .. 'orders:' .. r.runner, r.id)
+    orders = true
+  else
+    life.finish(r, CANCELLED, reason, '', 0)
+  end
+  return true
+end
+
+-- What waits for its rate waits on: nobody may exceed that.
+function change.requeue(r)
+  if r.place == FINAL then
+    life.reopen(r, reason)
+  elseif r.place == LATER and r.rated == 0 and r.due > now then
+    life.leave(r)
+    r.due = 0
+    life.admit(r, r.status)
+  else
+    return false
+  end
+  return true
+end
+
+function change.reprioritise(r)
+  if r.place == FINAL then
+    return false
+  end
+  local rank = priority
+  for _, waiter in ipairs(call('SMEMBERS', P .. 'waiters:' .. r.id)) do
+    local w = row.load(waiter)
+    rank = w and math.max(rank, w.rank) or rank
+  end
+  r.priority = priority
+  life.reorder(r, rank, r.boost)
+  row.save(r)
+  life.lift(call('SMEMBERS', P .. 'awaits:' .. r.id), rank, nil)
+  return true
+end
+
+function change.resume(r)
+  if r.place ~= WAITING then
+    return false
+  end
+  call('HSET', P .. 'val:' .. r.id, 'resume', value)
+  call('SADD', P .. 'scopes', r.id)
+  life.leave(r)
+  life.log(r, REGISTERED, '', reason ~= '' and reason or 'resumed', '')
+  r.status, r.due = REGISTERED, 0
+  life.admit(r, REGISTERED)
+  return true
+end
+
+local answers = {}
+for i = 6, #ARGV do
+  local r = row.load(ARGV[i])
+  answers[#answers + 1] = r and change[kind](r) and 1 or 0
+  answers[#answers + 1] = r and r.status or -1
+end
+tell(0)
+return answers

@@ -1,0 +1,64 @@
+"""What a process that holds leases does from time to time."""
+
+import time
+
+import pytest
+
+from pynenc.core.records import Beat, ClaimRequest, Filter, New, Outcome
+from pynenc.core.status import InvocationStatus
+from pynenc.engine import upkeep
+from pynenc.runner.keeper import PURGE_AGAIN, PURGE_EVERY, Keeper
+from pynenc.store import open_store
+
+OLD = 2 * upkeep.PURGE_BATCHES * upkeep.PURGE_ROWS + 100
+
+
+@pytest.fixture
+def store():
+    """A store with finals that are over, and a runner."""
+    store = open_store("memory://", "keeper")
+    store.open()
+    store.heartbeat([Beat(id="r", group="r", lease=10**12)])
+    store.submit([New(id=f"i{n}", task="t", args=b"{}", result_ttl=1) for n in range(OLD)])
+    claimed = store.claim(ClaimRequest("r", OLD)).batch
+    now = store.clock.now()
+    store.finish(
+        "r",
+        [Outcome(id=c.id, attempt=c.attempt, status=InvocationStatus.SUCCESS, started=now, ended=now) for c in claimed],
+    )
+    yield store
+    store.close()
+
+
+def test_a_backlog_of_what_is_over_is_removed_without_waiting_for_the_next_minute(store) -> None:
+    keeper = Keeper(store, 5.0)
+    keeper._purge_at = 0.0
+    began = time.monotonic()
+    counts = []
+    while store.count(Filter()):
+        keeper.keep_up("r")
+        counts.append(sum(store.count(Filter()).values()))
+        assert time.monotonic() < began + 30
+    steps = sorted(set(counts), reverse=True)
+    assert steps == [OLD - 1000, OLD - 2000, 0], "a little at a time"
+    assert time.monotonic() - began < 10 * PURGE_AGAIN
+    assert keeper._purge_at > time.monotonic() + PURGE_EVERY / 2, "nothing is left: it can wait"
+
+
+def test_two_runners_do_not_purge_at_the_same_time(store) -> None:
+    assert upkeep.purge(store, "r")
+    assert not upkeep.purge(store, "other")
+    assert sum(store.count(Filter()).values()) == OLD - 1000
+
+
+def test_signs_of_asking_and_of_answers(store) -> None:
+    keeper = Keeper(store, 5.0)
+    assert (keeper.asked, keeper.answered, keeper.errors) == (0.0, 0.0, 0)
+    keeper.beat([Beat(id="r", group="r", lease=10**12)])
+    assert keeper.answered
+    assert (keeper.asked, keeper.errors) == (0.0, 0)
+    store.close()
+    keeper.hurry()
+    keeper._urgent_at = 0.0
+    assert keeper.beat([Beat(id="r", group="r", lease=10**12)]) == []
+    assert (keeper.asked, keeper.errors) == (0.0, 1)

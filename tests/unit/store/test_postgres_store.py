@@ -1,0 +1,379 @@
+"""What is special about the PostgreSQL store: servers that go away, schemas, poolers, and what an operation costs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+
+from pynenc.core.records import Beat, Blob, ClaimRequest, New, Outcome
+from pynenc.core.status import InvocationStatus as S
+from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
+from pynenc.store import open_store
+from pynenc.store.postgres import PostgresStore, direct, record
+from pynenc.store.postgres.database import Database
+from pynenc.store.postgres.store import CYCLE
+from pynenc.store.postgres.url import parse
+from pynenc.testing.servers.postgres import PostgresServer, empty_url, new_url, shared_url
+
+DAY = 86_400_000_000
+
+
+def new(name: str, **fields: Any) -> New:
+    return New(**{"id": name, "task": "t", "args": b"x"} | fields)
+
+
+def opened(url: str, app_id: str = "unit") -> PostgresStore:
+    store = open_store(url, app_id)
+    assert isinstance(store, PostgresStore)
+    store.open()
+    return store
+
+
+@pytest.fixture
+def store() -> Iterator[PostgresStore]:
+    store = opened(empty_url())
+    store.heartbeat([Beat(id="r", group="r", lease=DAY, tasks=("t",))])
+    yield store
+    store.close()
+
+
+def run_all(store: PostgresStore, limit: int = 100) -> int:
+    """Claim and finish until nothing is left; how many it were."""
+    count = 0
+    batch = store.claim(ClaimRequest("r", limit)).batch
+    while batch:
+        outcomes = [Outcome(id=each.id, attempt=each.attempt, status=S.SUCCESS, payload=b"1") for each in batch]
+        count += len(batch)
+        batch = store.finish("r", outcomes, ClaimRequest("r", limit)).claim.batch
+    return count
+
+
+# -- servers that go away ------------------------------------------------------------------------------------------------
+def eventually(action: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The result of an action that a server which is gone refuses."""
+    until = monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except StoreError as error:
+            assert error.retryable, error
+            assert monotonic() < until
+
+
+def test_a_server_that_is_killed_and_restarted_loses_nothing() -> None:
+    with PostgresServer(()) as server:
+        store = opened(server.url)
+        other = opened(server.url)
+        woken = Event()
+        listener = other.listen((), woken.set)
+        store.heartbeat([Beat(id="r", group="r", lease=DAY, tasks=("t",))])
+        store.submit([new("a"), new("b")])
+        (claimed,) = store.claim(ClaimRequest("r", 1)).batch
+        store.submit(
+            [new("c")]
+        )  # a claim alone may be undone by the death of the server; what is accepted after it makes it last
+        server.kill()
+        with pytest.raises(StoreError) as raised:
+            store.finish("r", [Outcome(id="a", attempt=1, status=S.SUCCESS)])
+        assert raised.value.retryable
+        server.start()
+        woken.clear()
+        assert eventually(lambda: store.finish("r", [Outcome(id="a", attempt=1, status=S.SUCCESS)])).lost == ()
+        assert claimed.id == "a"
+        assert [each.status for each in store.get(["a", "b"])] == [S.SUCCESS, S.REGISTERED]
+        # Whoever listens is woken once when the connection is there again, and hears of what comes then.
+        assert woken.wait(30)
+        woken.clear()
+        listener.idle(True)
+        store.submit([new("d")])
+        assert woken.wait(10)
+        assert store.check() == []
+        store.close()
+        other.close()
+
+
+def test_a_restart_between_two_calls_is_not_noticed() -> None:
+    with PostgresServer() as server:
+        store = opened(server.url)
+        store.submit([new("a")])
+        server.restart()
+        assert [each.id for each in store.submit([new("b")])] == ["b"]
+        assert len(store.get(["a", "b"])) == 2
+        store.close()
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    store = open_store("postgresql://me:hunter2@127.0.0.1:1/db?password=hunter3&connect_timeout=2", "unit")
+    with pytest.raises(StoreError) as raised:
+        store.open()
+    assert raised.value.retryable
+    for text in (str(raised.value), store.display_url):
+        assert "127.0.0.1" in text
+        assert "hunter" not in text
+
+
+# -- schemas ---------------------------------------------------------------------------------------------------------------
+def test_several_open_a_new_schema_at_once() -> None:
+    url = new_url()
+    with ThreadPoolExecutor(6) as pool:
+        stores = list(pool.map(lambda number: opened(url, f"app {number % 2}"), range(6)))
+    assert [each.id for each in stores[0].submit([new("a")])] == ["a"]
+    assert [len(each.get(["a"])) for each in stores] == [1, 0] * 3
+    for each in stores:
+        each.close()
+
+
+def change_version(url: str, major: int, minor: int) -> None:
+    settings = parse(url)
+    with psycopg.connect(settings.conninfo, autocommit=True) as connection:
+        connection.execute(f'UPDATE "{settings.schema}".version SET major = {major}, minor = {minor}'.encode())
+
+
+def test_a_schema_of_another_version_is_refused(store: PostgresStore) -> None:
+    url = new_url()
+    opened(url).close()
+    change_version(url, 2, 0)
+    with pytest.raises(SchemaError, match=r"has version 2\.0, and this version of pynenc knows 1\.\d+: upgrade"):
+        opened(url)
+    with pytest.raises(SchemaError, match=r"2\.0"):
+        open_store(url, "unit").migrate()  # type: ignore[attr-defined]
+
+
+def test_an_older_schema_says_how_to_migrate_it() -> None:
+    url = new_url()
+    opened(url).close()
+    change_version(url, 0, 9)
+    with pytest.raises(SchemaError, match="pynenc store migrate"):
+        opened(url)
+
+
+def test_a_later_minor_version_is_understood() -> None:
+    url = new_url()
+    opened(url).close()
+    change_version(url, 1, 7)
+    later = opened(url)
+    assert later.submit([new("a")])[0].id == "a"
+    later.close()
+
+
+def test_migrations_at_once_beside_a_worker(store: PostgresStore) -> None:
+    url = shared_url() + f"?schema={store._database.settings.schema}"
+    stop = Event()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        number = 0
+        try:
+            while not stop.is_set():
+                number += 1
+                store.submit([new(f"n{number}")])
+                run_all(store)
+        except BaseException as error:
+            failures.append(error)
+
+    worker = Thread(target=work)
+    worker.start()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            list(pool.map(lambda _: open_store(url, "unit").migrate(), range(4)))  # type: ignore[attr-defined]
+    stop.set()
+    worker.join()
+    assert failures == []
+
+
+def test_the_sql_of_a_migration_can_be_run_by_hand() -> None:
+    url = new_url()
+    settings = parse(url)
+    text = open_store(url, "unit").migration()  # type: ignore[attr-defined]
+    with psycopg.connect(settings.conninfo, autocommit=True) as connection:
+        connection.execute(text.encode())
+    hand = opened(url)
+    assert hand.submit([new("a")])[0].id == "a"
+    assert hand.migration() == ""
+    hand.close()
+
+
+# -- poolers ---------------------------------------------------------------------------------------------------------------
+def test_without_listen_and_prepared_statements() -> None:
+    """As behind a pooler that gives each transaction to another server process."""
+    url = empty_url() + "&listen=off&prepare=off"
+    store, other = opened(url), opened(url)
+    store.heartbeat([Beat(id="r", group="r", lease=DAY, tasks=("t",))])
+    idle, final, order = Event(), Event(), Event()
+    listener = store.listen((), idle.set)
+    listener.idle(True)
+    other.submit([new("a"), new("b", running_key="k")])
+    assert idle.wait(10)
+    watch = other.watch(["a"], final.set)
+    assert run_all(store) == 2
+    assert final.wait(10)
+    watch.close()
+    names = store._database.call("SELECT name FROM pg_prepared_statements")
+    assert names == []
+    assert not order.is_set()
+    store.close()
+    other.close()
+
+
+def test_prepared_statements_that_get_lost_are_given_up(store: PostgresStore) -> None:
+    store.submit([new("a")])
+    connection = store._database._take()
+    connection.execute("DEALLOCATE ALL")
+    store._database._give_back(connection)
+    assert [each.id for each in store.submit([new("b")])] == ["b"]
+    assert store._database._prepares is False
+    assert run_all(store) == 2
+
+
+def test_options_of_a_url() -> None:
+    settings = parse("postgres://me:pw@host:5/db?schema=Tasks&prepare=off&sslmode=require")
+    assert (settings.schema, settings.prepare, settings.listen) == ("Tasks", False, True)
+    assert "sslmode=require" in settings.conninfo
+    assert "schema" not in settings.conninfo
+    with pytest.raises(ConfigError, match="prepare=on or off"):
+        parse("postgresql://host/db?prepare=maybe")
+    for name in ("it's", 'a"b', "1x", "x" * 64):
+        with pytest.raises(ConfigError, match="letters, digits and underscores"):
+            parse(f"postgresql://host/db?schema={name}")
+
+
+def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pynenc.store.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match=r'pip install "pynenc\[postgres\]"'):
+        open_store("postgresql://host/db", "unit")
+
+
+# -- values ----------------------------------------------------------------------------------------------------------------
+def test_what_postgresql_cannot_store_is_refused_or_replaced(store: PostgresStore) -> None:
+    for text in ("a\0b", "\ud800"):
+        with pytest.raises(PynencError) as raised:
+            store.submit([new(text)])
+        assert not getattr(raised.value, "retryable", False)
+    store.submit([new("a")])
+    (claimed,) = store.claim(ClaimRequest("r", 1)).batch
+    assert store.finish("r", [Outcome(id="a", attempt=claimed.attempt, status=S.FAILED, reason="a\0b")]).lost == ()
+    assert store.get(["a"])[0].reason == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_callers_that_meet_are_served_together(store: PostgresStore) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda number: store.submit([new(f"n{number}")])[0].id, range(300)))
+    assert answers == [f"n{number}" for number in range(300)]
+    assert run_all(store) == 300
+
+
+def test_an_error_of_one_caller_does_not_touch_the_others(store: PostgresStore) -> None:
+    def submit(number: int) -> str:
+        try:
+            return store.submit([new(f"n{number}" if number % 5 else f"n\0{number}")])[0].id
+        except StoreError:
+            return "refused"
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(submit, range(100)))
+    assert answers == [f"n{number}" if number % 5 else "refused" for number in range(100)]
+
+
+# -- costs -----------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What goes to the server: a line for each round trip."""
+    made: list[str] = []
+    execute, pipeline = direct.execute, Database._pipeline
+
+    def traced(connection: Any, text: bytes, values: Any, **options: Any) -> Any:
+        made.append(text.decode().partition("(")[0].split(".")[-1])
+        return execute(connection, text, values, **options)
+
+    def traced_pipeline(self: Database, connection: Any, calls: Any) -> Any:
+        made.append("pipeline")
+        return pipeline(self, connection, calls)
+
+    monkeypatch.setattr(direct, "execute", traced)
+    monkeypatch.setattr(Database, "_pipeline", traced_pipeline)
+    return made
+
+
+def test_each_operation_is_one_round_trip_and_one_transaction(store: PostgresStore, trips: list[str]) -> None:
+    steps: list[tuple[Callable[[], object], str]] = [
+        (lambda: store.submit([new("a")]), "submit_alike"),
+        (lambda: store.submit([new(f"b{n}") for n in range(500)]), "submit_alike"),
+        (lambda: store.submit([new("c", running_key="k", blobs=("k1",))], [Blob("k1", b"", 0)]), "pipeline"),
+        (lambda: store.claim(ClaimRequest("r", 1)), "cycle"),
+        (lambda: store.finish("r", [Outcome(id="a", attempt=1, status=S.SUCCESS)], ClaimRequest("r", 100)), "cycle"),
+        (lambda: store.finish("r", [Outcome(id="b1", attempt=1, status=S.RETRY)]), "cycle"),
+        (lambda: store.finals(["a"]), "inv WHERE app = $1 AND id = ANY "),
+        (lambda: store.heartbeat([Beat(id="r", group="r", lease=DAY)]), "pipeline"),
+    ]
+    for step, expected in steps:
+        trips.clear()
+        step()
+        assert trips == [expected]
+
+
+def blocks(store: PostgresStore, limit: int = 100) -> int:
+    """Blocks that a claim of ``limit`` touches; it is undone."""
+    request = ClaimRequest("r", limit)
+    _, hint = store._hint(request)
+    values = (store._database.app, 0, "r", *record.outcome_values(()), *record.claim_values(request), hint, "me")
+    connection = store._database._take()
+    try:
+        for _ in range(2):  # the first one reads the catalogue
+            connection.execute("BEGIN")
+            text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + store._database.text(CYCLE)
+            (plan,) = direct.execute(connection, text, values, is_prepared=False)
+            connection.execute("ROLLBACK")
+    finally:
+        store._database._give_back(connection)
+    found = plan[0][0]["Plan"]
+    assert found["Actual Rows"] == limit + 1
+    return int(found["Shared Hit Blocks"]) + int(found["Shared Read Blocks"])
+
+
+def fill(store: PostgresStore, count: int, **columns: str) -> None:
+    """Many rows, made on the server."""
+    names = "".join(f", {name}" for name in columns)
+    values = "".join(f", {value}" for value in columns.values())
+    schema = store._database.quoted_schema
+    store._database.transaction(
+        lambda ask: ask(
+            f"INSERT INTO {schema}.inv (app, id, task, queue, created, args{names}) "
+            f"SELECT {store._database.app}, gen_random_uuid()::text, 't', 'default', 1, 'x'{values} FROM generate_series(1, {count})"
+        )
+    )
+
+
+def test_a_claim_costs_the_same_whatever_waits(store: PostgresStore) -> None:
+    store.submit([new(f"n{number}") for number in range(1000)])
+    few = blocks(store)
+    fill(store, 100_000)
+    assert blocks(store) <= 1.25 * few
+    fill(
+        store, 10_000, place="2", status="8", why="1", behind="'k'", running_key="'k'"
+    )  # parked on one key, as submission does
+    assert blocks(store) <= 1.25 * few
+
+
+def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore) -> None:
+    store.submit([new(f"n{number}") for number in range(12_000)])
+    few = blocks(store)
+    with psycopg.connect(parse(shared_url()).conninfo) as pin:
+        pin.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        pin.execute("SELECT 1 FROM pg_class LIMIT 1")
+        batch = store.claim(ClaimRequest("r", 500)).batch
+        for _ in range(15):
+            outcomes = [Outcome(id=each.id, attempt=each.attempt, status=S.SUCCESS) for each in batch]
+            batch = store.finish("r", outcomes, ClaimRequest("r", 500)).claim.batch
+        store._hints = {key: (hint, monotonic() + 60) for key, (hint, _) in store._hints.items()}
+        assert store._hints
+        assert blocks(store) <= 1.5 * few
+        pin.rollback()
