@@ -225,6 +225,20 @@ def test_any_within_all(runner: InlineRunner) -> None:
     assert calls(triggered.nested) == [[2, 3]]
 
 
+def test_a_cause_that_was_purged_does_not_stop_a_trigger(runner: InlineRunner) -> None:
+    triggered.work(77)
+    runner.drain()
+    assert reasons("released.trigger1") == ["waits for event release"]
+    runner.advance(1)
+    app.store.purge(Purge(ended_before=runner.clock.now()))
+    emit("release", n=1)
+    runner.drain()
+    assert "holds no more" in reasons("released.trigger1")[-1]
+    triggered.work(77)
+    runner.drain()
+    assert calls(triggered.released) == [[77, 770]]
+
+
 # -- limits --------------------------------------------------------------------------------------------------------------
 def test_a_debounce_fires_for_the_last_cause_of_each_key(runner: InlineRunner) -> None:
     for second in range(5):

@@ -175,6 +175,13 @@ def joined(value: Any) -> Any:
 
 
 @app.task(
+    triggers=TriggerBuilder().on_any_result(work, {"value": 77}).on_event("release").with_args_from_result(from_result)
+)
+def released(value: Any) -> Any:
+    return value
+
+
+@app.task(
     triggers=TriggerBuilder()
     .on_event("base")
     .add_condition(TriggerBuilder().on_event("one").on_event("two").with_logic("or"))
