@@ -166,7 +166,7 @@ class Decision:
     def _join(self, cause: Happened, data: Any, contexts: dict[int, ConditionContext]) -> None:
         """Note the cause, and fire if all that is needed has come."""
         leaves = self._state.leaves
-        at = self._running.claimed.created / SECOND
+        at = (cause.at or self._running.claimed.created) / SECOND
         for leaf in contexts:
             leaves[str(leaf)] = (at, cause.kind, cause.id, data)
         times = {int(leaf): kept[0] for leaf, kept in leaves.items()}

@@ -214,6 +214,17 @@ def test_all_of_several_within_a_window(runner: InlineRunner) -> None:
     assert calls(triggered.joined) == [[1, 2], [4, 5]]
 
 
+def test_a_tick_counts_from_its_own_time(runner: InlineRunner) -> None:
+    runner.advance(minutes(61))
+    emit("open")
+    runner.drain()
+    assert calls(triggered.opened) == [["2026-03-02T13:00:00+00:00", None]]
+    runner.advance(minutes(65))
+    emit("open")
+    runner.drain()
+    assert len(calls(triggered.opened)) == 1
+
+
 def test_any_within_all(runner: InlineRunner) -> None:
     emit("one", n=1)
     runner.advance(1)

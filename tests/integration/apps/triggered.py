@@ -183,6 +183,17 @@ def released(value: Any) -> Any:
 
 @app.task(
     triggers=TriggerBuilder()
+    .on_cron("0 * * * *")
+    .on_event("open")
+    .with_logic("and", within=120)
+    .with_args_from_trigger_context(from_ticks)
+)
+def opened(value: Any) -> Any:
+    return value
+
+
+@app.task(
+    triggers=TriggerBuilder()
     .on_event("base")
     .add_condition(TriggerBuilder().on_event("one").on_event("two").with_logic("or"))
     .with_args_from_trigger_context(from_all)
