@@ -12,7 +12,7 @@ from pynenc.core.records import Final, Invocation
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import TriggerError
+from pynenc.exceptions import InvocationNotFoundError, TriggerError
 from pynenc.serializer.errors import ErrorInfo, read_error
 from pynenc.store.base import Store
 from pynenc.trigger.conditions.base import Cause
@@ -80,7 +80,9 @@ class StatusChange(Happened):
     def _read(self) -> Invocation:
         found = self._store.get([self.invocation_id])
         if not found:
-            raise TriggerError(f"invocation {self.invocation_id} was purged before its trigger was looked at")
+            raise InvocationNotFoundError(
+                f"invocation {self.invocation_id} was purged before its trigger was looked at", self.invocation_id
+            )
         return found[0]
 
     @cached_property

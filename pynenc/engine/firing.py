@@ -24,7 +24,7 @@ them one at a time, and nothing needs a lock. A body writes the state last: one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -39,7 +39,7 @@ from pynenc.engine.causes import Event, Happened, StatusChange, Tick, as_cause
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
-from pynenc.exceptions import TriggerError
+from pynenc.exceptions import InvocationNotFoundError, TriggerError
 from pynenc.store.base import Store
 from pynenc.trigger.conditions.base import ConditionContext, TriggerContext
 from pynenc.trigger.conditions.composite import missing, satisfied
@@ -166,7 +166,7 @@ class Decision:
     def _join(self, cause: Happened, data: Any, contexts: dict[int, ConditionContext]) -> None:
         """Note the cause, and fire if all that is needed has come."""
         leaves = self._state.leaves
-        at = self._running.claimed.created / SECOND
+        at = (cause.at or self._running.claimed.created) / SECOND
         for leaf in contexts:
             leaves[str(leaf)] = (at, cause.kind, cause.id, data)
         times = {int(leaf): kept[0] for leaf, kept in leaves.items()}
@@ -182,15 +182,21 @@ class Decision:
         if gone := [leaf for leaf, found in joined.items() if found is None]:
             for leaf in contexts.keys() - gone:
                 leaves[str(leaf)] = (at, cause.kind, cause.id, data)
-            self._why.append(f"{' and '.join(self._trigger.leaves[leaf].describe() for leaf in gone)} holds no more")
+            self._hold_no_more(gone)
         else:
             self._limit(parts, tuple(found for found in joined.values() if found is not None))
 
     def _again(self, part: Any) -> ConditionContext | None:
-        """The context of a cause that was noted earlier; None if the condition does not hold for it any more."""
+        """The context of a cause that was noted earlier; None if the condition does not hold for it any more, or the invocation was purged since."""
         leaf, kind, cause_id, data = part
-        judged = self._trigger.leaves[leaf].judge(as_cause(self._cause(kind, cause_id, data)))
+        try:
+            judged = self._trigger.leaves[leaf].judge(as_cause(self._cause(kind, cause_id, data)))
+        except InvocationNotFoundError:
+            return None
         return None if isinstance(judged, str) else judged
+
+    def _hold_no_more(self, leaves: Iterable[int]) -> None:
+        self._why.append(f"{' and '.join(self._trigger.leaves[leaf].describe() for leaf in leaves)}: holds no more")
 
     # -- time ----------------------------------------------------------------------------------------------------------
     def _tick(self, tick: Tick, data: dict[str, Any]) -> None:
@@ -261,9 +267,13 @@ class Decision:
         if self._state.latest.get(data["key"]) != cause:
             self._why.append("a later cause came")
             return
-        contexts = [self._again(part) for part in data["parts"]]
+        found = {part[0]: self._again(part) for part in data["parts"]}
         del self._state.latest[data["key"]]
-        self._fire(tuple(each for each in contexts if each is not None), [part[2] for part in data["parts"]])
+        if gone := [leaf for leaf, context in found.items() if context is None]:
+            self._hold_no_more(gone)
+        else:
+            contexts = tuple(context for context in found.values() if context is not None)
+            self._fire(contexts, [part[2] for part in data["parts"]])
 
     def _fire(
         self, contexts: tuple[ConditionContext, ...], causes: list[str], given: Mapping[str, Any] | None = None

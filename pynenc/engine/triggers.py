@@ -177,7 +177,8 @@ class Triggers:
     def _definition(self, firing: Firing) -> bytes:
         """What is stored of a trigger: for people, and to see whether it has changed."""
         row = template(firing.trigger, self._conf, firing.target())
-        told = {**firing.trigger.describe(), "events": list(firing.trigger.events)}
+        trigger = firing.trigger
+        told = {**trigger.describe(), "events": list(trigger.events), "ticks": any(trigger.schedules)}
         return _encode({**told, "queue": row.queue, "priority": row.priority, "ttl": row.result_ttl})
 
     def _declare_one(self, firing: Firing, before: bytes | None) -> None:
@@ -237,8 +238,6 @@ class Triggers:
         )
 
     def _described(self, name: str, told: dict[str, Any], *, is_paused: bool) -> Described:
-        later = Filter(tasks=(FIRING + name,), statuses=(InvocationStatus.REGISTERED,))
-        due = [row.due for row in self._store.find(later, Page(100)).invocations if row.due]
         return Described(
             id=name,
             task=told["task"],
@@ -247,8 +246,18 @@ class Triggers:
             limits=tuple(told["limits"]),
             is_paused=is_paused,
             is_gone=bool(told.get("gone")),
-            next_tick=min(due, default=0),
+            next_tick=0 if told.get("gone") or not told["ticks"] else self._next_tick(name),
         )
+
+    def _next_tick(self, name: str) -> Microseconds:
+        """By the schedule where that is known here, else by the latest ticks that wait."""
+        if found := self._known.get(FIRING + name):
+            now = self._store.clock.now()
+            upcoming = [next_tick(condition.schedule, now) for _, condition in found.firing.trigger.schedules]
+        else:
+            waiting = Filter(tasks=(FIRING + name,), statuses=(InvocationStatus.REGISTERED,))
+            upcoming = [row.due for row in self._store.find(waiting, Page(100)).invocations]
+        return min((tick for tick in upcoming if tick), default=0)
 
     def get(self, name: str) -> Described:
         """One trigger, by its id or the end of it.

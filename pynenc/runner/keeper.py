@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pynenc.core.records import Beat, Orders
-from pynenc.engine import Engine, upkeep
+from pynenc.engine import upkeep
 from pynenc.exceptions import StoreError
+from pynenc.store.base import Store
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -24,11 +25,14 @@ URGENT_EVERY = 0.1
 
 
 class Keeper:
-    """Renews leases every ``heartbeat`` seconds and does the upkeep on behalf of one runner."""
+    """Renews leases every ``heartbeat`` seconds and does the upkeep on behalf of one runner.
 
-    def __init__(self, engine: Engine, heartbeat: float) -> None:
-        self._store = engine.store
-        self._engine = engine
+    :param renew: a further duty, as often as the purge; gets the id of the runner.
+    """
+
+    def __init__(self, store: Store, heartbeat: float, renew: Callable[[str], None] = lambda _: None) -> None:
+        self._store = store
+        self._renew = renew
         self._heartbeat = heartbeat
         self._is_urgent = False
         self._beat_at = 0.0
@@ -81,7 +85,7 @@ class Keeper:
             self.asked = 0.0
 
     def keep_up(self, runner: str) -> None:
-        """Take back lost work, purge, and renew what triggers need, each when it is time."""
+        """Take back lost work, purge, and what else there is to do, each when it is time."""
         now = time.monotonic()
         try:
             if now >= self._recover_at:
@@ -94,8 +98,9 @@ class Keeper:
                 self._purge_at = now + PURGE_EVERY
                 with self._asking():
                     has_more = upkeep.purge(self._store, runner)
-                    upkeep.renew_triggers(self._engine, runner)
                 if has_more:
                     self._purge_at = now + PURGE_AGAIN
+                with self._asking():
+                    self._renew(runner)
         except StoreError as error:
             logger.warning("upkeep failed: %s", error)

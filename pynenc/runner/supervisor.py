@@ -20,13 +20,14 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 
 import msgspec
 
 from pynenc.core import outcome
 from pynenc.core.records import Alone, Beat, Claimed, Orders, Outcome
-from pynenc.engine import Engine
+from pynenc.engine import Engine, upkeep
 from pynenc.exceptions import StoreError, WorkerLostError
 from pynenc.runner.board import Entry
 from pynenc.runner.keeper import Keeper
@@ -70,7 +71,7 @@ class Supervisor:
         self._settings = settings
         self._count = count
         self._payload = payload
-        self._keeper = Keeper(engine, heartbeat)
+        self._keeper = Keeper(engine.store, heartbeat, partial(upkeep.renew_triggers, engine))
         self._children: dict[int, WorkerProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._wake_reader, self._wake_writer = socket.socketpair()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
+from functools import partial
 
 import msgspec
 
-from pynenc.engine import Engine
+from pynenc.engine import Engine, upkeep
 from pynenc.exceptions import StoreError
 from pynenc.runner.base import BaseRunner
 from pynenc.runner.keeper import Keeper
@@ -45,7 +46,7 @@ class ThreadRunner(BaseRunner):
 
     def _run(self, engine: Engine, tasks: tuple[str, ...]) -> None:
         beat = self._beat(self.runner_id, tasks, slots=self.slots(), supervised=False)
-        self._keeper = Keeper(engine, self.conf.heartbeat_seconds)
+        self._keeper = Keeper(engine.store, self.conf.heartbeat_seconds, partial(upkeep.renew_triggers, engine))
         self._keeper.beat([beat])
         self._turned = time.monotonic()
         self._registered = beat.id

@@ -214,6 +214,17 @@ def test_all_of_several_within_a_window(runner: InlineRunner) -> None:
     assert calls(triggered.joined) == [[1, 2], [4, 5]]
 
 
+def test_a_tick_counts_from_its_own_time(runner: InlineRunner) -> None:
+    runner.advance(minutes(61))
+    emit("open")
+    runner.drain()
+    assert calls(triggered.opened) == [["2026-03-02T13:00:00+00:00", None]]
+    runner.advance(minutes(65))
+    emit("open")
+    runner.drain()
+    assert len(calls(triggered.opened)) == 1
+
+
 def test_any_within_all(runner: InlineRunner) -> None:
     emit("one", n=1)
     runner.advance(1)
@@ -223,6 +234,20 @@ def test_any_within_all(runner: InlineRunner) -> None:
     emit("base", n=3)
     runner.drain()
     assert calls(triggered.nested) == [[2, 3]]
+
+
+def test_a_cause_that_was_purged_does_not_stop_a_trigger(runner: InlineRunner) -> None:
+    triggered.work(77)
+    runner.drain()
+    assert reasons("released.trigger1") == ["waits for event release"]
+    runner.advance(1)
+    app.store.purge(Purge(ended_before=runner.clock.now()))
+    emit("release", n=1)
+    runner.drain()
+    assert "holds no more" in reasons("released.trigger1")[-1]
+    triggered.work(77)
+    runner.drain()
+    assert calls(triggered.released) == [[77, 770]]
 
 
 # -- limits --------------------------------------------------------------------------------------------------------------

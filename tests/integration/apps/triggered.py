@@ -175,6 +175,24 @@ def joined(value: Any) -> Any:
 
 
 @app.task(
+    triggers=TriggerBuilder().on_any_result(work, {"value": 77}).on_event("release").with_args_from_result(from_result)
+)
+def released(value: Any) -> Any:
+    return value
+
+
+@app.task(
+    triggers=TriggerBuilder()
+    .on_cron("0 * * * *")
+    .on_event("open")
+    .with_logic("and", within=120)
+    .with_args_from_trigger_context(from_ticks)
+)
+def opened(value: Any) -> Any:
+    return value
+
+
+@app.task(
     triggers=TriggerBuilder()
     .on_event("base")
     .add_condition(TriggerBuilder().on_event("one").on_event("two").with_logic("or"))

@@ -15,7 +15,8 @@ from threading import Barrier, Event, Thread
 
 import pytest
 
-from pynenc.core.records import Beat, ClaimRequest, Filter, New, Outcome
+from pynenc.core.reaction import Reaction
+from pynenc.core.records import Beat, Change, ChangeKind, ClaimRequest, Filter, New, Outcome
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreError
 from pynenc.store.base import SystemClock
@@ -96,6 +97,17 @@ def test_a_later_schema_is_refused(store: SqliteStore) -> None:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(SchemaError, match=r"version 99.*upgrade"):
         store.open()
+
+
+def test_a_file_of_before_there_were_reactions_gets_what_it_lacks(store: SqliteStore) -> None:
+    store.submit([new("a")])
+    store.close()
+    with closing(sqlite3.connect(store.path)) as file:
+        file.execute("DROP TABLE a1_reaction")
+    store.open()
+    store.subscribe("o", [Reaction("m.t", InvocationStatus.CANCELLED, new(""), b"")])
+    store.amend(["a"], Change(ChangeKind.CANCEL))
+    assert store.get(["o~a~cancelled~0~0"])
 
 
 def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
