@@ -172,7 +172,8 @@ class Task(Generic[Params, Result]):
 
     def _submit(self, spec: TaskSpec, bound: dict[str, Any], options: CallOptions) -> BaseInvocation[Params, Result]:
         engine = self.app.engine
-        if (flow := recording(engine)) is not None:
+        running = context.current()
+        if running is not None and running.flow is not None and (flow := recording(engine)) is not None:
             return self._submit_durably(flow, spec, bound, options)
         return self._accepted(engine, engine.submitter.submit(spec, bound, options), bound)
 

@@ -13,7 +13,7 @@ from pynenc.core.records import Claim, ClaimRequest, Finished, Outcome, Progress
 from pynenc.core.status import FINAL as FINALS
 from pynenc.core.status import InvocationStatus
 from pynenc.store.base import Clock
-from pynenc.store.sqlite import claiming, life, running, schema
+from pynenc.store.sqlite import claiming, life, running, schema, waits
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import Row, load
 from pynenc.store.sqlite.schema import CODES, encode_progress
@@ -50,7 +50,8 @@ def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimReque
             changed = tx.many(FINISH, [_final_values(o, runner, tx.now) for o in outcomes if o.status in FINALS])
         if changed == len(outcomes):
             tx.finals += [each.id for each in outcomes]
-            life.settle_waits(tx, tx.finals[:])
+            if tx.execute(tx.texts[waits.ANY_EDGE]).fetchone():
+                life.settle_waits(tx, tx.finals[:])
         else:
             lost = tuple(each.id for each in outcomes if not _end_one(tx, runner, each, clock))
     return Finished(lost, claiming.claim(tx, request) if request else Claim())
