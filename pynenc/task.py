@@ -25,7 +25,7 @@ from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGrou
 from pynenc.invocation.conc_invocation import ConcurrentInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation, DistributedInvocationGroup, ReusedInvocation
 from pynenc.invocation.spreading import CallParams, bind, distribute, in_batches, one_by_one
-from pynenc.invocation.spreading import can_batch_process as can_batch_process
+from pynenc.invocation.spreading import can_batch_process as can_batch_process  # noqa: PLC0414 - its public place is here
 from pynenc.types import Func, Params, Result
 from pynenc.workflow.flow import Flow, Undo, recording
 from pynenc.workflow.telling import tell_once

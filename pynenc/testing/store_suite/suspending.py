@@ -283,6 +283,7 @@ class Suspending(Clause):
         assert (row.status, row.place, row.args, row.round) == (S.REGISTERED, READY, b"new", 1)
         assert (row.retries, row.crashes) == (0, 0)
         assert (self.store.recall("w/0"), self.store.recall("w/state")) == ({}, {"s": b"state"})
+        assert self.store.recall("w/1") == {}
         again = self.take("w")
         assert (again.id, again.args, again.round, again.attempt) == ("w", b"new", 1, 3)
         self.end(again, payload=b"done")
