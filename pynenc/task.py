@@ -9,23 +9,23 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from importlib import import_module
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from pynenc import context
 from pynenc.arguments import Arguments
-from pynenc.conf.config_task import ConcurrencyControlType, ConfigTask, check_argument_names, check_options
-from pynenc.core.binding import Binder
+from pynenc.conf.config_task import ConfigTask, check_argument_names, check_options
 from pynenc.core.ids import TaskId
 from pynenc.core.naming import check_importable, task_id_of
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import NO_OPTIONS, CallOptions
 from pynenc.exceptions import WorkflowError
 from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGroup
-from pynenc.invocation.conc_invocation import ConcurrentInvocation, ConcurrentInvocationGroup
+from pynenc.invocation.conc_invocation import ConcurrentInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation, DistributedInvocationGroup, ReusedInvocation
+from pynenc.invocation.spreading import CallParams, bind, distribute, in_batches, one_by_one
+from pynenc.invocation.spreading import can_batch_process as can_batch_process  # noqa: PLC0414 - its public place is here
 from pynenc.types import Func, Params, Result
 from pynenc.workflow.flow import Flow, Undo, recording
 from pynenc.workflow.telling import tell_once
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from pynenc.app import Pynenc
     from pynenc.core.records import Submitted
     from pynenc.engine import Engine
-    from pynenc.engine.codec import Encoded
-
-#: What one call of ``parallelize`` may be given as.
-CallParams = tuple[Any, ...] | dict[str, Any] | Arguments
 
 
 class Task(Generic[Params, Result]):
@@ -172,7 +168,8 @@ class Task(Generic[Params, Result]):
 
     def _submit(self, spec: TaskSpec, bound: dict[str, Any], options: CallOptions) -> BaseInvocation[Params, Result]:
         engine = self.app.engine
-        if (flow := recording(engine)) is not None:
+        running = context.current()
+        if running is not None and running.flow is not None and (flow := recording(engine)) is not None:
             return self._submit_durably(flow, spec, bound, options)
         return self._accepted(engine, engine.submitter.submit(spec, bound, options), bound)
 
@@ -239,7 +236,7 @@ class Task(Generic[Params, Result]):
         :raises ValueError: ``common_args`` with parameters that are not dicts.
         :raises TaskRoutingError: a call was refused; ``accepted`` of the exception holds what was accepted before.
         """
-        return _distribute(self, list(param_iter), common_args, NO_OPTIONS, progress=progress)
+        return distribute(self, list(param_iter), common_args, NO_OPTIONS, progress=progress)
 
 
 class Options(dict[str, Any], Generic[Params, Result]):
@@ -311,7 +308,7 @@ class CallWithOptions(Generic[Params, Result]):
         """
         if self.call_options.key is not None:
             raise ValueError("an idempotency key stands for one call: call the task once for each key")
-        return _distribute(self.task, list(param_iter), common_args, self.call_options, progress=progress)
+        return distribute(self.task, list(param_iter), common_args, self.call_options, progress=progress)
 
 
 def _extract_task_from_wrapper(wrapper: object) -> Task[Any, Any] | None:
@@ -333,18 +330,6 @@ def _find_named(task_id: TaskId) -> Task[Any, Any] | None:
     return None
 
 
-def can_batch_process(task: Task[Any, Any], num_calls: int) -> bool:
-    """Whether calls of a task can be submitted in batches: more than one, a batch size, no development mode, and no control at
-    registration, which answers each call on its own.
-    """
-    return (
-        not task.app.is_dev_mode
-        and num_calls > 1
-        and task.conf.parallel_batch_size > 0
-        and task.conf.registration_concurrency is ConcurrencyControlType.DISABLED
-    )
-
-
 def prepare_arguments(
     task: Task[Any, Any], param_iter: Iterable[CallParams], common_args: dict[str, Any] | None = None
 ) -> list[Arguments]:
@@ -353,151 +338,18 @@ def prepare_arguments(
     :raises ValueError: parameters that are no dict, together with common arguments.
     :raises TypeError: parameters of another type, or that do not fit the function.
     """
-    return [Arguments(_bind(task.spec.binder, params, common_args)) for params in param_iter]
+    return [Arguments(bind(task.spec.binder, params, common_args)) for params in param_iter]
 
 
 def distribute_calls(
     task: Task[Params, Result], param_list: Sequence[CallParams], common_args: dict[str, Any] | None = None
 ) -> BaseInvocationGroup[Params, Result]:
     """Submit calls one by one."""
-    return _one_by_one(task, param_list, common_args, NO_OPTIONS, iter)
+    return one_by_one(task, param_list, common_args, NO_OPTIONS, iter)
 
 
 def distribute_batch_calls(
     task: Task[Params, Result], param_list: Sequence[CallParams], common_args: dict[str, Any] | None = None
 ) -> DistributedInvocationGroup[Params, Result]:
     """Submit calls in batches of ``parallel_batch_size``, one transaction each; common arguments are encoded once."""
-    return _in_batches(task, param_list, common_args, NO_OPTIONS, iter)
-
-
-# -- how calls are spread ------------------------------------------------------------------------------------------------
-Track = Callable[[Iterable[Any]], Iterable[Any]]
-
-
-def _distribute(
-    task: Task[Params, Result],
-    params: Sequence[CallParams],
-    common: dict[str, Any] | None,
-    options: CallOptions,
-    *,
-    progress: bool,
-) -> BaseInvocationGroup[Params, Result]:
-    track = _progress_bar(task, len(params)) if progress else iter
-    if can_batch_process(task, len(params)):
-        return _in_batches(task, params, common, options, track)
-    return _one_by_one(task, params, common, options, track)
-
-
-def _one_by_one(
-    task: Task[Params, Result],
-    params: Sequence[CallParams],
-    common: dict[str, Any] | None,
-    options: CallOptions,
-    track: Track,
-) -> BaseInvocationGroup[Params, Result]:
-    accepted: list[BaseInvocation[Params, Result]] = []
-    bound = [_bind(task.spec.binder, item, common) for item in params]
-    with _Accepted(accepted):
-        accepted.extend(task._submit(task.spec, arguments, options) for arguments in track(bound))
-    kind = ConcurrentInvocationGroup if task.app.is_dev_mode else DistributedInvocationGroup
-    return kind(task, accepted)
-
-
-def _in_batches(
-    task: Task[Params, Result],
-    params: Sequence[CallParams],
-    common: dict[str, Any] | None,
-    options: CallOptions,
-    track: Track,
-) -> DistributedInvocationGroup[Params, Result]:
-    engine = task.app.engine
-    spec = task.spec
-    accepted: list[BaseInvocation[Params, Result]] = []
-    encode = _encoder(task, common)
-    calls = iter(track(params))
-    flow = recording(engine)
-    with _Accepted(accepted):
-        while batch := list(islice(calls, task.conf.parallel_batch_size)):
-            submit = partial(_submit_batch, engine, spec, batch, encode, options)
-            if flow is not None:
-                children, _ = flow.call(spec.key, len(batch), submit)
-                accepted.extend([DistributedInvocation(task, child, engine) for child in children])
-                continue
-            answers = submit(None)
-            accepted.extend(
-                [
-                    (ReusedInvocation if answer.existing else DistributedInvocation)(task, answer.id, engine)
-                    for answer in answers
-                ]
-            )
-    return DistributedInvocationGroup(task, accepted)
-
-
-def _submit_batch(
-    engine: Engine,
-    spec: TaskSpec,
-    batch: Sequence[CallParams],
-    encode: Callable[[CallParams], Encoded],
-    options: CallOptions,
-    ids: Sequence[str] | None,
-) -> list[Submitted]:
-    return engine.submitter.submit_encoded(spec, [encode(item) for item in batch], options, ids)
-
-
-def _encoder(task: Task[Any, Any], common: dict[str, Any] | None) -> Callable[[CallParams], Encoded]:
-    """How one call of a batch is encoded: the common part only once."""
-    codec, spec = task.app.engine.codec, task.spec
-    binder = spec.binder
-    if not common:
-        return lambda params: codec.encode(spec, _bind(binder, params, None))
-    fragments = codec.encode_common(spec, common)
-
-    def encode(params: CallParams) -> Encoded:
-        bound = _bind(binder, params, common)
-        own = {
-            name: value
-            for name, value in bound.items()
-            if name not in fragments or (isinstance(params, dict) and name in params)
-        }
-        return codec.encode_with_common(spec, fragments, own)
-
-    return encode
-
-
-def _bind(binder: Binder, params: CallParams, common: dict[str, Any] | None) -> dict[str, Any]:
-    """The arguments of one call, bound by name."""
-    if common:
-        if not isinstance(params, dict):
-            raise ValueError(
-                f"with common_args each call is a dict of its own arguments, not {type(params).__name__}: {params!r:.80}"
-            )
-        return binder.bind((), {**common, **params})
-    if isinstance(params, tuple):
-        return binder.bind(params, {})
-    if isinstance(params, dict):
-        return binder.bind((), params)
-    if isinstance(params, Arguments):
-        return params.kwargs
-    raise TypeError(
-        f"each call of parallelize is a tuple, a dict or {binder.name}.args(...), not {type(params).__name__}: {params!r:.80}"
-    )
-
-
-class _Accepted:
-    """Tells an exception what had been accepted before it."""
-
-    def __init__(self, accepted: Sequence[object]) -> None:
-        self._accepted = accepted
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            error.__dict__["accepted"] = tuple(self._accepted)
-
-
-def _progress_bar(task: Task[Any, Any], total: int) -> Track:
-    from rich.console import Console
-    from rich.progress import track
-
-    return lambda items: track(items, description=task.task_id.func_name, total=total, console=Console(stderr=True))
+    return in_batches(task, param_list, common_args, NO_OPTIONS, iter)

@@ -207,7 +207,7 @@ def replay(spec: str | None, /, *, sources: tuple[str, ...], save: Path | None, 
     stories = [_story(app, source) for source in sources]
     if save is not None:
         save.write_bytes(check.write_story(stories[0]))
-    verdicts = [check.check(app, story, _debug if debug else None) for story in stories]
+    verdicts = [check.check(app.scratch_engine(), story, _debug if debug else None) for story in stories]
     if as_json:
         print_json([msgspec.to_builtins(verdict) for verdict in verdicts])
     else:

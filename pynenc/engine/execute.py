@@ -119,25 +119,25 @@ class Executor:
         started = self._now()
         try:
             value = self._body(spec, claimed, running)
-            ended = self._returned(spec, claimed, running, value, started)
+            if running.flow is not None:
+                self._check_left(running)
+            payload = self._codec.encode_result(spec, claimed, value)
+            if self._hooks.around_tasks:
+                self._hooks.fire("after_task", running.invocation)
+            ended = outcome.succeeded(running.claimed, payload, started, self._now())
         except BaseException as error:
             ended = self._ended(spec, claimed, running, error, started)
         if running.span is not None:
             running.span.end(ended)
         return ended
 
-    def _returned(
-        self, spec: TaskSpec, claimed: Claimed, running: context.Running, value: Any, started: int
-    ) -> Outcome:
-        """The outcome of a body that returned. One that was left before and went on all the same has not ended."""
+    @staticmethod
+    def _check_left(running: context.Running) -> None:
+        """A body that was left before and returned all the same has not ended."""
         if running.departure is not None:
             raise running.departure
-        if running.flow is not None and running.flow.is_failing:
+        if running.flow.is_failing:
             raise running.flow.failure()
-        payload = self._codec.encode_result(spec, claimed, value)
-        if self._hooks.around_tasks:
-            self._hooks.fire("after_task", running.invocation)
-        return outcome.succeeded(running.claimed, payload, started, self._now())
 
     def _body(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Any:
         context.set_running(running)
@@ -174,7 +174,12 @@ class Executor:
         running.main = asyncio.current_task()
         try:
             value = await self._in_time(claimed, self._body(spec, claimed, running))
-            ended = self._returned(spec, claimed, running, value, started)
+            if running.flow is not None:
+                self._check_left(running)
+            payload = self._codec.encode_result(spec, claimed, value)
+            if self._hooks.around_tasks:
+                self._hooks.fire("after_task", running.invocation)
+            ended = outcome.succeeded(running.claimed, payload, started, self._now())
         except BaseException as error:
             ended = self._ended(spec, claimed, running, error, started)
         if running.span is not None:

@@ -102,13 +102,14 @@ class Results:
         inline: bool = False,
         along: Sequence[str] = (),
         is_race: bool = False,
+        is_plain: bool = False,
     ) -> list[Final]:
         """Those of ``ids`` that are final, as soon as there is one; empty when ``timeout`` seconds are over.
 
         In the body of a workflow it is a durable operation, which may suspend the run.
 
         :param inline: their task may run in place on this thread. :param along: look for these as well; one of them is enough outside of workflows.
-        :param is_race: the caller goes on differently with whatever comes first.
+        :param is_race: the caller goes on differently with whatever comes first. :param is_plain: it is a part of a durable operation.
 
         :raises StoreError: inside of ``app.transaction``. :raises RuntimeError: on a running event loop, which this would block.
         :raises CycleDetectedError: the wait would never end.
@@ -119,33 +120,11 @@ class Results:
                 "a call inside app.transaction is accepted when that transaction commits: read results after it"
             )
         running = context.current()
-        if running is not None and running.flow is not None and self._is_durable(running):
+        if running is not None and running.flow is not None and not is_plain and self._is_durable(running):
             look = partial(self._look, running, ids, along or ids, inline=inline)
             found: list[Final] = running.flow.wait(ids, timeout, look, is_race=is_race)
             return found
-        return self._wait(along or ids, timeout, running, inline=inline)
-
-    def _is_durable(self, running: context.Running) -> bool:
-        """Whether the body that runs here is one of a workflow over this store."""
-        return bool(running.flow.records_calls) and (running.flow.is_checked or running.engine.results is self)
-
-    def _look(
-        self, running: context.Running, ids: Sequence[str], along: Sequence[str], seconds: float, *, inline: bool
-    ) -> list[Final]:
-        """Those of ``ids`` that are final within so many seconds; what else is final is noted."""
-        deadline = time.monotonic() + seconds
-        left = list(along)
-        while finals := self._wait(left, max(0.0, deadline - time.monotonic()), running, inline=inline):
-            running.flow.keep(finals)
-            if found := [final for final in finals if final.id in ids]:
-                return found
-            ended = {final.id for final in finals}
-            left = [name for name in left if name not in ended]
-        return []
-
-    def _wait(
-        self, ids: Sequence[str], timeout: float | None, running: context.Running | None, *, inline: bool
-    ) -> list[Final]:
+        ids = along or ids
         if timeout is not None and timeout <= 0:
             return self._store.finals(ids)
         # As in is_on_loop, without the call: every result that is read comes by here.
@@ -161,6 +140,24 @@ class Results:
         if inline and is_body and any(map(self._inline, ids)) and (finals := self._store.finals(ids)):
             return finals
         return self._block(ids, timeout, running)
+
+    def _is_durable(self, running: context.Running) -> bool:
+        """Whether the body that runs here is one of a workflow over this store."""
+        return bool(running.flow.records_calls) and (running.flow.is_checked or running.engine.results is self)
+
+    def _look(
+        self, running: context.Running, ids: Sequence[str], along: Sequence[str], seconds: float, *, inline: bool
+    ) -> list[Final]:
+        """Those of ``ids`` that are final within so many seconds; what else is final is noted."""
+        deadline = time.monotonic() + seconds
+        left = list(along)
+        while finals := self.wait(left, max(0.0, deadline - time.monotonic()), inline=inline, is_plain=True):
+            running.flow.keep(finals)
+            if found := [final for final in finals if final.id in ids]:
+                return found
+            ended = {final.id for final in finals}
+            left = [name for name in left if name not in ended]
+        return []
 
     def _block(self, ids: Sequence[str], timeout: float | None, running: context.Running | None) -> list[Final]:
         signal = Signal()

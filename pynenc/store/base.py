@@ -252,7 +252,7 @@ class Store(Protocol):
         A runner is gone when its death is certain (SQLite: the kernel released the lock file of its ``group``; memory: ``declare_dead``) or its lease
         is over. Leases are only judged once the sweeper ``by`` has held its own
         lease for one full term. Everything goes back to REGISTERED, uncounted. Except, when the death is certain and the runner was not
-        ``supervised``: what it owned is marked ``alone``, and what was
+        ``supervised``: what it owned and did not wait for others is marked ``alone``, and what was
         alone already counts a crash and, at ``max_crashes``, ends FAILED with ``error``.
         """
 

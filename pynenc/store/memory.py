@@ -287,9 +287,11 @@ class MemoryStore:
             recovered: list[Recovered] = []
             for runner in self._runners.gone(by):
                 is_certain = self._runners.is_dead(runner)
-                for name in list(runner.owned)[: limit - len(recovered)]:
+                names = list(runner.owned)[: limit - len(recovered)]
+                innocent = {name for name in names if runner.beat.supervised or self._waits.awaited_by(name)}
+                for name in names:
                     row = self._places.rows[name]
-                    if is_certain and not runner.beat.supervised:
+                    if is_certain and name not in innocent:
                         self._suspect(row, error, now)
                     if row.place is Place.CLAIMED:
                         self._take_back(row, "its process died" if is_certain else "its runner lost its lease", now)

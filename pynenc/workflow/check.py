@@ -20,7 +20,6 @@ from pynenc.workflow.flow import Flow, History
 from pynenc.workflow.replay import BEGUN, COMPENSATION, MARK, Record, decode_record
 
 if TYPE_CHECKING:
-    from pynenc.app import Pynenc
     from pynenc.engine import Engine
 
 VERSION = 1
@@ -99,12 +98,12 @@ def read_story(data: bytes) -> Story:
     return story
 
 
-def check(app: Pynenc, story: Story, call: Callable[..., Any] | None = None) -> Verdict:
+def check(engine: Engine, story: Story, call: Callable[..., Any] | None = None) -> Verdict:
     """Repeat a run with today's code.
 
+    :param engine: of the app over an empty store (``app.scratch_engine()``), which is closed in the end.
     :param call: calls the body, given it and its arguments; for debuggers.
     """
-    engine = app.scratch_engine()
     engine.store.put_blobs([Blob(key, data, 0) for key, data in story.blobs.items()])
     spec = engine.executor.resolve(story.task)
     if spec is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +25,7 @@ from pynenc.core.status import InvocationStatus
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.suspension import Departure, EndOfRecord, Suspended
 from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, StoreError, WorkflowError
+from pynenc.workflow import waiting
 from pynenc.workflow.replay import (
     BEGUN,
     COMPENSATION,
@@ -42,7 +43,7 @@ T = TypeVar("T")
 
 #: The position under which is recorded that a workflow has failed and is being compensated.
 FAILING = position_of(COMPENSATION, 0)
-STEP, CALL, WAIT, SLEEP, PAUSE, SIGNAL = "step", "execute_task", "wait", "sleep", "pause", "wait_signal"
+STEP, CALL, SLEEP, PAUSE, SIGNAL = "step", "execute_task", "sleep", "pause", "wait_signal"
 
 #: The branch of a body that runs in this context, and whether a step does.
 branch_here: ContextVar[Branch | None] = ContextVar("pynenc_branch", default=None)
@@ -54,21 +55,7 @@ running_flow: ContextVar[Flow | None] = ContextVar("pynenc_flow", default=None)
 Submit = Callable[[Sequence[str]], Sequence[Submitted]]
 encode = msgspec.msgpack.encode
 _called = msgspec.msgpack.Decoder(tuple[int, dict[int, str]]).decode
-_names = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _number = msgspec.msgpack.Decoder(int).decode
-
-
-#: Looks for finals in the usual way, at most so many seconds.
-Look = Callable[[float], list[Final]]
-AsyncLook = Callable[[float | None], Awaitable[list[Final]]]
-
-
-class Wait(NamedTuple):
-    """A wait whose outcome is remembered: until ``due`` (0: without a limit); ``chosen`` came first (none: nothing in time)."""
-
-    position: str
-    due: int
-    chosen: tuple[str, ...] | None
 
 
 class Undo(NamedTuple):
@@ -329,26 +316,6 @@ class Flow:
         return [others.get(index, own) for index, own in enumerate(ids)]
 
     # -- waiting for others ------------------------------------------------------------------------------------------------
-    def wait(self, ids: Sequence[str], timeout: float | None, look: Look, *, is_race: bool = False) -> list[Final]:
-        """Those of ``ids`` that are final, once there is one, or none after ``timeout`` seconds. What takes long suspends the body.
-
-        :param look: waits in the usual way, at most so many seconds. :param is_race: the body goes on differently with whatever comes first.
-        """
-        self.check()
-        if timeout is None and not is_race:
-            return self._wait(ids, 0, look)
-        wait = self.begin_wait(timeout)
-        if wait.chosen is not None:
-            return self.chosen(wait.chosen)
-        return self.end_wait(wait, self.keep(self._wait(ids, wait.due, look)))
-
-    def begin_wait(self, timeout: float | None) -> Wait:
-        """A wait whose outcome is remembered: it ends at a time, or what comes first counts."""
-        position, record = self.meet(WAIT)
-        if record is not None:
-            return Wait(position, 0, _names(record.payload))
-        return Wait(position, 0 if timeout is None else self.deadline(position, int(timeout * 1_000_000)), None)
-
     def begin(self, position: str, kind: str, payload: bytes) -> Record:
         """Record that an operation has begun; the record that counts."""
         return self.cursor.begun(position) or self.write(begun_at(position), Record(BEGUN, kind, payload))
@@ -358,67 +325,19 @@ class Flow:
         due = self.engine.store.clock.now() + microseconds
         return int(_number(self.begin(position, "deadline", encode(due)).payload))
 
-    def end_wait(self, wait: Wait, finals: list[Final]) -> list[Final]:
-        """Remember what came first; nothing when the time was over."""
-        record = self.write(wait.position, Record(WAIT, "", encode([str(final.id) for final in finals])))
-        return self.chosen(_names(record.payload))
+    def wait(
+        self, ids: Sequence[str], timeout: float | None, look: waiting.Look, *, is_race: bool = False
+    ) -> list[Final]:
+        """Wait for other invocations (:func:`pynenc.workflow.waiting.wait`)."""
+        return waiting.wait(self, ids, timeout, look, is_race=is_race)
 
-    def chosen(self, ids: Sequence[str]) -> list[Final]:
-        """The finals that came first."""
-        known = self.known(ids)
-        return known if len(known) == len(ids) else self.engine.store.finals(ids)
+    async def wait_async(self, ids: Sequence[str], timeout: float | None, look: waiting.AsyncLook) -> list[Final]:
+        """The same for async bodies."""
+        return await waiting.wait_async(self, ids, timeout, look)
 
     def known(self, ids: Sequence[str]) -> list[Final]:
         """The finals of ``ids`` that need not be read."""
         return [self._finals[name] for name in ids if name in self._finals]
-
-    def _wait(self, ids: Sequence[str], due: int, look: Look) -> list[Final]:
-        """Wait until ``due`` (0: without a limit); nothing when that is over."""
-        if known := self.begin_look(ids):
-            return known
-        if finals := look(self.patience(due)):
-            return self.keep(finals)
-        if self.is_over(due):
-            return []
-        self.mark_reached()
-        raise self.suspend(waiting_for(ids), due=due, awaits=tuple(map(str, ids)))
-
-    async def wait_async(self, ids: Sequence[str], timeout: float | None, look: AsyncLook) -> list[Final]:
-        """:meth:`wait` for async bodies: what takes long blocks the branch."""
-        self.check()
-        self.follow_branches()
-        if timeout is None:
-            return await self._wait_async(ids, 0, look)
-        wait = self.begin_wait(timeout)
-        if wait.chosen is not None:
-            return self.chosen(wait.chosen)
-        return self.end_wait(wait, await self._wait_async(ids, wait.due, look))
-
-    async def _wait_async(self, ids: Sequence[str], due: int, look: AsyncLook) -> list[Final]:
-        if known := self.begin_look(ids):
-            return known
-        if self._history is not None:
-            await self.end_branch()
-        async with self.branches.busy(self.branch):
-            finals = await look(self.patience(due))
-        if finals or self.is_over(due):
-            return self.keep(finals)
-        self.mark_reached()
-
-        async def wait() -> list[Final]:
-            left = max(0.0, (due - self.engine.store.clock.now()) / 1_000_000) if due else None
-            return await look(left)
-
-        way = Suspended(waiting_for(ids), due=due, awaits=tuple(map(str, ids)))
-        return self.keep(await self.branches.block(self.branch, way, wait))
-
-    def begin_look(self, ids: Sequence[str]) -> list[Final]:
-        """The body has come to a wait; what is known already."""
-        self.branch.waits += 1
-        known = self.known(ids)
-        if not known and self._history is not None and not self.is_async:
-            raise self.leave(EndOfRecord())
-        return known
 
     async def end_branch(self) -> None:
         """The history of a branch that is only checked ends here; others may go on."""
@@ -439,12 +358,6 @@ class Flow:
     def is_over(self, due: int) -> bool:
         """Whether a time has come; 0 never does. In a history that is checked it has."""
         return bool(due) and (self.is_checked or self.engine.store.clock.now() >= due)
-
-    def patience(self, due: int) -> float:
-        """Seconds to wait before the body is suspended."""
-        slot = self.running.slot
-        most = slot.patience if slot is not None else context.PATIENCE
-        return max(0.0, min(most, (due - self.engine.store.clock.now()) / 1_000_000)) if due else most
 
     def mark_reached(self) -> None:
         """Note how far the body got, before it is suspended where nothing is recorded."""
@@ -492,11 +405,6 @@ def _ids_of(derive: Callable[[str, int], list[str]], position: str, record: Reco
 
 def _compensating() -> str:
     return "a compensation"
-
-
-def waiting_for(ids: Sequence[str]) -> str:
-    """What is said of a run that waits for others."""
-    return f"waits for {ids[0]}" if len(ids) == 1 else f"waits for {len(ids)} invocations"
 
 
 def caller() -> str:

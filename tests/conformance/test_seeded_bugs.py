@@ -105,6 +105,14 @@ class ForgetsTheKeyOnRetry(Sound):
         return msgspec.structs.replace(finished, claim=self.sound.claim(request)) if request else finished
 
 
+class LetsTheSuspendedSleep(Sound):
+    """Keeps what a suspended invocation awaits to itself: nothing wakes it."""
+
+    def finish(self, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None) -> Finished:
+        forgotten = [msgspec.structs.replace(outcome, awaits=()) for outcome in outcomes]
+        return self.sound.finish(runner, forgotten, request)
+
+
 class ForgetsPendingWork(Sound):
     """Takes back what was running, not what had been claimed ahead."""
 
@@ -194,6 +202,7 @@ BUGS = [
     SkipsTheFence,
     AcceptsASecondFinal,
     ForgetsTheKeyOnRetry,
+    LetsTheSuspendedSleep,
     ForgetsPendingWork,
     AcknowledgesBeforeItInserts,
     HandsOutTwice,
@@ -206,6 +215,7 @@ CLAUSES = {
     SkipsTheFence: "fence",
     AcceptsASecondFinal: "final",
     ForgetsTheKeyOnRetry: "key_is_freed",
+    LetsTheSuspendedSleep: "suspended",
     ForgetsPendingWork: "recover",
     AcknowledgesBeforeItInserts: "submit",
     HandsOutTwice: "claim",

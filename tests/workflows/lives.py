@@ -27,8 +27,9 @@ MOST_LIVES = 200
 class Deadly:
     """A store that kills the process at each write of the workflow, once for each."""
 
-    def __init__(self, store: Any, folder: Path, *, is_after: bool) -> None:
+    def __init__(self, store: Any, folder: Path, invocation_id: str, *, is_after: bool) -> None:
         self._store = store
+        self._id = invocation_id
         self._deaths = folder / "deaths"
         self._is_after = is_after
         self._lock = Lock()
@@ -55,9 +56,10 @@ class Deadly:
         return self._at(f"submit {[each.id for each in new]}", lambda: self._store.submit(new, *args, **options))
 
     def finish(self, runner: str, outcomes: Any, request: Any = None) -> Any:
-        if not outcomes:
+        own = [ended for ended in outcomes if ended.id == self._id and is_end(ended)]
+        if not own:
             return self._store.finish(runner, outcomes, request)
-        ends = sorted(f"{ended.id} {ended.status.value} {ended.reason}" for ended in outcomes if is_end(ended))
+        ends = [f"{ended.status.value} {ended.reason}" for ended in own]
         return self._at(f"finish {ends}", lambda: self._store.finish(runner, outcomes, request))
 
 
@@ -69,7 +71,7 @@ def is_end(outcome: Outcome) -> bool:
 def live(folder: Path, invocation_id: str, *, is_after: bool) -> None:
     """One life: run until the workflow has ended, or until death."""
     engine = shop.app.engine
-    deadly = Deadly(engine.store, folder, is_after=is_after)
+    deadly = Deadly(engine.store, folder, invocation_id, is_after=is_after)
     engine.store = engine.submitter._store = engine.results._store = deadly
     shop.app.conf.runner_cls = "ThreadRunner"
     from threading import Thread

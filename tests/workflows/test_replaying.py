@@ -138,7 +138,7 @@ def test_histories_repeat_at_each_point(runner, flow, done):
         runner.drain()
         work = done() if (Path(runner.app.store.path).parent / "witness").exists() else []
         story = check.read_story(check.write_story(check.tell(shop.app.engine, invocation.invocation_id)))
-        verdict = check.check(shop.app, story)
+        verdict = check.check(shop.app.scratch_engine(), story)
         assert (verdict.problem, verdict.id) == ("", invocation.invocation_id)
         if work:
             assert done() == work
@@ -160,9 +160,9 @@ def test_changed_code_is_found(runner, monkeypatch):
     runner.drain()
     story = check.tell(shop.app.engine, invocation.invocation_id)
     monkeypatch.setattr(shop, "MODE", "other")
-    assert "'step refuse'" in check.check(shop.app, story).problem
+    assert "'step refuse'" in check.check(shop.app.scratch_engine(), story).problem
     monkeypatch.setattr(shop, "MODE", "patched")
-    assert check.check(shop.app, story).problem == ""
+    assert check.check(shop.app.scratch_engine(), story).problem == ""
 
 
 def test_missing_operations_are_found(runner, monkeypatch):
@@ -171,7 +171,7 @@ def test_missing_operations_are_found(runner, monkeypatch):
     story = check.tell(shop.app.engine, invocation.invocation_id)
     monkeypatch.setattr(shop.app.tasks[shop.changing.task_id], "func", lambda: shop.changing.wf.step(shop.double, 1))
     monkeypatch.setattr(shop.changing, "_spec", None)
-    assert "are not made any more" in check.check(shop.app, story).problem
+    assert "are not made any more" in check.check(shop.app.scratch_engine(), story).problem
 
 
 # -- the command line -----------------------------------------------------------------------------------------------------------

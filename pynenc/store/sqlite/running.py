@@ -32,6 +32,7 @@ SWEEPER = "SELECT boot, since, until, lease FROM $runner WHERE id = ? AND death 
 LIVING = "SELECT beat FROM $runner WHERE id != ? AND death IS NULL AND boot = ? AND until > ?"
 MARK = "UPDATE $runner SET death = ? WHERE id = ?"
 STILL_OWNS = "SELECT 1 FROM $inv INDEXED BY $owned WHERE place = 3 AND runner = ? LIMIT 1"
+WAITERS = "SELECT DISTINCT waiter FROM $edge WHERE waiter IN (SELECT id FROM $inv INDEXED BY $owned WHERE place = 3 AND runner = ?)"
 OWING = "SELECT beat FROM $runner WHERE death IS NOT NULL AND death != 'gone'"
 LEASE = "SELECT owner, boot, until FROM $lease WHERE name = ?"
 TAKE_LEASE = (
@@ -122,18 +123,19 @@ def recover(tx: Tx, found: Sequence[Victim], limit: int, error: bytes) -> list[R
     recovered: list[Recovered] = []
     for victim in found:
         tx.run(MARK, victim.death, victim.id)
-        recovered += [
-            Recovered(row.id, victim.id, STATUSES[_take_back(tx, row, victim, error)])
-            for row in rows(tx, OWNED, victim.id, limit - len(recovered))
-        ]
+        innocent = {name for (name,) in tx.all(WAITERS, victim.id)} if victim.is_certain else set()
+        for row in rows(tx, OWNED, victim.id, limit - len(recovered)):
+            is_suspect = victim.is_certain and row.id not in innocent
+            status = _take_back(tx, row, victim, error, is_suspect=is_suspect)
+            recovered.append(Recovered(row.id, victim.id, STATUSES[status]))
         if not tx.one(STILL_OWNS, victim.id):
             tx.run(MARK, SETTLED, victim.id)
     return recovered
 
 
-def _take_back(tx: Tx, row: Row, victim: Victim, error: bytes) -> int:
+def _take_back(tx: Tx, row: Row, victim: Victim, error: bytes, *, is_suspect: bool) -> int:
     """One row of a runner that is gone: uncounted, unless it ran alone in a process that certainly died."""
-    if victim.is_certain:
+    if is_suspect:
         row.crashes += row.alone
         if row.alone and row.crashes >= row.max_crashes:
             life.end(

@@ -423,8 +423,9 @@ class Model:
         runner = self.runners.pop(name)
         self.gone.add(name)
         result = []
+        waiting_now = {row.new.id for row in self.rows.values() if row.waits}
         for row in [row for row in self.rows.values() if row.runner == name and row.place is Place.CLAIMED]:
-            if is_certain and not runner.is_supervised:
+            if is_certain and not runner.is_supervised and row.new.id not in waiting_now:
                 row.crashes += row.alone
                 if row.alone and row.crashes >= row.new.max_crashes:
                     row.payload = b"worker lost"

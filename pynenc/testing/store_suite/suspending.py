@@ -283,6 +283,7 @@ class Suspending(Clause):
         assert (row.status, row.place, row.args, row.round) == (S.REGISTERED, READY, b"new", 1)
         assert (row.retries, row.crashes) == (0, 0)
         assert (self.store.recall("w/0"), self.store.recall("w/state")) == ({}, {"s": b"state"})
+        assert self.store.recall("w/1") == {}
         again = self.take("w")
         assert (again.id, again.args, again.round, again.attempt) == ("w", b"new", 1, 3)
         self.end(again, payload=b"done")
@@ -383,6 +384,18 @@ class Suspending(Clause):
         self.store.remember("w/0", {"1": b"v"}, progress="w")
         self.store.remember("w/0", {"2": b"v"}, progress="unknown")
         assert self.row("w") == before
+
+    def test_whoever_waits_is_no_suspect(self) -> None:
+        self.put("w", "a")
+        self.beat()
+        self.beat("sweeper")
+        waiter = self.run("w")
+        self.run("a")
+        watch = self.store.watch(["a"], lambda: None, waiter=ref(waiter))
+        self.kill_group(self.store, "r1")
+        self.sweep()
+        assert (self.row("w").alone, self.row("a").alone) == (False, True)
+        watch.close()
 
     # -- retention --------------------------------------------------------------------------------------------------------------
     def test_purge_keeps_members_of_a_live_workflow(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from pynenc import Pynenc, RetryError
@@ -337,3 +339,55 @@ def steps_then_sleep(count: int) -> int:
     total = sum(wf.step(double, number) for number in range(count))
     wf.sleep(10)
     return total
+
+
+def die_once(number: int) -> int:
+    """Kill the process the first time."""
+    path = Path(os.environ["WITNESS"])
+    words = path.read_text().split("\n") if path.exists() else []
+    witness(f"step {number}")
+    if f"step {number}" not in words:
+        os.kill(os.getpid(), 9)
+    return number
+
+
+@app.workflow
+def deadly(count: int) -> int:
+    total = sum(deadly.wf.step(die_once, number) for number in range(count))
+    deadly.wf.sleep(0.05)
+    return total + add(total, 1).result
+
+
+@app.workflow
+async def async_deadly(count: int) -> int:
+    total = 0
+    for number in range(count):
+        total += await async_deadly.wf.async_step(die_once, number)
+    await async_deadly.wf.async_sleep(0.05)
+    return total + await add(total, 1).async_result()
+
+
+@app.workflow
+def waits_long(folder: str) -> None:
+    children = [slow(folder, number) for number in range(2)]
+    try:
+        _ = [child.result for child in children]
+    finally:
+        witness("finally")
+
+
+@app.task
+def slow(folder: str, number: int) -> None:
+    witness(f"begun {number}")
+    while not slow.invocation.cancel_requested:
+        time.sleep(0.01)
+    witness(f"stopped {number}")
+    raise RuntimeError("stopped")
+
+
+@app.workflow
+def naps_briefly(seconds: float) -> bool:
+    before = naps_briefly.wf.utc_now()
+    naps_briefly.wf.sleep(seconds)
+    late = (naps_briefly.wf.utc_now() - before).total_seconds() - seconds
+    return late >= 0
