@@ -198,6 +198,8 @@ def _kill(pid: int) -> None:
 
 # -- one server for all tests of a process -----------------------------------------------------------------------------------
 _shared: list[str] = []
+#: Those on a server that goes on living.
+_schemas: list[str] = []
 
 
 def shared_url() -> str:
@@ -227,7 +229,16 @@ def new_url() -> str:
 
 def _url_of_schema(name: str) -> str:
     base = shared_url()
+    if "PYNENC_TEST_POSTGRES" in os.environ and name not in _schemas:
+        _schemas.append(name)
+        register(_drop, base, name)
     return f"{base}{'&' if '?' in base else '?'}schema={name}"
+
+
+def _drop(url: str, name: str) -> None:
+    """Leave nothing on somebody's server."""
+    with psycopg.connect(parse(url).conninfo, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE".encode())
 
 
 def empty(url: str) -> None:
