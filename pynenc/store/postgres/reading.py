@@ -82,7 +82,7 @@ class Reading:
 
     def _records(self, rows: Rows) -> list[Invocation]:
         waiting: dict[str, list[str]] = defaultdict(list)
-        claimed = [row[1] for row in rows if record.is_claimed(row)]
+        claimed = [row[1] for row in rows if record.may_wait(row)]
         for waiter, awaited in self._all(EDGES, Texts(claimed)) if claimed else ():
             waiting[waiter].append(awaited)
         return [record.invocation(row, tuple(waiting.get(row[1], ()))) for row in rows]
@@ -199,10 +199,11 @@ PROBLEMS = {
     "{0} waits in line for rate {1}, which has no head": (
         "SELECT i.id, i.behind FROM @inv i WHERE i.app = $1 AND i.why = W_RATE AND NOT EXISTS (SELECT 1 FROM @inv h WHERE h.app = $1 AND h.rated = i.behind)"
     ),
-    "{0} waits for {1} but is not claimed": (
+    "{0} waits for {1} but is neither claimed nor suspended": (
         "SELECT e.waiter, e.awaited FROM @edge e LEFT JOIN @inv i ON i.app = e.app AND i.id = e.waiter "
-        "WHERE e.app = $1 AND i.place IS DISTINCT FROM P_CLAIMED"
+        "WHERE e.app = $1 AND (i.place IS NULL OR i.place <> CASE WHEN e.asleep THEN P_WAITING ELSE P_CLAIMED END)"
     ),
+    "{0} waits for signals but is not suspended": "SELECT id FROM @inv WHERE app = $1 AND seen IS NOT NULL AND place <> P_WAITING",
     "{0} waits for {1}, which is final or purged": (
         "SELECT e.waiter, e.awaited FROM @edge e LEFT JOIN @inv i ON i.app = e.app AND i.id = e.awaited "
         "WHERE e.app = $1 AND (i.place IS NULL OR i.place = P_FINAL)"

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Beat,
     Claimed,
@@ -103,6 +104,8 @@ _NO_OUTCOMES = (
     Flags(),
     Numbers(),
     Flags(),
+    Texts(),
+    Payloads(),
     False,
 )
 
@@ -133,6 +136,8 @@ def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
             Flags(),
             Numbers(),
             Flags(),
+            Texts(),
+            Payloads(),
             False,
         )
     return (
@@ -148,8 +153,23 @@ def outcome_values(outcomes: Sequence[Outcome]) -> tuple[Any, ...]:
         Flags([each.alone for each in outcomes]),
         Numbers([each.due for each in outcomes]),
         Flags([each.unknown_task for each in outcomes]),
+        *_extras(outcomes),
         not all(each.status.is_final() for each in outcomes),
     )
+
+
+def _extras(outcomes: Sequence[Outcome]) -> tuple[Texts, Payloads]:
+    """What only suspensions and those that continue as new have, as JSON; and the arguments of the next round."""
+    if not [o for o in outcomes if o.awaits or o.signals >= 0 or o.args is not None]:
+        return Texts(), Payloads()
+    return Texts([_extra(each) for each in outcomes]), Payloads([each.args or b"" for each in outcomes])
+
+
+def _extra(outcome: Outcome) -> str:
+    if not (outcome.awaits or outcome.signals >= 0 or outcome.args is not None):
+        return ""
+    extra = {"awaits": outcome.awaits, "signals": outcome.signals, "blobs": outcome.blobs}
+    return msgspec.json.encode({**extra, "renews": outcome.args is not None}).decode()
 
 
 def without_nul(text: str) -> str:
@@ -218,6 +238,18 @@ def call_values(n: int, new: New) -> dict[str, Any]:
     }
 
 
+def reaction_values(reactions: Sequence[Reaction]) -> tuple[Any, ...]:
+    """The parameters of a subscription: each template is a call without id and arguments."""
+    return (
+        Numbers([CODES[each.status] for each in reactions]),
+        Texts([each.task for each in reactions]),
+        Texts([each.status.value for each in reactions]),
+        Texts([msgspec.json.encode(call_values(0, each.new), enc_hook=str).decode() for each in reactions]),
+        Payloads([each.new.args for each in reactions]),
+        Payloads([each.tail for each in reactions]),
+    )
+
+
 # -- invocations as readers see them -----------------------------------------------------------------------------------------
 _READ = (
     "seq id task status place args args_digest blobs queue priority rank due expires registration_key running_key running_limit rate_key rate_n "
@@ -251,9 +283,9 @@ def invocation(row: Row, waiting_for: tuple[str, ...]) -> Invocation:
     )
 
 
-def is_claimed(row: Row) -> bool:
-    """Whether somebody owns what these columns show."""
-    return bool(row[4] == Place.CLAIMED)
+def may_wait(row: Row) -> bool:
+    """Whether what these columns show can wait for others."""
+    return row[4] in (Place.CLAIMED, Place.WAITING)
 
 
 def history_entry(name: str, row: Row) -> HistoryEntry:

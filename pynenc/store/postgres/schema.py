@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+from pynenc.core.reaction import FIRING
 from pynenc.core.status import FINAL, InvocationStatus, Place
 
 #: What this code needs: (major, minor).
@@ -32,12 +33,13 @@ _NUMBERS = {
     **{f"P_{place.name}": str(int(place)) for place in PLACES},
     **{name: str(number) for name, number in (*BEHIND.items(), *LOCKS.items())},
     "FINAL_STATUSES": ", ".join(str(CODES[status]) for status in sorted(FINAL)),
+    "FIRING_TASKS": FIRING,
 }
-_TOKEN = re.compile(r"@(?=[a-z])|\b(?:S|P|W|LOCK)_[A-Z_]+\b|\bFINAL_STATUSES\b")
+_TOKEN = re.compile(r"@(?=[a-z])|\b(?:S|P|W|LOCK)_[A-Z_]+\b|\bFINAL_STATUSES\b|\bFIRING_TASKS\b")
 
 #: The steps from the version before: (major, minor) → the file that makes it.
 STEPS: dict[tuple[int, int], str] = {(1, 0): "tables"}
-FUNCTIONS = ("life", "submit", "claim", "finish", "run", "amend", "purge")
+FUNCTIONS = ("life", "suspend", "react", "submit", "claim", "finish", "run", "amend", "purge")
 
 #: ``id`` tells this schema from all others, wherever a connection leads.
 VERSION_TABLE = (

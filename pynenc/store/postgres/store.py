@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
     Beat,
@@ -45,7 +46,7 @@ from pynenc.exceptions import StoreError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, Wake
 from pynenc.store.base import Watch as WatchOfStore
 from pynenc.store.postgres import record, waiting
-from pynenc.store.postgres.database import Combiner, Database, Rows
+from pynenc.store.postgres.database import Call, Combiner, Database, Rows
 from pynenc.store.postgres.reading import Reading
 from pynenc.store.postgres.schema import STATUSES
 from pynenc.store.postgres.submitting import Submitting
@@ -53,7 +54,7 @@ from pynenc.store.postgres.url import parse
 from pynenc.store.postgres.wake import Bell
 from pynenc.store.postgres.wire import Numbers, Payloads, Texts
 
-_CYCLE_VALUES = ", ".join(f"${n}" for n in range(1, 28))
+_CYCLE_VALUES = ", ".join(f"${n}" for n in range(1, 30))
 CYCLE = f"SELECT * FROM @cycle({_CYCLE_VALUES})"
 START = "SELECT @start($1, $2, $3, $4, $5)"
 REPORT = "SELECT @report($1, $2, $3, $4, $5)"
@@ -81,6 +82,12 @@ REMEMBER_ONCE = (
 )
 RECALL = "SELECT key, value FROM @memo WHERE app = $1 AND scope = $2"
 RECALL_SOME = "SELECT key, value FROM @memo WHERE app = $1 AND scope = $2 AND key = ANY ($3)"
+PROGRESS = "UPDATE @inv SET crashes = 0, alone = false WHERE app = $1 AND id = $2 AND place = P_CLAIMED AND (crashes > 0 OR alone)"
+UNSUBSCRIBE = "DELETE FROM @reaction WHERE app = $1 AND owner = $2"
+SUBSCRIBE = (
+    "INSERT INTO @reaction (app, owner, status, task, n, label, call, args, tail) SELECT $1, $2, u.status, u.task, u.n, u.label, u.call::json, u.args, u.tail "
+    "FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[]) WITH ORDINALITY AS u (status, task, label, call, args, tail, n)"
+)
 PUT_BLOBS = "SELECT @put_blobs($1, @time($2), $3, $4, $5)"
 GET_BLOBS = "SELECT key, data FROM @blob WHERE app = $1 AND key = ANY ($2)"
 PURGE = "SELECT * FROM @purge($1, $2, $3, $4, $5, $6, $7, $8)"
@@ -397,15 +404,15 @@ class PostgresStore:
         return self._ringer.listen(wake, is_picky=bool(queues))
 
     # -- values ----------------------------------------------------------------------------------------------------------
-    def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
-        if not items:
-            return {}
+    def remember(
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+    ) -> dict[str, bytes]:
         app, keys = self._database.app, Texts(sorted(items))
-        put = (app, scope, keys, Payloads([items[key] for key in keys]))
-        _, rows = self._database.pipeline(
-            [(REMEMBER_ONCE if once else REMEMBER, put), (RECALL_SOME, (app, scope, keys))]
-        )
-        found: dict[str, bytes] = dict(rows)
+        calls: list[Call] = [(PROGRESS, (app, progress))] if progress else []
+        if items:
+            put = (app, scope, keys, Payloads([items[key] for key in keys]))
+            calls += [(REMEMBER_ONCE if once else REMEMBER, put), (RECALL_SOME, (app, scope, keys))]
+        found: dict[str, bytes] = dict(self._database.pipeline(calls)[-1]) if calls else {}
         return {key: found[key] for key in items}
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
@@ -426,8 +433,14 @@ class PostgresStore:
             count = int(self._change(PURGE_EVERYTHING, self._at, purge.limit)[0][0])
             return Purged(count, more=count >= purge.limit)
         grace = (purge.ended_before, purge.blob_grace, RUNNER_GRACE, purge.limit)
-        count, blobs, runners = self._change(PURGE, self._at, *self._lease, *grace)[0]
-        return Purged(count, blobs, runners, purge.limit in (count, blobs))
+        count, kept, blobs, runners = self._change(PURGE, self._at, *self._lease, *grace)[0]
+        return Purged(count, blobs, runners, purge.limit in (count + kept, blobs))
+
+    # -- reactions -------------------------------------------------------------------------------------------------------
+    def subscribe(self, owner: str, reactions: Sequence[Reaction]) -> None:
+        app = self._database.app
+        values = (app, owner, *record.reaction_values(reactions))
+        self._database.pipeline([(UNSUBSCRIBE, (app, owner)), (SUBSCRIBE, values)])
 
     # -- queues -----------------------------------------------------------------------------------------------------------
     def queues(self) -> list[QueueInfo]:

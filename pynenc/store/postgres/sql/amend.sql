@@ -11,6 +11,7 @@ BEGIN
         status_ := (SELECT status FROM @inv WHERE app = app_ AND id = id_);
         RETURN NEXT;
     END LOOP;
+    PERFORM @react(app_, now);
 END $f$;
 
 CREATE OR REPLACE FUNCTION @amend_one(app_ bigint, now bigint, id_ text, kind text, reason_ text, priority_ float8, value_ bytea)
@@ -33,6 +34,8 @@ BEGIN
         PERFORM @raise_awaited(app_, ARRAY[id_], '{}', r.rank, 0);
     ELSIF kind = 'resume' THEN
         RETURN @resume(r, reason_, value_, now);
+    ELSIF kind = 'signal' THEN
+        PERFORM @signal(r, reason_, value_, now);
     ELSIF r.place = P_CLAIMED THEN
         r.cancel := true;
         PERFORM @save(r);
@@ -47,8 +50,8 @@ CREATE OR REPLACE FUNCTION @requeue(r @inv, reason_ text, now bigint) RETURNS bo
 BEGIN
     IF r.place = P_FINAL THEN
         r := @note(r, S_REGISTERED, now, NULL, r.round + 1, reason_, '');
-        r.status := S_REGISTERED; r.place := P_WAITING; r.round := r.round + 1; r.due := 0; r.retries := 0; r.crashes := 0; r.alone := false;
-        r.cancel := false; r.started := 0; r.ended := 0; r.runner := NULL; r.payload := NULL; r.reason := reason_; r.gone := NULL;
+        r := @next_round(r);
+        r.status := S_REGISTERED; r.place := P_WAITING; r.due := 0; r.alone := false; r.cancel := false; r.ended := 0; r.runner := NULL; r.payload := NULL; r.reason := reason_; r.gone := NULL;
     ELSIF r.place = P_LATER AND r.due > now THEN
         r.due := 0;
     ELSE
@@ -63,12 +66,26 @@ BEGIN
     IF r.place <> P_WAITING THEN
         RETURN false;
     END IF;
-    INSERT INTO @memo (app, scope, key, value) VALUES (r.app, r.id, 'resume', value_) ON CONFLICT (app, scope, key) DO UPDATE SET value = excluded.value;
-    r := @note(r, S_REGISTERED, now, NULL, r.round, coalesce(nullif(reason_, ''), 'resumed'), '');
-    r.status := S_REGISTERED;
-    r.due := 0;
-    PERFORM @save(@admit(r, S_REGISTERED, now));
+    PERFORM @keep(r, 'resume:' || r.attempt, value_);
+    PERFORM @rouse(r, coalesce(nullif(reason_, ''), 'resumed'), now);
     RETURN true;
+END $f$;
+
+CREATE OR REPLACE FUNCTION @signal(r @inv, reason_ text, value_ bytea, now bigint) RETURNS void LANGUAGE plpgsql AS $f$
+BEGIN
+    PERFORM @keep(r, @signal_key(r.signals), value_);
+    r.signals := r.signals + 1;
+    IF r.place = P_WAITING AND r.seen IS NOT NULL THEN
+        PERFORM @rouse(r, coalesce(nullif(reason_, ''), 'signalled'), now);
+    ELSE
+        PERFORM @save(r);
+    END IF;
+END $f$;
+
+-- Remember a value in the scope of an invocation.
+CREATE OR REPLACE FUNCTION @keep(r @inv, key_ text, value_ bytea) RETURNS void LANGUAGE plpgsql AS $f$
+BEGIN
+    INSERT INTO @memo (app, scope, key, value) VALUES (r.app, r.id, key_, value_) ON CONFLICT (app, scope, key) DO UPDATE SET value = excluded.value;
 END $f$;
 
 -- Raise rank and boost of all that "waiters" wait for, directly or through others; with "only" begin with these alone.
@@ -150,6 +167,7 @@ BEGIN
             SELECT coalesce(min(x.timer), 0) INTO head.claimed FROM unnest(names) q, LATERAL (
                 SELECT timer FROM @inv WHERE app = app_ AND queue = q AND timer IS NOT NULL ORDER BY timer LIMIT 1) x;
             head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone));
+            PERFORM @react(app_, now);
         END IF;
     END IF;
     head.tags := @told();
@@ -165,5 +183,5 @@ CREATE OR REPLACE FUNCTION @stop_waiting(app_ bigint, waiter_ text, attempt_ big
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     DELETE FROM @edge WHERE app = app_ AND waiter = waiter_ AND awaited = ANY (ids)
-        AND EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND id = waiter_ AND attempt = attempt_);
+        AND EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND id = waiter_ AND attempt = attempt_ AND place = P_CLAIMED);
 END $f$;

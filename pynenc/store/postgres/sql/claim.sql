@@ -47,11 +47,10 @@ BEGIN
         CONTINUE WHEN NOT turn;
         FOR r IN SELECT * FROM @inv WHERE app = app_ AND queue = q AND timer <= now ORDER BY timer, seq LIMIT 500 FOR UPDATE LOOP
             IF r.place = P_WAITING THEN
-                r := @note(r, S_REGISTERED, now, NULL, r.round, 'its time has come', '');
-                r.status := S_REGISTERED;
-                r.back := S_REGISTERED;
+                PERFORM @rouse(r, 'its time has come', now);
+            ELSE
+                PERFORM @save(@settle(r, now));
             END IF;
-            PERFORM @save(@settle(r, now));
         END LOOP;
     END LOOP;
 END $f$;

@@ -5,7 +5,7 @@
 
 -- One outcome that the statement for all did not write. Whether it counts.
 CREATE OR REPLACE FUNCTION @end_one(app_ bigint, now bigint, who text, id_ text, attempt_ bigint, status_ bigint, data bytea, retries_ bigint, crashes_ bigint,
-                                    started_ bigint, ended_ bigint, reason_ text, alone_ boolean, due_ bigint, is_unknown boolean)
+                                    started_ bigint, ended_ bigint, reason_ text, alone_ boolean, due_ bigint, is_unknown boolean, extra text, args_ bytea)
 RETURNS boolean LANGUAGE plpgsql AS $f$
 DECLARE
     r @inv;
@@ -16,7 +16,11 @@ BEGIN
     END IF;
     IF r.place = P_FINAL THEN
         -- Written just now by the statement for all, or sent again after a lost reply.
-        RETURN r.status = status_ AND coalesce(r.payload, '') = data AND r.reason = reason_;
+        IF r.status <> status_ OR coalesce(r.payload, '') <> data OR r.reason <> reason_ THEN
+            RETURN false;
+        END IF;
+        PERFORM @settle_waits(app_, r.id, now);
+        RETURN true;
     END IF;
     IF r.place <> P_CLAIMED THEN
         RETURN false;
@@ -31,20 +35,26 @@ BEGIN
         PERFORM @finalize(r, S_CANCELLED, 'cancelled on request', '', 0, now);
     ELSE
         is_unknown := is_unknown AND NOT @is_known(app_, r.task, who);
-        PERFORM @give_back(r, status_::integer, reason_, data, due_, is_unknown, now);
+        PERFORM @give_back(r, status_::integer, reason_, data, due_, is_unknown, extra::json, args_, now);
     END IF;
     RETURN true;
 END $f$;
 
 -- End attempts: finals without a running key by one statement, the rest one by one. The ids that are lost.
 CREATE OR REPLACE FUNCTION @end_all(app_ bigint, now bigint, who text, ids text[], attempts bigint[], statuses bigint[], payloads bytea[], retries_ bigint[],
-                                    crashes_ bigint[], started_ bigint[], ended_ bigint[], reasons text[], alones boolean[], dues bigint[], unknowns boolean[])
+                                    crashes_ bigint[], started_ bigint[], ended_ bigint[], reasons text[], alones boolean[], dues bigint[], unknowns boolean[],
+                                    extras text[], news bytea[], reacts boolean, turn boolean)
 RETURNS text[] LANGUAGE plpgsql AS $f$
 DECLARE
-    n integer;
+    n integer := 0;
     o record;
     lost text[] := '{}';
 BEGIN
+    IF cardinality(extras) > 0 THEN
+        -- What is awaited, with those that end, in the order of ids: nothing that is looked at can end meanwhile.
+        PERFORM 1 FROM @inv WHERE app = app_ AND id = ANY (ids || ARRAY(
+            SELECT json_array_elements_text(e::json -> 'awaits') FROM unnest(extras) e WHERE e <> '')) ORDER BY id FOR NO KEY UPDATE;
+    END IF;
     UPDATE @inv i SET place = P_FINAL, status = u.status, payload = u.payload, retries = u.retries, crashes = u.crashes, reason = u.reason, alone = u.alone,
             started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
             ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
@@ -52,25 +62,27 @@ BEGIN
         FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones)
             AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone)
         WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
-            AND u.status IN (FINAL_STATUSES);
+            AND u.status IN (FINAL_STATUSES) AND NOT reacts;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
-        FOR o IN SELECT * FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns)
-            AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone, due, is_unknown) LOOP
-            IF NOT @end_one(app_, now, who, o.id, o.attempt, o.status, o.payload, o.retries, o.crashes, o.started, o.ended, o.reason, o.alone, o.due, o.is_unknown) THEN
+        FOR o IN SELECT * FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns, extras, news)
+            AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone, due, is_unknown, extra, args) LOOP
+            IF NOT @end_one(app_, now, who, o.id, o.attempt, o.status, o.payload, o.retries, o.crashes, o.started, o.ended, o.reason, o.alone, o.due, o.is_unknown,
+                            nullif(o.extra, ''), CASE WHEN nullif(o.extra, '')::json ->> 'renews' = 'true' THEN o.args END) THEN
                 lost := lost || o.id;
             END IF;
         END LOOP;
     END IF;
-    PERFORM @drop_edges(app_, ids, lost);
+    PERFORM @drop_edges(app_, ids, turn, now);
     RETURN lost;
 END $f$;
 
 -- The same for what succeeds at once: fewer values to carry. NULL when one of them was not written so.
-CREATE OR REPLACE FUNCTION @end_simple(app_ bigint, now bigint, who text, ids text[], attempts bigint[], payloads bytea[], started_ bigint[], ended_ bigint[])
+CREATE OR REPLACE FUNCTION @end_simple(app_ bigint, now bigint, who text, ids text[], attempts bigint[], payloads bytea[], started_ bigint[], ended_ bigint[],
+                                       reacts boolean, turn boolean)
 RETURNS text[] LANGUAGE plpgsql AS $f$
 DECLARE
-    n integer;
+    n integer := 0;
     o record;
     lost text[] := '{}';
 BEGIN
@@ -79,23 +91,35 @@ BEGIN
             ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
             gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
         FROM unnest(ids, attempts, payloads, started_, ended_) AS u (id, attempt, payload, started, ended)
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL;
+        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
+            AND NOT reacts;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
         FOR o IN SELECT * FROM unnest(ids, attempts, payloads, started_, ended_) AS u (id, attempt, payload, started, ended) LOOP
-            IF NOT @end_one(app_, now, who, o.id, o.attempt, S_SUCCESS, o.payload, 0, 0, o.started, o.ended, '', false, 0, false) THEN
+            IF NOT @end_one(app_, now, who, o.id, o.attempt, S_SUCCESS, o.payload, 0, 0, o.started, o.ended, '', false, 0, false, NULL, NULL) THEN
                 lost := lost || o.id;
             END IF;
         END LOOP;
     END IF;
-    PERFORM @drop_edges(app_, ids, lost);
+    PERFORM @drop_edges(app_, ids, turn, now);
     RETURN lost;
 END $f$;
 
--- Who waited or was waited for does no more, if it is final.
-CREATE OR REPLACE FUNCTION @drop_edges(app_ bigint, ids text[], lost text[]) RETURNS void LANGUAGE plpgsql AS $f$
+-- Who waited or was waited for does no more, if it is final; what was suspended until then goes on.
+CREATE OR REPLACE FUNCTION @drop_edges(app_ bigint, ids text[], turn boolean, now bigint) RETURNS void LANGUAGE plpgsql AS $f$
+DECLARE
+    id_ text;
 BEGIN
     IF EXISTS (SELECT 1 FROM @edge WHERE app = app_) THEN
+        FOR id_ IN SELECT u.id FROM unnest(ids) WITH ORDINALITY u (id, n) WHERE EXISTS (SELECT 1 FROM @edge e WHERE e.app = app_ AND e.awaited = u.id AND e.asleep)
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.place = P_FINAL) ORDER BY u.n
+        LOOP
+            IF NOT turn THEN
+                -- It was suspended since we looked. The turn must not be waited for while rows are held, so all is done again.
+                RAISE EXCEPTION 'somebody was suspended until this ends' USING ERRCODE = '40001';
+            END IF;
+            PERFORM @settle_waits(app_, id_, now);
+        END LOOP;
         DELETE FROM @edge e WHERE e.app = app_ AND e.awaited = ANY (ids)
             AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.awaited AND i.place = P_FINAL);
         DELETE FROM @edge e WHERE e.app = app_ AND e.waiter = ANY (ids)
@@ -108,7 +132,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION @cycle(
     app_ bigint, at_ bigint, who text,
     ids text[], attempts bigint[], statuses bigint[], payloads bytea[], retries_ bigint[], crashes_ bigint[], started_ bigint[], ended_ bigint[],
-    reasons text[], alones boolean[], dues bigint[], unknowns boolean[], wants_turn boolean,
+    reasons text[], alones boolean[], dues bigint[], unknowns boolean[], extras text[], news bytea[], wants_turn boolean,
     claims boolean, claimer text, lim bigint, asked text[], mosts bigint[], named text[], alone_ boolean, aged boolean, without_ text[], hint bigint, me text
 ) RETURNS SETOF @claimed LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off AS $f$
@@ -116,6 +140,7 @@ DECLARE
     now bigint := CASE WHEN at_ > 0 THEN at_ ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END;
     names text[];
     turn boolean := wants_turn;
+    reacts boolean := false;
     first_timer bigint;
     has_special boolean := false;
     has_ranked boolean;
@@ -149,7 +174,14 @@ BEGIN
         turn := turn OR has_special OR (is_due AND @claim_needs_turn(app_, names, now));
     END IF;
     IF cardinality(ids) > 0 THEN
-        turn := turn OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND runner = who AND place = P_CLAIMED AND held IS NOT NULL);
+        -- All that the end of these may concern, in one look.
+        SELECT EXISTS (SELECT 1 FROM @reaction WHERE app = app_), turn OR EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND runner = who AND place = P_CLAIMED AND held IS NOT NULL)
+            OR EXISTS (SELECT 1 FROM @edge WHERE app = app_ AND awaited = ANY (ids) AND asleep)
+        INTO reacts, turn;
+        IF reacts THEN
+            reacts := @outcomes_react(app_, ids, statuses);
+            turn := turn OR reacts;
+        END IF;
     ELSE
         -- A claim that a power cut undoes only makes the work claimable again.
         PERFORM set_config('synchronous_commit', 'off', true);
@@ -159,9 +191,13 @@ BEGIN
     END IF;
     IF cardinality(ids) > 0 THEN
         IF cardinality(statuses) = 0 THEN
-            head.blobs := @end_simple(app_, now, who, ids, attempts, payloads, started_, ended_);
+            head.blobs := @end_simple(app_, now, who, ids, attempts, payloads, started_, ended_, reacts, turn);
         ELSE
-            head.blobs := @end_all(app_, now, who, ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns);
+            head.blobs := @end_all(app_, now, who, ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns, extras, news,
+                                   reacts, turn);
+        END IF;
+        IF turn THEN
+            PERFORM @react(app_, now);
         END IF;
     END IF;
     IF claims AND names IS NOT NULL THEN
@@ -192,6 +228,9 @@ BEGIN
                 hint := 0;
             END LOOP;
         END IF;
+    END IF;
+    IF turn THEN
+        PERFORM @react(app_, now);
     END IF;
     IF turn OR is_due THEN
         head.tags := @told();

@@ -114,7 +114,7 @@ BEGIN
         status = r.status, place = r.place, priority = r.priority, rank = r.rank, boost = r.boost, attempt = r.attempt, runner = r.runner,
         retries = r.retries, crashes = r.crashes, round = r.round, claimed = r.claimed, started = r.started, ended = r.ended, due = r.due,
         timer = r.timer, held = r.held, rated = r.rated, why = r.why, behind = r.behind, back = r.back, alone = r.alone, cancel = r.cancel,
-        entries = r.entries, gone = r.gone, reason = r.reason, payload = r.payload
+        entries = r.entries, gone = r.gone, signals = r.signals, seen = r.seen, reason = r.reason, payload = r.payload
     WHERE app = r.app AND seq = r.seq;
 END $f$;
 
@@ -257,10 +257,14 @@ BEGIN
 END $f$;
 
 -- The attempt of a claimed row ends without a final status: it is admitted again, suspended, or parked until its task is known.
-CREATE OR REPLACE FUNCTION @give_back(r @inv, status_ integer, reason_ text, data bytea, due_ bigint, is_unknown boolean, now bigint) RETURNS @inv
-LANGUAGE plpgsql AS $f$
+-- "extra" is what only some outcomes have: what is awaited, how many signals are known of, blobs; "args_" the arguments of the next round.
+CREATE OR REPLACE FUNCTION @give_back(r @inv, status_ integer, reason_ text, data bytea, due_ bigint, is_unknown boolean, extra json, args_ bytea, now bigint)
+RETURNS @inv LANGUAGE plpgsql AS $f$
 BEGIN
     r := @note(r, status_, now, r.runner, r.round, reason_, data);
+    IF status_ <> S_REGISTERED THEN
+        PERFORM @mark_change(r, status_);
+    END IF;
     r.status := status_;
     r.place := P_WAITING;
     r.reason := reason_;
@@ -274,7 +278,12 @@ BEGIN
         r.back := status_;
         r := @park(r, W_TASK, r.task, reason_, now);
         r.timer := NULL;
-    ELSIF status_ <> S_PAUSED THEN
+    ELSIF status_ = S_PAUSED THEN
+        r := @suspend(r, extra, now);
+    ELSE
+        IF args_ IS NOT NULL THEN
+            r := @renew(r, args_, extra, now);
+        END IF;
         r := @admit(r, status_, now);
     END IF;
     PERFORM @save(r);
@@ -299,13 +308,15 @@ BEGIN
     r.timer := NULL;
     r.why := 0;
     r.behind := NULL;
+    r.seen := NULL;
     IF r.registration_key IS NOT NULL THEN
         DELETE FROM @registration WHERE app = r.app AND key = r.registration_key AND seq = r.seq;
     END IF;
     r := @leave(r, now);
     DELETE FROM @edge WHERE app = r.app AND waiter = r.id;
-    DELETE FROM @edge WHERE app = r.app AND awaited = r.id;
+    PERFORM @settle_waits(r.app, r.id, now);
     PERFORM @tell_end(r.id);
+    PERFORM @mark_change(r, status_);
     RETURN r;
 END $f$;
 
@@ -316,6 +327,6 @@ BEGIN
         PERFORM @finalize(r, S_CANCELLED, reason_, '', 0, now);
         RETURN S_CANCELLED;
     END IF;
-    PERFORM @give_back(r, S_REGISTERED, reason_, '', 0, false, now);
+    PERFORM @give_back(r, S_REGISTERED, reason_, '', 0, false, NULL, NULL, now);
     RETURN S_REGISTERED;
 END $f$;

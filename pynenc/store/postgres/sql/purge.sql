@@ -9,6 +9,8 @@ BEGIN
     UPDATE @blob SET seen = greatest(seen, now) WHERE app = app_ AND key IN (SELECT unnest(blobs) FROM @inv WHERE app = app_ AND seq = ANY (seqs));
     DELETE FROM @ref f USING @inv i, unnest(i.blobs) b WHERE i.app = app_ AND i.seq = ANY (seqs) AND f.app = app_ AND f.key = b AND f.seq = i.seq;
     DELETE FROM @memo WHERE app = app_ AND scope = ANY (ids);
+    -- Those below it: "0" follows "/".
+    DELETE FROM @memo m USING unnest(ids) u (id) WHERE m.app = app_ AND m.scope >= u.id || '/' AND m.scope < u.id || '0';
     IF is_everything THEN
         DELETE FROM @edge WHERE app = app_ AND (waiter = ANY (ids) OR awaited = ANY (ids));
         DELETE FROM @registration WHERE app = app_ AND seq = ANY (seqs);
@@ -17,20 +19,31 @@ BEGIN
     DELETE FROM @inv WHERE app = app_ AND seq = ANY (seqs);
 END $f$;
 
--- What is over. Rows that somebody else holds are left to the next batch.
+-- Whether the workflow that a row belongs to goes on; for its root: the one that it was started by.
+CREATE OR REPLACE FUNCTION @is_needed(app_ bigint, id_ text, workflow_ text, above text) RETURNS boolean LANGUAGE plpgsql AS $f$
+BEGIN
+    RETURN workflow_ IS NOT NULL AND EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND id = CASE WHEN workflow_ = id_ THEN above ELSE workflow_ END AND place < P_FINAL);
+END $f$;
+
+-- What is over. Rows that somebody else holds are left to the next batch. "kept": their time is over, but they are needed, and get another one.
 CREATE OR REPLACE FUNCTION @purge(app_ bigint, at_ bigint, lease_at bigint, boot_ text, ended_before bigint, grace bigint, runner_grace bigint, lim bigint)
-RETURNS TABLE (invocations bigint, blobs_ bigint, runners bigint) LANGUAGE plpgsql SET enable_seqscan = off AS $f$
+RETURNS TABLE (invocations bigint, kept bigint, blobs_ bigint, runners bigint) LANGUAGE plpgsql SET enable_seqscan = off AS $f$
 DECLARE
     now bigint := @time(at_);
     lease_now bigint := @time(lease_at);
     doomed bigint[];
+    needed bigint[];
     more bigint[];
 BEGIN
-    SELECT coalesce(array_agg(x.seq), '{}') INTO doomed FROM (
-        SELECT seq FROM @inv WHERE app = app_ AND gone <= now ORDER BY gone LIMIT lim FOR UPDATE SKIP LOCKED) x;
+    SELECT coalesce(array_agg(x.seq) FILTER (WHERE NOT x.is_needed), '{}'), coalesce(array_agg(x.seq) FILTER (WHERE x.is_needed), '{}') INTO doomed, needed FROM (
+        SELECT seq, @is_needed(app_, id, workflow, workflow_parent) AS is_needed FROM (
+            SELECT seq, id, workflow, workflow_parent FROM @inv WHERE app = app_ AND gone <= now ORDER BY gone LIMIT lim FOR UPDATE SKIP LOCKED) y) x;
+    UPDATE @inv SET gone = now + result_ttl WHERE app = app_ AND seq = ANY (needed);
+    kept := cardinality(needed);
     IF ended_before > 0 AND cardinality(doomed) < lim THEN
         SELECT coalesce(array_agg(x.seq), '{}') INTO more FROM (
             SELECT seq FROM @inv WHERE app = app_ AND place = P_FINAL AND ended < ended_before AND seq <> ALL (doomed)
+                AND NOT @is_needed(app_, id, workflow, workflow_parent)
             ORDER BY seq LIMIT lim - cardinality(doomed) FOR UPDATE SKIP LOCKED) x;
         doomed := doomed || more;
     END IF;

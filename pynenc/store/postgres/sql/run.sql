@@ -99,6 +99,7 @@ BEGIN
             UPDATE @runner SET death = 'gone' WHERE app = app_ AND id = victim.id;
         END IF;
     END LOOP;
+    PERFORM @react(app_, now);
 END $f$;
 
 -- One row of a runner that is gone: uncounted, unless it ran alone in a process that certainly died. Where it went.
@@ -128,6 +129,7 @@ BEGIN
         n := n + 1;
     END LOOP;
     UPDATE @runner SET death = 'gone' WHERE app = app_ AND id = ANY (names);
+    PERFORM @react(app_, now);
     RETURN n;
 END $f$;
 

@@ -93,7 +93,6 @@ DECLARE
     needed text[];
     call record;
     r @inv;
-    holder @inv;
 BEGIN
     IF me <> '' THEN
         PERFORM @take_turn(app_);
@@ -102,25 +101,13 @@ BEGIN
     IF needed IS NOT NULL THEN
         PERFORM @need_blobs(app_, now, needed);
     END IF;
-    FOR call IN SELECT x.*, u.args FROM json_to_recordset(calls) AS x (
-        n integer, id text, task text, queue text, priority float8, due bigint, expires bigint, registration_key text, running_key text, running_limit integer,
-        drop_blocked boolean, rate_key text, rate_n integer, rate_period bigint, cache_key text, max_crashes integer, result_ttl bigint, timeout bigint,
-        parent text, workflow text, workflow_type text, workflow_parent text, tags text[], blobs text[], args_digest text
-    ) JOIN unnest(args_) WITH ORDINALITY AS u (args, at) ON u.at = x.n ORDER BY x.n LOOP
-        SELECT * INTO holder FROM @inv WHERE app = app_ AND id = call.id;
-        is_old := FOUND;
-        IF NOT FOUND AND call.registration_key IS NOT NULL THEN
-            SELECT i.* INTO holder FROM @registration g JOIN @inv i ON i.app = g.app AND i.seq = g.seq WHERE g.app = app_ AND g.key = call.registration_key;
+    FOR call IN SELECT x.*, u.args FROM json_populate_recordset(NULL::@call, calls) x JOIN unnest(args_) WITH ORDINALITY AS u (args, at) ON u.at = x.n ORDER BY x.n LOOP
+        r := @holder(app_, call);
+        is_old := r.id IS NOT DISTINCT FROM call.id;
+        IF r.id IS NULL THEN
+            r := @insert_one(app_, now, call, lim, me = '', false);
         END IF;
-        IF holder.id IS NULL AND call.cache_key IS NOT NULL THEN
-            SELECT * INTO holder FROM @inv WHERE app = app_ AND cache_key = call.cache_key AND status = S_SUCCESS ORDER BY seq DESC LIMIT 1;
-        END IF;
-        IF holder.id IS NULL THEN
-            r := @insert_one(app_, now, call, lim, me = '');
-            id_ := r.id; status_ := r.status; digest_ := r.args_digest;
-        ELSE
-            id_ := holder.id; status_ := holder.status; digest_ := holder.args_digest;
-        END IF;
+        id_ := r.id; status_ := r.status; digest_ := r.args_digest;
         sleepers := 0;
         RETURN NEXT;
     END LOOP;
@@ -129,18 +116,33 @@ BEGIN
     RETURN NEXT;
 END $f$;
 
--- Insert one call, unless its queue does not take it.
-CREATE OR REPLACE FUNCTION @insert_one(app_ bigint, now bigint, call record, lim bigint, is_joined boolean) RETURNS @inv LANGUAGE plpgsql AS $f$
+-- What answers for a call instead of a new row.
+CREATE OR REPLACE FUNCTION @holder(app_ bigint, call record) RETURNS @inv LANGUAGE plpgsql AS $f$
 DECLARE
     r @inv;
 BEGIN
-    IF NOT @takes_calls(app_, call.queue, call.parent) THEN
+    SELECT * INTO r FROM @inv WHERE app = app_ AND id = call.id;
+    IF NOT FOUND AND call.registration_key IS NOT NULL THEN
+        SELECT i.* INTO r FROM @registration g JOIN @inv i ON i.app = g.app AND i.seq = g.seq WHERE g.app = app_ AND g.key = call.registration_key;
+    END IF;
+    IF r.id IS NULL AND call.cache_key IS NOT NULL THEN
+        SELECT * INTO r FROM @inv WHERE app = app_ AND cache_key = call.cache_key AND status = S_SUCCESS ORDER BY seq DESC LIMIT 1;
+    END IF;
+    RETURN r;
+END $f$;
+
+-- Insert one call, unless its queue does not take it. A reaction ("is_free") enters any queue.
+CREATE OR REPLACE FUNCTION @insert_one(app_ bigint, now bigint, call record, lim bigint, is_joined boolean, is_free boolean) RETURNS @inv LANGUAGE plpgsql AS $f$
+DECLARE
+    r @inv;
+BEGIN
+    IF NOT @takes_calls(app_, call.queue, call.parent) AND NOT is_free THEN
         RAISE EXCEPTION 'draining' USING ERRCODE = 'PN003', DETAIL = json_build_array(call.queue, call.task);
     END IF;
     IF lim > 0 AND @waiting(app_, call.queue, lim) >= lim THEN
         RAISE EXCEPTION 'full' USING ERRCODE = 'PN004', DETAIL = json_build_array(call.queue, call.task, lim);
     END IF;
-    r := jsonb_populate_record(NULL::@inv, '{"boost": 0, "claimed": 0, "started": 0, "ended": 0, "attempt": 0, "retries": 0, "crashes": 0, "round": 0, "entries": 0,
+    r := jsonb_populate_record(NULL::@inv, '{"boost": 0, "claimed": 0, "started": 0, "ended": 0, "attempt": 0, "retries": 0, "crashes": 0, "round": 0, "entries": 0, "signals": 0,
         "back": 0, "why": 0, "alone": false, "cancel": false, "reason": "", "status": 0, "place": 4}');
     r.app := app_; r.seq := nextval('@submission'); r.created := now;
     r.id := call.id; r.task := call.task; r.queue := call.queue; r.priority := call.priority; r.rank := call.priority; r.due := call.due;

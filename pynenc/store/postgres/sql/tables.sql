@@ -10,6 +10,8 @@ CREATE TABLE @inv (
     app integer NOT NULL,
     attempt integer NOT NULL DEFAULT 0, retries integer NOT NULL DEFAULT 0, crashes integer NOT NULL DEFAULT 0,
     round integer NOT NULL DEFAULT 0, entries integer NOT NULL DEFAULT 0,
+    signals integer NOT NULL DEFAULT 0,       -- how many came
+    seen integer,                             -- how many a suspended row knew of, if it waits for more
     max_crashes integer NOT NULL DEFAULT 3, running_limit integer NOT NULL DEFAULT 1,
     status smallint NOT NULL DEFAULT 0, place smallint NOT NULL DEFAULT 0, back smallint NOT NULL DEFAULT 0,
     why smallint NOT NULL DEFAULT 0,          -- what a PARKED row stands behind: a key, a rate, or a task that nobody knows
@@ -54,8 +56,18 @@ CREATE TABLE @hist (
 CREATE TABLE @registration (app integer NOT NULL, key text COLLATE "C" NOT NULL, seq bigint NOT NULL, PRIMARY KEY (app, key));
 CREATE TABLE @rate (app integer NOT NULL, key text COLLATE "C" NOT NULL, at bigint NOT NULL);
 CREATE INDEX rate_at ON @rate (app, key, at);
-CREATE TABLE @edge (app integer NOT NULL, waiter text COLLATE "C" NOT NULL, awaited text COLLATE "C" NOT NULL, PRIMARY KEY (app, waiter, awaited));
+-- Who waits for whom; "asleep": suspended, to be admitted when that is final.
+CREATE TABLE @edge (
+    app integer NOT NULL, waiter text COLLATE "C" NOT NULL, awaited text COLLATE "C" NOT NULL, asleep boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (app, waiter, awaited)
+);
 CREATE INDEX edge_awaited ON @edge (app, awaited);
+CREATE INDEX edge_asleep ON @edge (app, awaited) WHERE asleep;
+-- What is submitted when an invocation of "task" (empty: of any) becomes "status", called "label": a call without id, whose arguments are completed.
+CREATE TABLE @reaction (
+    app integer NOT NULL, status smallint NOT NULL, task text COLLATE "C" NOT NULL, owner text COLLATE "C" NOT NULL, n integer NOT NULL,
+    label text NOT NULL, call json NOT NULL, args bytea NOT NULL, tail bytea NOT NULL, PRIMARY KEY (app, status, task, owner, n)
+);
 CREATE TABLE @runner (
     app integer NOT NULL, id text COLLATE "C" NOT NULL, grp text NOT NULL, supervised boolean NOT NULL, beat bytea NOT NULL,
     tasks text[] NOT NULL, death text, started bigint NOT NULL, seen bigint NOT NULL, boot text NOT NULL,
@@ -69,6 +81,12 @@ CREATE TABLE @lease (app integer NOT NULL, name text COLLATE "C" NOT NULL, owner
 -- Who is idle or waits for results; worth nothing after a crash.
 CREATE UNLOGGED TABLE @board (app integer NOT NULL, id text NOT NULL, idle smallint NOT NULL, waits boolean NOT NULL, seen bigint NOT NULL, PRIMARY KEY (app, id))
     WITH (fillfactor = 50);
+-- A call, arguments apart.
+CREATE TYPE @call AS (
+    n integer, id text, task text, queue text, priority float8, due bigint, expires bigint, registration_key text, running_key text, running_limit integer,
+    drop_blocked boolean, rate_key text, rate_n integer, rate_period bigint, cache_key text, max_crashes integer, result_ttl bigint, timeout bigint,
+    parent text, workflow text, workflow_type text, workflow_parent text, tags text[], blobs text[], args_digest text
+);
 -- What a claim answers with.
 CREATE TYPE @claimed AS (
     id text, task text, attempt integer, args bytea, blobs text[], queue text, priority float8, retries integer, crashes integer, max_crashes integer,
