@@ -168,10 +168,11 @@ class Turns:
                 watch = begin(request)
             except RunnerLostError:  # the next turn deals with that
                 return begin(None)
-            except StoreError:
-                if request is not None:
-                    self._doubt()
-                raise
+            except StoreError as error:
+                if request is None or not error.retryable:
+                    raise
+                self._doubt()  # the claim may have been carried out; the wait may be begun again
+                return begin(None)
             if request is not None and watch.claim.batch:
                 self._take(watch.claim, request.limit, 1)
             return watch

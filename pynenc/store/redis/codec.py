@@ -33,7 +33,8 @@ from pynenc.core.status import InvocationStatus, Place
 STATUSES = tuple(InvocationStatus)
 CODES = {status: code for code, status in enumerate(STATUSES)}
 PLACES = tuple(Place)
-KEYED, FIRST, CACHED, BLOBBED = 1, 2, 4, 8
+#: Bits of the flags, as in ``start_of_all.lua``.
+KEYED, FIRST, CACHED = 1, 2, 4
 
 #: seq, created, flags, result_ttl, length of the task
 _HEAD = Struct(">QQBQH")
@@ -116,8 +117,6 @@ def call_of(new: New) -> bytes:
         flags |= FIRST
     if new.cache_key is not None:
         flags |= CACHED
-    if new.blobs:
-        flags |= BLOBBED
     meta = encode(
         (
             new.priority,

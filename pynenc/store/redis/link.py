@@ -8,8 +8,10 @@ is used. In a cluster all keys of an app lie in one slot; a server that says whe
 from __future__ import annotations
 
 import os
+import random
 import re
 import select
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,24 +31,13 @@ except ImportError as error:
 Connection = Any
 #: Connections that are kept while nobody needs them.
 IDLE_CONNECTIONS = 16
-#: Scripts that may run twice without anybody noticing: they are sent again, once, when a connection breaks.
+#: Scripts that may run twice without anybody noticing: they are sent again when a connection breaks, which rides out about a second.
 SAFE = frozenset(
-    {
-        "start",
-        "heartbeat",
-        "report",
-        "remember",
-        "put_blobs",
-        "finals",
-        "read",
-        "history",
-        "queues",
-        "scan",
-        "unwait",
-        "check",
-        "open",
-    }
+    {"submit", "start", "heartbeat", "report", "remember", "put_blobs", "set_queue", "unwait", "open"}
+    | {"finals", "read", "history", "queues", "scan", "check"}
 )
+#: How often that is, and the first and the longest pause before it in seconds.
+RESENDS, FIRST_PAUSE, LONGEST_PAUSE = 5, 0.02, 0.5
 #: Errors of a server that will go away by themselves, by their first word.
 _PASSING = frozenset({"LOADING", "BUSY", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF"})
 _INSIDE = re.compile(r"^Error running script.* -([A-Z]+) ")
@@ -109,19 +100,23 @@ class Link:
         return connection
 
     # -- work ------------------------------------------------------------------------------------------------------------
-    def run(self, name: str, *arguments: bytes | str | float, durable: bool = False) -> Any:
+    def run(self, name: str, *arguments: bytes | str | float, durable: bool = False, again: bool = False) -> Any:
         """Run a script and return its answer.
 
-        :param durable: wait for what the URL asks for (``wait_aof``, ``wait_replicas``).
+        :param durable: wait for what the URL asks for (``wait_aof``, ``wait_replicas``). :param again: it may run twice, as :data:`SAFE` ones.
         """
         wanted = script(name, has_flags=self._has_flags)
         command = ("EVALSHA", wanted.digest, 1, self.prefix, *arguments)
-        try:
-            return self._exchange(command, wanted, durable=durable)
-        except StoreError as error:
-            if name in SAFE and isinstance(error.__cause__, redis.ConnectionError) and self.is_open:
+        resends = RESENDS if again or name in SAFE else 0
+        while True:
+            try:
                 return self._exchange(command, wanted, durable=durable)
-            raise
+            except StoreError as error:
+                is_broken = isinstance(error.__cause__, redis.ConnectionError) and error.retryable
+                if not (is_broken and resends and self.is_open):
+                    raise
+            time.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 4 ** (RESENDS - resends)) * (0.5 + random.random() / 2))
+            resends -= 1
 
     def ask(self, command: str, *arguments: bytes | str | float) -> Any:
         """The answer to a single command."""

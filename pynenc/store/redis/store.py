@@ -50,6 +50,7 @@ from pynenc.store.redis.codec import (
     call_of,
     claim_of,
     encode,
+    final_of,
     groups_of,
     is_plain,
     outcome_of,
@@ -61,9 +62,6 @@ from pynenc.store.redis.options import parse
 
 #: A runner without a sign of life for so long is forgotten, in microseconds.
 LONG_GONE: Microseconds = 24 * 3600 * 1_000_000
-
-_beat = msgspec.msgpack.Decoder(Beat).decode
-_texts = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 
 
 class RedisStore:
@@ -273,11 +271,14 @@ class RedisStore:
         try:
             asked, mark = self._request(request) if request is not None else (b"", -1)
             tie = "+" if len(watch.ids) == 1 else "-"
-            answer = self._link.run("watch", self._link.time(), asked, bell.client, tie, name, attempt, *watch.ids)
+            values: tuple[Any, ...] = (asked, bell.client, tie, name, attempt, *watch.ids)
+            answer = self._link.run("watch", self._link.time(), *values, again=request is None)
             if answer[0] == b"circle":
                 raise refusals.of_wait(_names(answer[1:]))
-            if request is not None and (answer[0] == b"lost" or len(answer) > 1):
+            if request is not None and (answer[0] == b"lost" or answer[1]):
                 watch.claim = self._claimed(request, answer if answer[0] == b"lost" else answer[1], mark)
+            if len(answer) > 2 and answer[2]:
+                watch.final = final_of(watch.ids[0], answer[2])
         except BaseException:
             bell.unwatch(watch)
             raise

@@ -521,6 +521,8 @@ def test_a_lone_result_comes_with_the_letter(store: RedisStore, url: str) -> Non
         assert time.monotonic() < deadline
     assert lone.final.payload == b"42"
     assert both.final is None
+    late = other.watch(["a"], waker)
+    assert late.final == lone.final
     other.close()
 
 

@@ -19,5 +19,5 @@ local HEAD = '>I8I8BI8I2c0I2c0'
 local BLOCK = 512
 -- Boosts are counted down from here, so that the latest comes first.
 local BOOSTS = 9000000000000000
--- Bits of the flags: it has a running key or a rate; something ends with its first claim (registration, expiry); its success answers others; blobs.
-local KEYED, FIRST, CACHED, BLOBBED = 1, 2, 4, 8
+-- Bits of the flags: it has a running key or a rate; something ends with its first claim (registration, expiry); its success answers others.
+local KEYED, FIRST, CACHED = 1, 2, 4

@@ -1,5 +1,5 @@
 -- ARGV: now, request or nothing, client, its tie, waiter or nothing, its attempt; then the ids. Answers with whether one of the ids is
--- final or gone, and the claim; or with the circle that would close.
+-- final or gone, the claim, and the state of the only id if that is final; or with the circle that would close.
 local client, tie, waiter, attempt = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local request = ARGV[2] ~= '' and request_of(ARGV[2]) or nil
 if request and call('HEXISTS', P .. 'runners', request.runner) == 0 then
@@ -41,13 +41,13 @@ end
 local is_over = #pending < #ids and 1 or 0
 if waiter == '' then
   watch(pending)
-  return {is_over, nil}
+  return {is_over, false, is_over == 1 and #ids == 1 and states[1] or false}
 end
 --{any}
 local w = row.load(waiter)
 if not w or w.place ~= CLAIMED or w.attempt ~= attempt then
   watch(pending)
-  return {is_over, nil}
+  return {is_over, false}
 end
 
 -- Who holds the running key that an invocation is parked behind, or would be if it were due now.
@@ -152,4 +152,4 @@ if request and is_over == 0 then
   answer, taken = claim(request)
 end
 tell(taken or 0)
-return {is_over, answer}
+return {is_over, answer or false}
