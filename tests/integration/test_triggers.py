@@ -21,7 +21,7 @@ MODULE = triggered.__name__
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InlineRunner]:
     """A runner of virtual time, a second past noon."""
     app.close()

@@ -10,16 +10,17 @@ import pytest
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import InvocationCancelledError
 from pynenc.testing import InlineRunner
+from tests.integration.conftest import url_of
 from tests.workflows.apps import shop
 
 DAY = 24 * 3600
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
 def runner(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InlineRunner]:
     monkeypatch.setenv("WITNESS", str(tmp_path / "witness"))
     shop.app.close()
-    shop.app.conf.store = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'wf.db'}"}[request.param]
+    shop.app.conf.store = url_of(request.param, tmp_path)
     with InlineRunner(shop.app) as runner:
         yield runner
         assert shop.app.store.check() == []

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import url_of
+
 ROOT = Path(__file__).parents[2]
 PATH = ("Completed via path A", "Completed via path B")
 
@@ -35,11 +37,12 @@ FLOWS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize(("store", "name"), [*(("sqlite", name) for name in FLOWS), ("valkey", "counts")])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_every_step(name, when, tmp_path):
+def test_killed_at_every_step(store, name, when, tmp_path):
     arguments, result, deaths, work = FLOWS[name]
-    command = [sys.executable, "-m", "tests.workflows.lives", str(tmp_path), when, name, json.dumps(arguments)]
+    url = url_of(store, tmp_path)
+    command = [sys.executable, "-m", "tests.workflows.lives", str(tmp_path), url, when, name, json.dumps(arguments)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout.splitlines()[-1])

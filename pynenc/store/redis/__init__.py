@@ -28,9 +28,10 @@ key                      kind     holds
 ``heads``                hash     rate key → who goes next; ``turn:<key>`` (zset) who waits, ``rate:<key>`` (list) and ``period:<key>`` the latest claims
 ``unknown:<task>``       set      what waits for a runner that knows the task; ``unknown`` lists the tasks
 ``reg``                  hash     registration key → holder; ``cache:<key>`` (zset) successes under a cache key
-``awaits:<id>``          set      what an invocation waits for; ``waiters:<id>`` who waits for it; ``knots`` all that have either
-``gone``                 zset     finals by the end of their time of life
-``val:<scope>``          hash     remembered values; ``scopes`` lists them
+``awaits:<id>``          set      what an invocation waits for; ``waiters:<id>`` who waits for it; ``knots`` all with either, ``sleepers`` those suspended
+``gone``                 zset     finals by the end of their time of life, or later when their workflow went on then
+``val:<scope>``          hash     remembered values; ``scopes`` (set) has the owners of scopes, ``scopes:<owner>`` (set) those of their scopes with a slash
+``reactions``            hash     status and task → who reacts to it, and how; ``reactors`` what each owner reacts to
 ``blob``                 hash     key → data; ``refs`` counts references, ``unused`` (zset) has those of none by time
 ``runners``              hash     id → lease; ``beats`` and ``tasks`` what it said; ``dying`` those that are taken back; ``gone_runners`` those refused
 ``dead``                 hash     groups whose death is certain

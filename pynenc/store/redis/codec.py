@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Alone,
     Claim,
@@ -39,7 +40,7 @@ KEYED, FIRST, CACHED = 1, 2, 4
 #: seq, created, flags, result_ttl, length of the task
 _HEAD = Struct(">QQBQH")
 _SENT = Struct(">BQH")
-#: status, alone, unknown task, attempt, retries, crashes, due, started, ended; the reason follows
+#: status, alone, bits (unknown task, more than the usual), attempt, retries, crashes, due, started, ended; the reason follows, or all that is unusual
 _OUTCOME = Struct(">BBBIIIQQQ")
 _SHORT = Struct(">H")
 _LONG = Struct(">I")
@@ -98,6 +99,8 @@ class State(msgspec.Struct, array_like=True, gc=False):
     rated: int = 0
     runner: str = ""
     reason: str = ""
+    signalled: int = 0
+    seen: int = -1
 
 
 _meta = msgspec.msgpack.Decoder(Meta).decode
@@ -192,10 +195,11 @@ def request_of(request: ClaimRequest, client: str, wanted: Sequence[str]) -> byt
 
 def outcome_of(outcome: Outcome) -> bytes:
     """How an attempt ended, without its payload."""
+    has_more = outcome.args is not None or outcome.signals >= 0 or bool(outcome.awaits)
     head = _OUTCOME.pack(
         CODES[outcome.status],
         outcome.alone,
-        outcome.unknown_task,
+        outcome.unknown_task | has_more << 1,
         outcome.attempt,
         outcome.retries,
         outcome.crashes,
@@ -203,7 +207,25 @@ def outcome_of(outcome: Outcome) -> bytes:
         outcome.started,
         outcome.ended,
     )
+    if has_more:
+        return head + _unusual(outcome)
     return head + outcome.reason.encode() if outcome.reason else head
+
+
+def _unusual(outcome: Outcome) -> bytes:
+    """What suspends an invocation, or lets it continue as new; the arguments stand at the end."""
+    awaits = [str(each) for each in outcome.awaits]
+    more = encode((outcome.reason, awaits, outcome.signals, outcome.blobs, outcome.args is not None))
+    return _LONG.pack(len(more)) + more + (outcome.args or b"")
+
+
+def reactions_of(reactions: Sequence[Reaction]) -> list[Any]:
+    """Reactions as ``subscribe.lua`` takes them apart."""
+    return [
+        part
+        for each in reactions
+        for part in (CODES[each.status], each.status.value, each.task, call_of(each.new), each.tail)
+    ]
 
 
 def filter_of(where: Filter) -> bytes:

@@ -33,7 +33,7 @@ Connection = Any
 IDLE_CONNECTIONS = 16
 #: Scripts that may run twice without anybody noticing: they are sent again when a connection breaks, which rides out about a second.
 SAFE = frozenset(
-    {"submit", "start", "heartbeat", "report", "remember", "put_blobs", "set_queue", "unwait", "open"}
+    {"submit", "start", "heartbeat", "report", "remember", "subscribe", "put_blobs", "set_queue", "unwait", "open"}
     | {"finals", "read", "history", "queues", "scan", "check"}
 )
 #: How often that is, and the first and the longest pause before it in seconds.

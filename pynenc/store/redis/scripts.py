@@ -10,28 +10,32 @@ from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
+from pynenc.core.reaction import FIRING
 from pynenc.core.status import InvocationStatus, Place
 
 #: What comes before an operation, and what stands for its ``--{any}``.
-_LIFE = ("row", "life")
-_CLAIM = (*_LIFE, "claim_any")
+_AFTER_EDGES = ("blob", "row", "scopes", "circle", "life")
+_LIFE = ("edges", *_AFTER_EDGES)
+_REACT = ("accept", "react")
+_CLAIM = (*_AFTER_EDGES, *_REACT, "claim_any")
 PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "submit": ((), ("edges", "blob", *_LIFE)),
+    "submit": ((), (*_LIFE, "accept")),
     "claim": (("claim_usual",), ("edges", *_CLAIM)),
     "finish": (("edges", "claim_usual"), ("runner", *_CLAIM)),
     "watch": (("edges", "claim_usual"), _CLAIM),
     "unwait": (("edges", "row"), ()),
     "start": (("row",), ()),
     "report": (("row",), ()),
-    "amend": (("edges", *_LIFE), ()),
-    "heartbeat": (("edges", "runner", *_LIFE), ()),
-    "recover": (("edges", "runner", "forget", *_LIFE), ()),
-    "retire": (("edges", "runner", "forget", *_LIFE), ()),
-    "remember": ((), ()),
+    "amend": ((*_LIFE, *_REACT), ()),
+    "heartbeat": (("runner", *_LIFE), ()),
+    "recover": (("runner", "forget", *_LIFE, *_REACT), ()),
+    "retire": (("runner", "forget", *_LIFE, *_REACT), ()),
+    "remember": (("scopes",), ("row",)),
     "put_blobs": (("blob",), ()),
     "lease": ((), ()),
-    "purge": (("edges", "blob", "runner", "forget", *_LIFE, "remove"), ()),
-    "purge_all": (("edges", "blob", "runner", "forget", *_LIFE, "remove"), ()),
+    "purge": (("runner", "forget", *_LIFE, "remove"), ()),
+    "purge_all": (("runner", "forget", *_LIFE, "remove"), ()),
+    "subscribe": ((), ()),
     "set_queue": ((), ()),
     "queues": (("row",), ()),
     "read": ((), ()),
@@ -43,7 +47,7 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pass_on": ((), ()),
 }
 #: What must not be refused when the memory is full: it ends work or removes something.
-_ALLOWED_WHEN_FULL = frozenset(PARTS) - {"submit", "remember", "put_blobs", "open"}
+_ALLOWED_WHEN_FULL = frozenset(PARTS) - {"submit", "remember", "put_blobs", "subscribe", "open"}
 
 
 class Script:
@@ -75,10 +79,10 @@ def _file(name: str) -> str:
 
 
 def _constants() -> str:
-    """Places, statuses, and why a row is parked."""
+    """Places, statuses, why a row is parked, and what the tasks of triggers begin with."""
     names = {place.name: int(place) for place in Place}
     for code, status in enumerate(InvocationStatus):
         name = {"CONCURRENCY_CONTROLLED": "PARKED_STATUS", "CONCURRENCY_CONTROLLED_FINAL": "DROPPED"}.get(status.name)
         names[name or status.name] = code
     names |= {"BEHIND_KEY": 1, "BEHIND_RATE": 2, "BEHIND_TASK": 3}
-    return f"local {', '.join(names)} = {', '.join(map(str, names.values()))}"
+    return f"local {', '.join(names)} = {', '.join(map(str, names.values()))}\nlocal FIRING = '{FIRING}'"

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
     Beat,
@@ -54,6 +55,7 @@ from pynenc.store.redis.codec import (
     groups_of,
     is_plain,
     outcome_of,
+    reactions_of,
     request_of,
     tally_name,
 )
@@ -299,11 +301,13 @@ class RedisStore:
         return self._ringer.listen(queues, wake)
 
     # -- values ----------------------------------------------------------------------------------------------------------
-    def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
-        if not items:
+    def remember(
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+    ) -> dict[str, bytes]:
+        if not (items or progress):
             return {}
         parts = [part for item in items.items() for part in item]
-        answer = self._run("remember", scope, int(once), *parts, durable=True)
+        answer = self._run("remember", scope, int(once), str(progress), *parts, durable=True)
         return dict(zip(items, answer, strict=True))
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
@@ -328,6 +332,10 @@ class RedisStore:
             borders = (purge.ended_before, now - purge.blob_grace, purge.limit, now - LONG_GONE)
             answer = self._run("purge", *borders, durable=True)
         return Purged(answer[0], answer[1], answer[2], answer[3] == 1)
+
+    # -- reactions -------------------------------------------------------------------------------------------------------
+    def subscribe(self, owner: str, reactions: Sequence[Reaction]) -> None:
+        self._run("subscribe", owner, *reactions_of(reactions), durable=True)
 
     # -- queues -----------------------------------------------------------------------------------------------------------
     def queues(self) -> list[QueueInfo]:

@@ -51,12 +51,24 @@ function change.resume(r)
   if r.place ~= WAITING then
     return false
   end
-  call('HSET', P .. 'val:' .. r.id, 'resume', value)
-  call('SADD', P .. 'scopes', r.id)
-  life.leave(r)
-  life.log(r, REGISTERED, '', reason ~= '' and reason or 'resumed', '')
-  r.status, r.due = REGISTERED, 0
-  life.admit(r, REGISTERED)
+  call('HSET', P .. 'val:' .. r.id, 'resume:' .. r.attempt, value)
+  scopes.note(r.id)
+  life.rouse(r, reason ~= '' and reason or 'resumed')
+  return true
+end
+
+function change.signal(r)
+  if r.place == FINAL then
+    return false
+  end
+  call('HSET', P .. 'val:' .. r.id, scopes.signal(r.signalled), value)
+  scopes.note(r.id)
+  r.signalled = r.signalled + 1
+  if r.place == WAITING and r.seen >= 0 then
+    life.rouse(r, reason ~= '' and reason or 'signalled')
+  else
+    row.save(r)
+  end
   return true
 end
 
@@ -66,5 +78,6 @@ for i = 6, #ARGV do
   answers[#answers + 1] = r and change[kind](r) and 1 or 0
   answers[#answers + 1] = r and r.status or -1
 end
+react()
 tell(0)
 return answers

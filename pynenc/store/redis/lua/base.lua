@@ -25,6 +25,8 @@ end
 
 -- What must be told at the end: queues in which something may have become claimable, what has ended, orders to claimed work; and counts.
 local stirred, stirs, ended, orders, counts = {}, 0, {}, false, {}
+-- Changes of status that there may be reactions to: task, status, id, round, attempt.
+local changes = {}
 
 local function stir(queue, n)
   stirred[queue] = (stirred[queue] or 0) + n

@@ -20,8 +20,13 @@ local function entries(r)
     end
   elseif r.place == LATER then
     found['later:' .. r.queue] = {pack('>I6', r.seq) .. r.id, r.due}
-  elseif r.place == WAITING and r.due > 0 then
-    found['asleep:' .. r.queue] = {pack('>I6', r.seq) .. r.id, r.due}
+  elseif r.place == WAITING then
+    if r.due > 0 then
+      found['asleep:' .. r.queue] = {pack('>I6', r.seq) .. r.id, r.due}
+    end
+    if call('EXISTS', P .. 'awaits:' .. r.id) == 1 then
+      found['sleepers'] = {r.id}
+    end
   elseif r.why == BEHIND_KEY then
     found['park:' .. key] = {line.member(r), -r.rank}
   elseif r.why == BEHIND_RATE then
@@ -38,7 +43,9 @@ local function entries(r)
     end
   elseif r.place == FINAL then
     if r.ttl > 0 then
-      found['gone'] = {r.id, r.ended + r.ttl}
+      -- What is kept for its workflow gets another time.
+      local at = tonumber(call('ZSCORE', P .. 'gone', r.id) or 0)
+      found['gone'] = {r.id, math.max(at, r.ended + r.ttl)}
     end
     if r.status == SUCCESS and m.cache_key then
       found['cache:' .. m.cache_key] = {r.id, r.seq}
@@ -128,7 +135,7 @@ local function check_entry(name, member)
   local kind, rest = string.match(name, '^([^:]*):?(.*)$')
   if kind == 'awaits' then
     local waiter = row.load(rest)
-    local is_sound = waiter and waiter.place == CLAIMED and r and r.place ~= FINAL and r.rank >= waiter.rank
+    local is_sound = waiter and (waiter.place == CLAIMED or waiter.place == WAITING) and r and r.place ~= FINAL and r.rank >= waiter.rank
     expect_truth(is_sound, rest .. ' waits for ' .. id .. ', but one of them has ended, or its rank is too low')
     expect_truth(call('SISMEMBER', P .. 'waiters:' .. id, rest) == 1, 'only ' .. rest .. ' knows that it waits for ' .. id)
     expect_truth(call('SMISMEMBER', P .. 'knots', id, rest)[1] == 1, id .. ' is awaited, but no knot')

@@ -7,5 +7,6 @@ if answer then
 end
 --{any}
 local found, taken = claim_any(request)
+react()
 tell(taken or 0)
 return found

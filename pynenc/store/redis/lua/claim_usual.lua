@@ -72,7 +72,7 @@ end
 
 -- The state of a row that is claimed for the first time, after its head.
 local function first_claim(runner, rank)
-  local text = cmsgpack.pack({CLAIMED, PENDING, REGISTERED, 0, 0, 0, 1, 0, 0, 0, now, 0, 0, 0, rank, rank, 0, 0, 0, 0, 0, runner, ''})
+  local text = cmsgpack.pack({CLAIMED, PENDING, REGISTERED, 0, 0, 0, 1, 0, 0, 0, now, 0, 0, 0, rank, rank, 0, 0, 0, 0, 0, runner, '', 0, -1})
   return pack('>I4', #text) .. text
 end
 

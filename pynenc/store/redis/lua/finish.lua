@@ -4,7 +4,7 @@ if request and call('HEXISTS', P .. 'runners', request.runner) == 0 then
   return {'lost'}
 end
 
--- An outcome, see codec.py: status, alone, unknown, attempt, retries, crashes, due, started, ended; then the reason.
+-- An outcome, see codec.py: status, alone, bits (unknown task: 1, more than the usual: 2), attempt, retries, crashes, due, started, ended; then the reason.
 local OUTCOME = '>BBBI4I4I4I8I8I8'
 
 -- Whether this very final is there already: the reply to it was lost, and it is sent again.
@@ -12,8 +12,13 @@ local function was_recorded(r, o, payload)
   return r.place == FINAL and r.runner == runner and r.attempt == o.attempt and r.status == o.status and r.payload == payload and r.reason == o.reason
 end
 
--- The usual end: a final of a plain call. What is not usual is left for later.
-local lost, later, over = {}, {}, {}
+-- The usual end: a final of a plain call. What is not usual is left for later: by the index of its outcome, and what wakes with a usual end by the index of that.
+local lost, later, over, places, woken = {}, {}, {}, {}, {}
+-- Whether somebody waits, or reacts.
+local has_knots, has_reactions = false, false
+if #ARGV > 3 and call('EXISTS', P .. 'knots', P .. 'reactions') > 0 then
+  has_knots, has_reactions = call('EXISTS', P .. 'knots') == 1, call('EXISTS', P .. 'reactions') == 1
+end
 
 -- What a claimed state becomes when it ends with ``status``, around the times of start and end. Those of one claim are equal, so this is done once for all.
 local frames = {}
@@ -23,11 +28,27 @@ local function frame_of(text, status)
     local m = cmsgpack.unpack(text)
     frame = {is_claimed = m[1] == CLAIMED and m[22] == runner and m[6] == 0, was = m[2], attempt = m[7], started = m[12]}
     frame.before = '\220\0' .. string.char(#m) .. cmsgpack.pack(FINAL, status, m[3], 0, 0, 0, m[7], 0, 0, m[10], m[11])
-    frame.after = cmsgpack.pack(m[14], m[15], m[16], m[17], m[18], m[19], 0, 0, m[22], '')
+    frame.after = cmsgpack.pack(m[14], m[15], m[16], m[17], m[18], m[19], 0, 0, m[22], '', m[24], -1)
+    frame.round = m[10]
     frames[status] = frames[status] or {}
     frames[status][text] = frame
   end
   return frame
+end
+
+-- Whether there may be a reaction to one of the usual ends.
+local function is_reacted()
+  local fields, seen, found = {}, {}, false
+  for _, change in ipairs(changes) do
+    local field = string.char(change[2]) .. change[1]
+    if not seen[field] then
+      seen[field], fields[#fields + 1], fields[#fields + 2] = true, field, string.char(change[2])
+    end
+  end
+  for _, text in ipairs(fetch(P .. 'reactions', fields)) do
+    found = found or text ~= false
+  end
+  return found
 end
 
 local function end_usual()
@@ -52,6 +73,10 @@ local function end_usual()
       local written = sub(state, 1, at - 1) .. pack('>I4', #text) .. text .. ARGV[3 * i + 3]
       values[#values + 1], values[#values + 2] = id, written
       over[#over + 1] = id
+      places[#over] = 3 * i + 1
+      if has_reactions then
+        changes[#changes + 1] = {task, status, id, frame.round, attempt, 3 * i + 1}
+      end
       seen[id] = true
       if watched then
         ended[#ended + 1] = {id, written}
@@ -82,10 +107,14 @@ local function end_usual()
       end
     end
   end
-  if call('EXISTS', P .. 'knots') == 1 then
-    for _, id in ipairs(over) do
-      edges.end_of(id, true)
+  for n, id in ipairs(has_knots and over or {}) do
+    local asleep = edges.end_of(id, true)
+    if #asleep > 0 then
+      later[#later + 1], woken[places[n]] = places[n], asleep
     end
+  end
+  if has_reactions and not is_reacted() then
+    changes = {}
   end
 end
 
@@ -93,7 +122,7 @@ if #ARGV > 3 then
   end_usual()
 end
 local answer, taken
-if #later == 0 then
+if #later + #changes == 0 then
   if request then
     answer, taken = claim_usual(request)
   end
@@ -136,21 +165,45 @@ local function end_any(id, o, payload)
   elseif r.cancel == 1 then
     life.finish(r, CANCELLED, 'cancelled on request', '', o.ended)
   else
-    life.give_back(r, o.status, o.reason, payload, o.due, o.is_unknown and not is_known(r.task))
+    life.give_back(r, o, payload, o.is_unknown and not is_known(r.task))
   end
   return true
 end
 
+-- The outcome of an argument. What it has more than the usual: reason, ids that it awaits, signals, blobs, whether it continues as new; then the arguments.
+local function outcome_of(text)
+  local o, bits, at = {}, nil, nil
+  o.status, o.alone, bits, o.attempt, o.retries, o.crashes, o.due, o.started, o.ended, at = unpacked(OUTCOME, text)
+  o.is_unknown = bits % 2 == 1
+  if bits < 2 then
+    o.reason = sub(text, at)
+    return o
+  end
+  local size
+  size, at = unpacked('>I4', text, at)
+  local more = cmsgpack.unpack(sub(text, at, at + size - 1))
+  o.reason, o.awaits, o.signals, o.blobs = more[1], more[2], more[3], more[4]
+  o.args = more[5] and sub(text, at + size) or nil
+  return o
+end
+
+table.sort(later)
 for _, i in ipairs(later) do
-  local o, at = {}, nil
-  o.status, o.alone, o.is_unknown, o.attempt, o.retries, o.crashes, o.due, o.started, o.ended, at = unpacked(OUTCOME, ARGV[i + 1])
-  o.reason, o.is_unknown = sub(ARGV[i + 1], at), o.is_unknown == 1
-  if not end_any(ARGV[i], o, ARGV[i + 2]) then
+  local known = #changes
+  if woken[i] then
+    life.rouse_all(woken[i])
+  elseif not end_any(ARGV[i], outcome_of(ARGV[i + 1]), ARGV[i + 2]) then
     lost[#lost + 1] = ARGV[i]
   end
+  for n = known + 1, #changes do
+    changes[n][6] = i
+  end
 end
+table.sort(changes, function(a, b) return a[6] < b[6] end)
+react()
 if request then
   answer, taken = claim(request)
+  react()
 end
 tell(taken or 0)
 return {lost, answer}

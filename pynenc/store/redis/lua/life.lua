@@ -148,11 +148,7 @@ function life.admit_due(queue)
   end
   local asleep = call('ZRANGEBYSCORE', P .. 'asleep:' .. queue, '-inf', now, 'LIMIT', 0, 1000)
   for _, member in ipairs(asleep) do
-    local r = row.load(sub(member, 7))
-    call('ZREM', P .. 'asleep:' .. queue, member)
-    life.log(r, REGISTERED, '', 'its time has come', '')
-    r.status, r.back = REGISTERED, REGISTERED
-    settle(r)
+    life.rouse(row.load(sub(member, 7)), 'its time has come')
   end
 end
 
@@ -173,8 +169,11 @@ function life.leave(r)
     call('ZREM', P .. 'later:' .. r.queue, timer(r))
   elseif r.place == PARKED then
     life.unline(r)
-  elseif r.place == WAITING and r.due > 0 then
-    call('ZREM', P .. 'asleep:' .. r.queue, timer(r))
+  elseif r.place == WAITING then
+    if r.due > 0 then
+      call('ZREM', P .. 'asleep:' .. r.queue, timer(r))
+    end
+    call('SREM', P .. 'sleepers', r.id)
   elseif r.place == FINAL and r.ttl > 0 then
     call('ZREM', P .. 'gone', r.id)
   end
@@ -257,6 +256,11 @@ local function unregister(r)
 end
 life.unregister = unregister
 
+-- There may be a reaction to this change.
+local function note(r, status)
+  changes[#changes + 1] = {r.task, status, r.id, r.round, r.attempt}
+end
+
 -- A row becomes final, wherever it is.
 function life.finish(r, status, reason, payload, at)
   if r.place == PARKED and r.entries == 0 then
@@ -271,6 +275,8 @@ function life.finish(r, status, reason, payload, at)
     call('HINCRBY', P .. 'parked', r.queue, -1)
   end
   r.status, r.place, r.reason, r.payload, r.ended = status, FINAL, reason, payload, at > 0 and math.min(at, now) or now
+  r.seen = -1
+  note(r, status)
   unregister(r)
   if r.ttl > 0 then
     call('ZADD', P .. 'gone', r.ended + r.ttl, r.id)
@@ -279,13 +285,17 @@ function life.finish(r, status, reason, payload, at)
     call('ZADD', P .. 'cache:' .. row.meta(r).cache_key, r.seq, r.id)
   end
   life.let_go(r)
-  edges.end_of(r.id, true)
+  life.rouse_all(edges.end_of(r.id, true))
   ended[#ended + 1] = {r.id, row.encoded(r)}
 end
 
--- The attempt of a claimed row ends without a final status: it is admitted again, suspended, or parked until its task is known.
-function life.give_back(r, status, reason, payload, due, is_unknown)
+-- The attempt of a claimed row ends without a final status: it is admitted again, suspended, or parked until its task is known. ``o`` is the outcome.
+function life.give_back(r, o, payload, is_unknown)
+  local status, reason, due = o.status, o.reason, o.due
   life.log(r, status, r.runner, reason, payload)
+  if status ~= REGISTERED then
+    note(r, status)
+  end
   life.leave(r)
   call('HDEL', P .. 'progress', r.id)
   r.status, r.place, r.reason = status, WAITING, reason
@@ -299,14 +309,85 @@ function life.give_back(r, status, reason, payload, due, is_unknown)
     call('SADD', P .. 'unknown:' .. r.task, r.id)
     row.save(r)
   elseif status == PAUSED then
-    if due > 0 then
-      call('ZADD', P .. 'asleep:' .. r.queue, due, timer(r))
-      stir(r.queue, 1)
-    end
-    row.save(r)
+    life.suspend(r, o)
   else
+    if o.args then
+      life.renew(r, o)
+    end
     life.admit(r, status)
   end
+end
+
+-- Those of some ids that are not final, and whether others are.
+local function pending_of(ids)
+  local pending, is_over, seen = {}, false, {}
+  for _, id in ipairs(ids) do
+    local r = not seen[id] and row.load(id)
+    if r and r.place ~= FINAL then
+      pending[#pending + 1] = id
+    end
+    is_over = is_over or not (seen[id] or (r and r.place ~= FINAL))
+    seen[id] = true
+  end
+  return pending, is_over
+end
+
+-- Keeps a row that has left PAUSED, until what it waits for is there; that may be now.
+function life.suspend(r, o)
+  if r.due > 0 then
+    call('ZADD', P .. 'asleep:' .. r.queue, r.due, timer(r))
+    stir(r.queue, 1)
+  end
+  local pending, is_over = pending_of(o.awaits or {})
+  is_over = is_over or (o.signals or -1) > -1 and o.signals < r.signalled
+  for _, id in ipairs(is_over and {} or pending) do
+    is_over = is_over or circle(r.id, id, true) ~= nil
+  end
+  if is_over then
+    return life.rouse(r, '')
+  end
+  r.seen = o.signals or -1
+  row.save(r)
+  if #pending > 0 then
+    edges.add(r.id, pending)
+    call('SADD', P .. 'sleepers', r.id)
+    life.lift(pending, r.rank, now)
+  end
+end
+
+-- Admits a suspended row: what it waits for is there, or somebody wants it to go on.
+function life.rouse(r, reason)
+  life.log(r, REGISTERED, '', reason, '')
+  life.leave(r)
+  edges.end_of(r.id, false)
+  r.status, r.due, r.seen = REGISTERED, 0, -1
+  life.admit(r, REGISTERED)
+end
+
+-- Admits the suspended rows of some ids, in their order.
+function life.rouse_all(ids)
+  for _, r in ipairs(row.sorted(ids)) do
+    life.rouse(r, 'what it waited for has ended')
+  end
+end
+
+-- Counts a new round; what was remembered in the old one goes.
+local function next_round(r)
+  scopes.drop(r.id, string.format('%s/%d', r.id, r.round))
+  r.round, r.retries, r.crashes, r.started = r.round + 1, 0, 0, 0
+end
+
+-- A row continues as new: a new round with other arguments.
+function life.renew(r, o)
+  for _, key in ipairs(o.blobs) do
+    blob.refer(key)
+  end
+  for _, key in ipairs(row.meta(r).blobs) do
+    blob.drop(key)
+  end
+  row.redefine(r, o.args, o.blobs)
+  next_round(r)
+  scopes.forget_used(r.id, o.signals)
 end
 
 -- The runner of a claimed row is gone: it goes back, or ends where that was asked for. Its status then.
@@ -315,7 +396,7 @@ function life.lose_owner(r, reason)
     life.finish(r, CANCELLED, reason, '', 0)
     return CANCELLED
   end
-  life.give_back(r, REGISTERED, reason, '', 0, false)
+  life.give_back(r, {status = REGISTERED, reason = reason, due = 0}, '', false)
   return r.place == FINAL and r.status or REGISTERED
 end
 
@@ -326,11 +407,11 @@ function life.reopen(r, reason)
   end
   life.log(r)
   life.leave(r)
-  r.round = r.round + 1
+  next_round(r)
   r.place = WAITING
   life.log(r, REGISTERED, '', reason, '')
   r.status = REGISTERED
-  r.retries, r.crashes, r.alone, r.cancel, r.started, r.ended, r.due = 0, 0, 0, 0, 0, 0, 0
+  r.alone, r.cancel, r.ended, r.due = 0, 0, 0, 0
   r.runner, r.payload, r.reason = '', '', reason
   call('HDEL', P .. 'progress', r.id)
   life.admit(r, REGISTERED)

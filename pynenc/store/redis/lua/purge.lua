@@ -3,11 +3,32 @@
 local ended_before, blobs_before, limit, runners_before = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- Blocks that one call looks at.
 local LOOKS = 40
-local removed, is_more = 0, false
+local removed, is_more, pending = 0, false, {}
 
-for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'gone', '-inf', now, 'LIMIT', 0, limit)) do
-  remove(row.load(id))
-  removed = removed + 1
+-- Whether the workflow that a row belongs to goes on.
+local function is_needed(r)
+  local m = row.meta(r)
+  local root = m.workflow and (m.workflow == r.id and m.workflow_parent or m.workflow)
+  if not root or root == r.id then
+    return false
+  end
+  if pending[root] == nil then
+    local found = row.load(root)
+    pending[root] = found ~= nil and found.place ~= FINAL
+  end
+  return pending[root]
+end
+
+-- What is kept although its time is over gets as much again, so that the next batch does not meet it.
+local over = call('ZRANGEBYSCORE', P .. 'gone', '-inf', now, 'LIMIT', 0, limit)
+for _, id in ipairs(over) do
+  local r = row.load(id)
+  if is_needed(r) then
+    call('ZADD', P .. 'gone', now + r.ttl, id)
+  else
+    remove(r)
+    removed = removed + 1
+  end
 end
 
 -- Goes through the blocks from where the last call stopped; those of after the border hold nothing that has ended before it.
@@ -24,7 +45,7 @@ local function purge_ended()
         call('SET', P .. 'purged', block)
         return true
       end
-      if r.place == FINAL and r.ended < ended_before then
+      if r.place == FINAL and r.ended < ended_before and not is_needed(r) then
         remove(r)
         removed = removed + 1
       end
@@ -65,4 +86,4 @@ for _, key in ipairs(call('SMEMBERS', P .. 'rates')) do
   end
 end
 tell(0)
-return {removed, #old, gone, (is_more or removed >= limit or #old >= limit) and 1 or 0}
+return {removed, #old, gone, (is_more or #over >= limit or removed >= limit or #old >= limit) and 1 or 0}

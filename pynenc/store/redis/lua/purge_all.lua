@@ -18,8 +18,8 @@ if removed >= limit and call('HLEN', P .. 'call') > 0 then
   return {removed, 0, 0, 1}
 end
 local blobs, gone = call('HLEN', P .. 'blob'), 0
-for _, scope in ipairs(call('SMEMBERS', P .. 'scopes')) do
-  call('DEL', P .. 'val:' .. scope)
+for _, owner in ipairs(call('SMEMBERS', P .. 'scopes')) do
+  scopes.forget(owner)
 end
 for _, key in ipairs(call('SMEMBERS', P .. 'rates')) do
   call('DEL', P .. 'rate:' .. key, P .. 'period:' .. key)
@@ -27,7 +27,7 @@ end
 for _, block in ipairs(call('ZRANGE', P .. 'blocks', 0, -1)) do
   call('DEL', P .. 'order:' .. block)
 end
-for _, name in ipairs({'scopes', 'rates', 'blocks', 'removed', 'blob', 'refs', 'unused', 'heads', 'leases', 'reg', 'gone', 'progress', 'ties', 'purged', 'seq'}) do
+for _, name in ipairs({'rates', 'blocks', 'removed', 'blob', 'refs', 'unused', 'heads', 'leases', 'reg', 'gone', 'progress', 'ties', 'purged', 'seq'}) do
   call('DEL', P .. name)
 end
 local found = call('HGETALL', P .. 'runners')

@@ -36,20 +36,11 @@ local function take_back(r, name, record)
   return life.lose_owner(r, 'runner ' .. name .. ' is gone: ' .. record[DEATH])
 end
 
-local function by_seq(ids)
-  local rows = {}
-  for _, id in ipairs(ids) do
-    rows[#rows + 1] = row.load(id)
-  end
-  table.sort(rows, function(a, b) return a.seq < b.seq end)
-  return rows
-end
-
 local dying, left = call('HGETALL', P .. 'dying'), limit
 for i = 1, #dying, 2 do
   local name, record = dying[i], cmsgpack.unpack(dying[i + 1])
   if left > 0 then
-    for _, r in ipairs(by_seq(call('SRANDMEMBER', P .. 'own:' .. name, left))) do
+    for _, r in ipairs(row.sorted(call('SRANDMEMBER', P .. 'own:' .. name, left))) do
       answers[#answers + 1], answers[#answers + 2], answers[#answers + 3] = r.id, name, take_back(r, name, record)
       left = left - 1
     end
@@ -58,5 +49,6 @@ for i = 1, #dying, 2 do
     forget(name, record[GROUP])
   end
 end
+react()
 tell(0)
 return answers

@@ -12,7 +12,11 @@ local function remove(r)
   end
   r.place = FINAL
   life.let_go(r)
-  edges.end_of(r.id, true)
+  for _, waiter in ipairs(edges.end_of(r.id, true)) do
+    if call('EXISTS', P .. 'awaits:' .. waiter) == 0 then
+      call('SREM', P .. 'sleepers', waiter)
+    end
+  end
   for _, key in ipairs(m.blobs) do
     blob.drop(key)
   end
@@ -21,8 +25,8 @@ local function remove(r)
   call('HDEL', P .. 'call', r.id)
   call('HDEL', P .. 'row', r.id)
   call('HDEL', P .. 'progress', r.id)
-  call('DEL', P .. 'hist:' .. r.id, P .. 'val:' .. r.id)
-  call('SREM', P .. 'scopes', r.id)
+  call('DEL', P .. 'hist:' .. r.id)
+  scopes.forget(r.id)
   row.known[r.id] = nil
   local block = math.floor((r.seq - 1) / BLOCK)
   -- A block that is full, and of which nothing is left. The newest still grows.

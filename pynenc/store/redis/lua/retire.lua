@@ -11,5 +11,6 @@ for i = 2, #ARGV do
     forget(name, cmsgpack.unpack(record)[GROUP])
   end
 end
+react()
 tell(0)
 return returned

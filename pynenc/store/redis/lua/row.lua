@@ -2,7 +2,10 @@
 local FIELDS = {
   'place', 'status', 'back', 'why', 'alone', 'cancel', 'attempt', 'retries', 'crashes', 'round', 'claimed', 'started', 'ended', 'due',
   'priority', 'rank', 'boost', 'entries', 'passed', 'held', 'rated', 'runner', 'reason',
+  'signalled', 'seen',
 }
+-- Where blobs and digest stand in a definition; the digest is the last. See codec.py.
+local BLOBS, DIGEST = 19, 20
 local row = {known = {}}
 
 -- The definition that was submitted, without the arguments.
@@ -16,7 +19,7 @@ function row.meta(r)
     r.defined = {
       priority = m[1], due = m[2], expires = m[3], registration_key = m[4], running_key = m[5], running_limit = m[6], drop_blocked = m[7],
       rate_key = m[8], rate_n = m[9], rate_period = m[10], cache_key = m[11], max_crashes = m[12], parent = m[14], workflow = m[15],
-      tags = m[18], blobs = m[19], digest = m[20],
+      workflow_parent = m[17], tags = m[18], blobs = m[19], digest = m[20],
     }
   end
   return r.defined
@@ -40,7 +43,7 @@ function row.of(id, definition, state)
     for i = 1, #FIELDS do
       r[FIELDS[i]] = 0
     end
-    r.place, r.status, r.back, r.runner, r.reason, r.payload = READY, REGISTERED, REGISTERED, '', '', ''
+    r.place, r.status, r.back, r.runner, r.reason, r.payload, r.seen = READY, REGISTERED, REGISTERED, '', '', '', -1
     local m = row.meta(r)
     r.priority, r.rank, r.due = m.priority, m.priority, m.due
   end
@@ -60,6 +63,34 @@ function row.load(id)
   end
   local definition = call('HGET', P .. 'call', id)
   return definition and row.of(id, definition, nil) or nil
+end
+
+-- Gives a row other arguments and blobs. The definition is packed by hand, since a table of Lua has no place for nothing.
+function row.redefine(r, args, blobs)
+  local text = r.call or call('HGET', P .. 'call', r.id)
+  local at = select(7, unpacked(HEAD, text))
+  local size
+  size, at = unpacked('>I4', text, at)
+  local m, parts = cmsgpack.unpack(sub(text, at, at + size - 1)), {}
+  m[BLOBS] = blobs
+  for i = 1, DIGEST do
+    local value = m[i]
+    local is_empty = type(value) == 'table' and #value == 0
+    parts[i] = value == nil and '\192' or is_empty and '\144' or cmsgpack.pack(value)
+  end
+  local packed = '\220' .. pack('>I2', DIGEST) .. table.concat(parts)
+  r.call, r.defined = sub(text, 1, at - 5) .. pack('>I4', #packed) .. packed .. args, nil
+  call('HSET', P .. 'call', r.id, r.call)
+end
+
+-- The rows of some ids, in the order of submission.
+function row.sorted(ids)
+  local rows = {}
+  for i, id in ipairs(ids) do
+    rows[i] = row.load(id)
+  end
+  table.sort(rows, function(a, b) return a.seq < b.seq end)
+  return rows
 end
 
 function row.encoded(r)

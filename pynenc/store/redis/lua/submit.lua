@@ -98,24 +98,7 @@ end
 --{any}
 local new, batch_ids, batch_keys, sent = {}, {}, {}, {}
 for i = first, last, 2 do
-  local r = row.of(ARGV[i], pack('>I8I8', 0, now) .. ARGV[i + 1], nil)
-  row.known[ARGV[i]] = nil
-  new[#new + 1] = r
-end
-
--- The row that answers for a submission.
-local function holder(r)
-  local found = row.load(r.id)
-  local m = row.meta(r)
-  if not found and m.registration_key then
-    local id = call('HGET', P .. 'reg', m.registration_key)
-    found = id and row.load(id)
-  end
-  if not found and m.cache_key then
-    local id = call('ZREVRANGE', P .. 'cache:' .. m.cache_key, 0, 0)[1]
-    found = id and row.load(id)
-  end
-  return found
+  new[#new + 1] = fresh(ARGV[i], ARGV[i + 1])
 end
 
 local function missing_blobs()
@@ -171,34 +154,9 @@ for i = 1, blobs do
   blob.put(ARGV[4 + 2 * i], ARGV[5 + 2 * i])
 end
 local answers = {}
-for i, fresh in ipairs(new) do
-  local found = holder(fresh)
-  if found then
-    local digest = row.meta(found).digest
-    answers[#answers + 1] = {found.id, found.status, found.id == fresh.id and 1 or 0, digest}
-  else
-    local seq = call('INCR', P .. 'seq')
-    local r = fresh
-    r.seq, r.call, r.head = seq, pack('>I8I8', seq, now) .. ARGV[first + 2 * i - 1], pack('>I8', seq) .. sub(r.head, 9)
-    row.known[r.id] = r
-    call('HSET', P .. 'call', r.id, r.call)
-    local block = math.floor((seq - 1) / BLOCK)
-    if call('RPUSH', P .. 'order:' .. block, fresh.id) == 1 then
-      call('ZADD', P .. 'blocks', block, block)
-    end
-    local m = row.meta(r)
-    call('HSETNX', P .. 'queues', r.queue, 'active')
-    if m.registration_key then
-      call('HSET', P .. 'reg', m.registration_key, r.id)
-    end
-    for _, key in ipairs(m.blobs) do
-      blob.refer(key)
-    end
-    count(REGISTERED, r.queue, r.task, 1)
-    r.place = WAITING
-    life.admit(r, REGISTERED)
-    answers[#answers + 1] = {r.id, r.status, 0, m.digest}
-  end
+for _, r in ipairs(new) do
+  local found, was_there = accept(r)
+  answers[#answers + 1] = {found.id, found.status, was_there and found.id == r.id and 1 or 0, row.meta(found).digest}
 end
 tell(0)
 return answers
