@@ -176,7 +176,7 @@ class Pynenc:
         codec = Codec.from_conf(self.conf, store, gate, self._resolve)
         if isinstance(codec.serializer, JsonSerializer):
             codec.serializer.register("invocation", BaseInvocation, self._name_invocation, self._named_invocation)
-        return Engine(
+        engine = Engine(
             store,
             codec,
             conf=self.conf,
@@ -185,8 +185,9 @@ class Pynenc:
             hooks=self.hooks,
             make_flow=Flow,
             triggers=self._firing_tasks,
-            owns=self._by_key.__contains__,
         )
+        engine.owns = self._by_key.__contains__
+        return engine
 
     def scratch_engine(self) -> Engine:
         """The same app over an empty store of its own, for what must leave no trace; to be closed by who asked for it."""

@@ -72,7 +72,6 @@ class Engine:
         hooks: Hooks,
         make_flow: Callable[[context.Running, TaskSpec], Any],
         triggers: Mapping[str, Known] = MappingProxyType({}),
-        owns: Callable[[str], bool] = bool,
     ) -> None:
         self.store = store
         self.conf = conf
@@ -82,7 +81,8 @@ class Engine:
         self.submitter = Submitter(store, codec, conf)
         self.results = Results(store, codec, self._hint, self._run_inline)
         self.known_triggers = triggers
-        self._owns = owns
+        #: Whether this process has imported a task.
+        self.owns: Callable[[str], bool] = bool
         #: Development mode: runs an invocation at once.
         self.inline: Callable[[str], None] | None = None
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self, make_flow)
@@ -110,7 +110,7 @@ class Engine:
         """``app.trigger``; made when it is first asked for, as few programs need it."""
         from pynenc.engine.triggers import Triggers
 
-        found = Triggers(self.store, self.codec, self.submitter, self.conf, self.known_triggers, self._owns)
+        found = Triggers(self.store, self.codec, self.submitter, self.conf, self.known_triggers, self.owns)
         found.run_inline = self.inline
         return found
 
