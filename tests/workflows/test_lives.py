@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pynenc.testing.servers.postgres import empty_url
+
 ROOT = Path(__file__).parents[2]
 PATH = ("Completed via path A", "Completed via path B")
 
@@ -38,8 +40,18 @@ FLOWS = {
 @pytest.mark.parametrize("name", FLOWS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_step(name, when, tmp_path):
+    die(f"sqlite:///{tmp_path / 'lives.db'}", name, when, tmp_path)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_every_step_on_a_server(when, tmp_path):
+    die(empty_url(), "steps", when, tmp_path)
+
+
+def die(url, name, when, tmp_path):
+    """Run a workflow of :data:`FLOWS` through all its deaths, and look at what it did."""
     arguments, result, deaths, work = FLOWS[name]
-    command = [sys.executable, "-m", "tests.workflows.lives", str(tmp_path), when, name, json.dumps(arguments)]
+    command = [sys.executable, "-m", "tests.workflows.lives", url, str(tmp_path), when, name, json.dumps(arguments)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout.splitlines()[-1])
