@@ -16,7 +16,7 @@ from tests.workflows.apps import shop
 DAY = 24 * 3600
 
 
-@pytest.fixture(params=["memory", "sqlite", "valkey"])
+@pytest.fixture(params=["memory", "sqlite", "valkey", "postgres"])
 def runner(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InlineRunner]:
     monkeypatch.setenv("WITNESS", str(tmp_path / "witness"))
     shop.app.close()
