@@ -21,6 +21,10 @@ MODULE = triggered.__name__
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
+#: Days of virtual time with thousands of ticks: on stores that need no server.
+many_ticks = pytest.mark.parametrize("runner", ["memory", "sqlite"], indirect=True)
+
+
 @pytest.fixture(params=["memory", "sqlite", "valkey"])
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InlineRunner]:
     """A runner of virtual time, a second past noon."""
@@ -135,6 +139,7 @@ def test_a_cancelled_call_that_was_retried_fires_for_what_it_was(runner: InlineR
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
+@many_ticks
 def test_a_cron_ticks_at_its_times(runner: InlineRunner) -> None:
     runner.advance(minutes(130))
     assert calls(triggered.hourly) == [
@@ -144,6 +149,7 @@ def test_a_cron_ticks_at_its_times(runner: InlineRunner) -> None:
     assert len(calls(triggered.often)) == 13
 
 
+@many_ticks
 def test_missed_ticks_by_policy(runner: InlineRunner) -> None:
     runner.clock.advance(minutes(60 * 5 + 30))
     runner.drain()
@@ -166,6 +172,7 @@ def test_what_is_made_up_for_is_bounded(runner: InlineRunner) -> None:
     assert [value[0][11:13] for value in calls(triggered.every_hour)] == ["10", "11", "12"]
 
 
+@many_ticks
 def test_a_second_declaration_adds_no_tick(runner: InlineRunner) -> None:
     app.trigger.declare()
     app.trigger.renew()
@@ -173,6 +180,7 @@ def test_a_second_declaration_adds_no_tick(runner: InlineRunner) -> None:
     assert len(calls(triggered.hourly)) == 1
 
 
+@many_ticks
 def test_a_lost_tick_is_made_again(runner: InlineRunner) -> None:
     (tick,) = app.store.find(Filter(tasks=(f"pynenc.trigger.{MODULE}.hourly.hourly",))).invocations
     app.engine.amend([tick.id], ChangeKind.CANCEL, "by mistake")
@@ -183,6 +191,7 @@ def test_a_lost_tick_is_made_again(runner: InlineRunner) -> None:
     assert [value[0][11:13] for value in calls(triggered.hourly)] == ["14"]
 
 
+@many_ticks
 def test_a_backfill_fires_each_tick_once(runner: InlineRunner) -> None:
     runner.advance(minutes(61))
     start, end = datetime(2026, 3, 2, 10, tzinfo=UTC), datetime(2026, 3, 2, 13, tzinfo=UTC)
@@ -313,6 +322,7 @@ def test_what_was_fired_is_not_fired_again_by_a_retry(runner: InlineRunner) -> N
     assert "had been fired already" in app.trigger.firings("paid.trigger1")[0]["why"]
 
 
+@many_ticks
 def test_a_tick_that_failed_is_fired_again_and_did_not_stop_the_schedule(
     runner: InlineRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +344,7 @@ def _refuse(*_: object) -> Any:
     raise TypeError("no such argument")
 
 
+@many_ticks
 def test_pause_and_resume(runner: InlineRunner) -> None:
     assert app.trigger.pause("paid.trigger1") == f"{MODULE}.paid.trigger1"
     app.trigger.pause("hourly.hourly")
@@ -388,6 +399,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lose
 
 
+@many_ticks
 def test_a_trigger_that_its_task_has_lost_is_gone(runner: InlineRunner, without: Callable[[str], None]) -> None:
     for task in ("paid", "ended", "hourly"):
         without(task)

@@ -37,7 +37,9 @@ FLOWS = {
 }
 
 
-@pytest.mark.parametrize(("store", "name"), [*(("sqlite", name) for name in FLOWS), ("valkey", "counts"), ("postgres", "steps")])
+@pytest.mark.parametrize(
+    ("store", "name"), [*(("sqlite", name) for name in FLOWS), ("valkey", "counts"), ("postgres", "steps")]
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_step(store, name, when, tmp_path):
     arguments, result, deaths, work = FLOWS[name]

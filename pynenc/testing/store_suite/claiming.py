@@ -224,6 +224,15 @@ class Expiring(Clause):
         self.clock.advance(1.5)
         assert self.names(self.claim(2)) == ["c", "d"]
 
+    def test_expired_leaves_the_order_as_it_is(self) -> None:
+        self.put("low", "lower")
+        self.put("a", priority=2)
+        self.put("old", priority=2, expires=self.clock.now() + SECOND)
+        self.put("b", priority=2)
+        self.beat()
+        self.clock.advance(2)
+        assert self.names(self.claim(2)) == ["a", "b"]
+
     def test_not_expired_runs(self) -> None:
         self.put("a", expires=self.clock.now() + 2 * SECOND)
         self.beat()

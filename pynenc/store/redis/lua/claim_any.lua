@@ -63,12 +63,15 @@ local function take_any(request, queues, most, answer)
     without[task] = true
   end
   while taken < most do
-    local found = #request.ids > 0 and chosen(request, queues) or candidates(request, queues, most - taken)
+    local n = most - taken
+    local found = #request.ids > 0 and chosen(request, queues) or candidates(request, queues, n)
     if #found == 0 then
       return taken, false
     end
-    for _, entry in ipairs(found) do
-      local r = taken < most and row.load(entry[4])
+    for i, entry in ipairs(found) do
+      -- Behind the first n of a line there may be others that come before what other lines have.
+      local is_sure = i <= n or #request.ids > 0
+      local r = is_sure and taken < most and row.load(entry[4])
       -- Taking one may have moved others.
       if r and r.place == READY then
         looked = looked + 1
