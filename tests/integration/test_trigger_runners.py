@@ -103,10 +103,6 @@ def test_several_runners_fire_each_cause_once(start: Callable[..., Program]) -> 
     assert app.store.check() == []
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("start", ["sqlite", "valkey", "postgres"], indirect=True)
-=======
->>>>>>> port-redis
 def test_runners_that_are_killed_lose_and_repeat_nothing(start: Callable[..., Program]) -> None:
     """Three rounds of ``kill -9`` in the middle of the work; whatever was between cause and call then is made up for."""
     for n in range(150):
