@@ -60,10 +60,10 @@ class Program:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """Starts runners on one SQLite file, on which the app is too."""
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Starts runners on one store, on which the app is too: a SQLite file, unless a test says otherwise."""
     app.close()
-    app.conf.store = url_of("sqlite", tmp_path)
+    app.conf.store = url_of(getattr(request, "param", "sqlite"), tmp_path)
     programs: list[Program] = []
 
     def begin(runner_cls: str = "MultiThreadRunner") -> Program:
@@ -91,6 +91,7 @@ def alive() -> int:
     return sum(info.alive and info.beat.slots > 0 for info in app.store.runners())
 
 
+@pytest.mark.parametrize("start", ["sqlite", "postgres"], indirect=True)
 def test_several_runners_fire_each_cause_once(start: Callable[..., Program]) -> None:
     start("MultiThreadRunner"), start("PersistentProcessRunner")
     eventually(lambda: alive() >= 2)

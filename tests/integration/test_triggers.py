@@ -33,6 +33,10 @@ def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InlineRun
     app.conf.store = "memory://"
 
 
+#: What the store itself does about a change is tried on all of them; the many ticks of virtual hours are not.
+on_each_store = pytest.mark.parametrize("runner", ["memory", "sqlite", "postgres"], indirect=True)
+
+
 def calls(task: Any) -> list[Any]:
     """The results of a task's calls, oldest first."""
     found = app.find_invocations(tasks=task.task_id.key, oldest_first=True, limit=500)
@@ -53,6 +57,7 @@ def minutes(count: float) -> float:
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
+@on_each_store
 def test_an_event_with_a_dict_filter(runner: InlineRunner) -> None:
     emit("paid", country="ES", n=1)
     emit("paid", country="FR", n=2)
@@ -87,6 +92,7 @@ def test_a_large_payload(runner: InlineRunner) -> None:
     assert [len(value) for value in calls(triggered.paid)] == [2_000_000]
 
 
+@on_each_store
 def test_the_call_of_a_trigger_is_a_child_of_its_decision(runner: InlineRunner) -> None:
     emit("paid", country="ES", n=1)
     runner.drain()
@@ -98,6 +104,7 @@ def test_the_call_of_a_trigger_is_a_child_of_its_decision(runner: InlineRunner) 
 
 
 # -- changes of status ---------------------------------------------------------------------------------------------------
+@on_each_store
 def test_statuses_results_and_exceptions(runner: InlineRunner) -> None:
     for value in (5, 1, -1, 7):
         triggered.work(value)
@@ -109,12 +116,14 @@ def test_statuses_results_and_exceptions(runner: InlineRunner) -> None:
     assert reasons("never.trigger1") == [f"it failed with {MODULE}.PaymentError, which is no ValueError"]
 
 
+@on_each_store
 def test_each_retry(runner: InlineRunner) -> None:
     triggered.flaky(2)
     runner.drain()
     assert calls(triggered.retried) == [[2, "retry"], [2, "retry"]]
 
 
+@on_each_store
 def test_a_cancelled_call_that_was_retried_fires_for_what_it_was(runner: InlineRunner) -> None:
     """The result that fires is that of the round that it ended, even if the next one is over when it is looked at."""
     call = triggered.work(5)
@@ -268,6 +277,7 @@ def test_a_failing_provider_harms_nobody_and_is_fired_again_by_hand(runner: Inli
     assert calls(triggered.broken) == [1]
 
 
+@on_each_store
 def test_what_was_fired_is_not_fired_again_by_a_retry(runner: InlineRunner) -> None:
     emit("paid", country="ES", n=1)
     runner.drain()
@@ -439,6 +449,7 @@ def test_firings_are_found_like_any_invocation(runner: InlineRunner, without: Ca
     assert app.get_invocation(decision.invocation_id).task.task_id.func_name == "trigger1"
 
 
+@on_each_store
 def test_what_another_process_has_purged_is_declared_again(runner: InlineRunner) -> None:
     emit("paid", country="ES", n=1)
     while app.store.purge(Purge(everything=True)).more:

@@ -1,4 +1,4 @@
-"""A runner that is killed again and again: ``python -m tests.workflows.lives FOLDER WHEN NAME ARGUMENTS``.
+"""A runner that is killed again and again: ``python -m tests.workflows.lives URL FOLDER WHEN NAME ARGUMENTS``.
 
 A warm process submits one workflow, then forks a runner for each life. In it every write to the store that this workflow has not been killed at yet kills the
 process, just before it (``before``) or just after it (``after``). The last life ends the workflow; its result is printed as JSON, with the number of deaths.
@@ -92,9 +92,9 @@ def end_with(invocation_id: str) -> None:
     os._exit(0)
 
 
-def main(folder: Path, when: str, name: str, arguments: list[Any]) -> None:
+def main(url: str, folder: Path, when: str, name: str, arguments: list[Any]) -> None:
     os.environ["WITNESS"] = str(folder / "witness")
-    shop.app.conf.store = f"sqlite:///{folder / 'lives.db'}"
+    shop.app.conf.store = url
     shop.app.import_tasks()
     invocation = getattr(shop, name)(*arguments)
     invocation_id = str(invocation.invocation_id)
@@ -124,4 +124,4 @@ def main(folder: Path, when: str, name: str, arguments: list[Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4], json.loads(sys.argv[5]))

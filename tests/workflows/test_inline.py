@@ -10,16 +10,18 @@ import pytest
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import InvocationCancelledError
 from pynenc.testing import InlineRunner
+from pynenc.testing.servers.postgres import empty_url
 from tests.workflows.apps import shop
 
 DAY = 24 * 3600
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def runner(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InlineRunner]:
     monkeypatch.setenv("WITNESS", str(tmp_path / "witness"))
     shop.app.close()
-    shop.app.conf.store = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'wf.db'}"}[request.param]
+    urls = {"memory": lambda: "memory://", "sqlite": lambda: f"sqlite:///{tmp_path / 'wf.db'}", "postgres": empty_url}
+    shop.app.conf.store = urls[request.param]()
     with InlineRunner(shop.app) as runner:
         yield runner
         assert shop.app.store.check() == []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from pynenc.testing.servers.postgres import empty_url
 
 ROOT = Path(__file__).parents[2]
 PATH = ("Completed via path A", "Completed via path B")
@@ -38,9 +41,21 @@ FLOWS = {
 @pytest.mark.parametrize("name", FLOWS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_step(name, when, tmp_path):
+    die(f"sqlite:///{tmp_path / 'lives.db'}", name, when, tmp_path)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_every_step_on_a_server(when, tmp_path):
+    """Nobody knows that a process of another machine is dead before its lease is over: leases are short here."""
+    die(empty_url(), "steps", when, tmp_path, PYNENC__RUNNER__LEASE_SECONDS="2", PYNENC__RUNNER__HEARTBEAT_SECONDS="0.5")
+
+
+def die(url, name, when, tmp_path, **settings):
+    """Run a workflow of :data:`FLOWS` through all its deaths, and look at what it did."""
     arguments, result, deaths, work = FLOWS[name]
-    command = [sys.executable, "-m", "tests.workflows.lives", str(tmp_path), when, name, json.dumps(arguments)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    command = [sys.executable, "-m", "tests.workflows.lives", url, str(tmp_path), when, name, json.dumps(arguments)]
+    env = {**os.environ, **settings}
+    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=110, check=False)
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout.splitlines()[-1])
     assert answer.get("result", answer.get("error")) in (result if isinstance(result, tuple) else (result,)), answer
