@@ -47,7 +47,9 @@ def test_killed_at_every_step(name, when, tmp_path):
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_step_on_a_server(when, tmp_path):
     """Nobody knows that a process of another machine is dead before its lease is over: leases are short here."""
-    die(empty_url(), "steps", when, tmp_path, PYNENC__RUNNER__LEASE_SECONDS="2", PYNENC__RUNNER__HEARTBEAT_SECONDS="0.5")
+    die(
+        empty_url(), "steps", when, tmp_path, PYNENC__RUNNER__LEASE_SECONDS="2", PYNENC__RUNNER__HEARTBEAT_SECONDS="0.5"
+    )
 
 
 def die(url, name, when, tmp_path, **settings):
