@@ -162,8 +162,8 @@ class Pynenc:
             get_context=context.log_fields,
         )
 
-    def use_clock(self, clock: Clock) -> None:
-        """Open the store with another clock; for tests, before the first call."""
+    def use_clock(self, clock: Clock | None) -> None:
+        """Open the store with another clock (None: its own); for tests, before the first call."""
         self._clock = clock
 
     def _open(self, url: str, clock: Clock | None = None) -> Store:

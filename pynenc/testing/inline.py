@@ -9,7 +9,6 @@ from pynenc.app import Pynenc
 from pynenc.core.records import Microseconds
 from pynenc.invocation import BaseInvocation
 from pynenc.runner.inline import InlineRunner as EngineRunner
-from pynenc.store.base import SystemClock
 from pynenc.testing.clock import SECOND, VirtualClock
 
 
@@ -84,9 +83,9 @@ class InlineRunner:
         return invocation.get_result(0)
 
     def close(self) -> None:
-        """Close the store and give the app its own clock back."""
+        """Close the store; the next one has its own clock."""
         self.app.close()
-        self.app.use_clock(SystemClock())
+        self.app.use_clock(None)
 
     def _skip_to(self, due: Microseconds) -> bool:
         """Move the clock to the next thing that is due, if it may be moved so far."""

@@ -281,6 +281,14 @@ class Dropping(Clause):
         self.beat()
         assert self.names(self.claim(2)) == ["a", "d"]
 
+    def test_dropped_in_the_order_of_the_claim_from_several_queues(self) -> None:
+        self.put("a", queue="x")
+        self.put("b", queue="y", running_key="k", drop_blocked=True)
+        self.put("c", queue="x", running_key="k", drop_blocked=True)
+        self.beat()
+        assert self.names(self.claim()) == ["a", "b"]
+        assert self.status("c") is S.CONCURRENCY_CONTROLLED_FINAL
+
     def test_not_dropped_when_the_key_is_free(self) -> None:
         self.put("a", running_key="k", drop_blocked=True)
         self.beat()

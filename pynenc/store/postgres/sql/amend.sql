@@ -51,7 +51,8 @@ BEGIN
     IF r.place = P_FINAL THEN
         r := @note(r, S_REGISTERED, now, NULL, r.round + 1, reason_, '');
         r := @next_round(r);
-        r.status := S_REGISTERED; r.place := P_WAITING; r.due := 0; r.alone := false; r.cancel := false; r.ended := 0; r.runner := NULL; r.payload := NULL; r.reason := reason_; r.gone := NULL;
+        r.status := S_REGISTERED; r.place := P_WAITING; r.due := 0; r.alone := false; r.cancel := false; r.ended := 0;
+        r.runner := NULL; r.payload := NULL; r.reason := reason_; r.gone := NULL;
     ELSIF r.place = P_LATER AND r.due > now THEN
         r.due := 0;
     ELSE

@@ -231,6 +231,12 @@ BEGIN
             hint := 0;
             CONTINUE;
         END IF;
+        IF cardinality(names) > 1 AND true = ANY (specials) THEN
+            -- They come queue by queue, but what one of them holds others may be dropped for: in the order of the claim.
+            SELECT array_agg(x.seq), array_agg(x.special) INTO seqs, specials FROM (
+                SELECT i.seq, i.special FROM @inv i WHERE i.app = app_ AND i.seq = ANY (seqs)
+                    ORDER BY CASE WHEN aged THEN 0 ELSE -i.rank END, CASE WHEN aged THEN 0 ELSE -i.boost END, i.seq) x;
+        END IF;
         IF true <> ALL (specials) THEN
             RETURN QUERY SELECT * FROM @own(app_, seqs, who, now);
             got := got + cardinality(seqs);
