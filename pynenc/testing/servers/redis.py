@@ -94,6 +94,7 @@ class RedisServer:
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
                 raise RuntimeError(f"the server did not start:\n{(self.folder / 'log').read_text()}")
             time.sleep(0.005)
         return self
