@@ -136,4 +136,4 @@ def main(folder: Path, url: str, when: str, name: str, arguments: list[Any]) -> 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:5], json.loads(sys.argv[5]))
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], json.loads(sys.argv[5]))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Beat,
     Blob,
@@ -142,6 +143,16 @@ def test_claim_of_a_thousand_costs_the_commands_of_one(store: RedisStore, url: s
     one = commands_of(url, lambda: take(store, 1))
     many = commands_of(url, lambda: take(store, 1000))
     assert sum(many.values()) == sum(one.values())
+
+
+def test_reactions_to_other_tasks_cost_a_finish_three_commands(store: RedisStore, url: str) -> None:
+    store.submit([new(f"n{i}") for i in range(400)])
+    first, second = take(store, 200), take(store, 200)
+    before = commands_of(url, lambda: store.finish("r", [end(claimed) for claimed in first]))
+    store.subscribe("o", [Reaction("elsewhere", S.SUCCESS, new("", task="pynenc.trigger.test"))])
+    after = commands_of(url, lambda: store.finish("r", [end(claimed) for claimed in second]))
+    assert sum(after.values()) <= sum(before.values()) + 3, (before, after)
+    assert sum(before.values()) <= 10
 
 
 def test_memory_of_a_waiting_invocation_is_bounded(store: RedisStore, url: str) -> None:

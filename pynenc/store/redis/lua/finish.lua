@@ -16,8 +16,10 @@ end
 local lost, later, over, places, woken = {}, {}, {}, {}, {}
 -- Whether somebody waits, or reacts.
 local has_knots, has_reactions = false, false
-if #ARGV > 3 and call('EXISTS', P .. 'knots', P .. 'reactions') > 0 then
-  has_knots, has_reactions = call('EXISTS', P .. 'knots') == 1, call('EXISTS', P .. 'reactions') == 1
+local found = #ARGV > 3 and call('EXISTS', P .. 'knots', P .. 'reactions') or 0
+if found > 0 then
+  has_knots = found == 2 or call('EXISTS', P .. 'knots') == 1
+  has_reactions = found == 2 or not has_knots
 end
 
 -- What a claimed state becomes when it ends with ``status``, around the times of start and end. Those of one claim are equal, so this is done once for all.
