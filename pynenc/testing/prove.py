@@ -1,6 +1,6 @@
 """``make prove``: what the promises about reliability rest on, in one run that prints its seeds.
 
-    python -m pynenc.testing.prove [--seeds N] [--seed S] [--chaos-invocations N] [--kill-rounds N] [--only PART] [--json]
+    python -m pynenc.testing.prove [--seeds N] [--seed S] [--chaos-invocations N] [--server-invocations N] [--kill-rounds N] [--only PART] [--json]
 
 The parts: the simulation (runners, clients and a nemesis in one thread, on virtual time), a tenth of it over SQLite, kill rounds
 (``kill -9`` during commits), scarce space, and chaos (real processes that are killed and stopped) on SQLite and on servers that are
@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, help="the first seed of the simulation, and the seed of the other parts")
     parser.add_argument("--chaos-invocations", type=int, default=20_000, help="default %(default)s")
+    parser.add_argument(
+        "--server-invocations", type=int, default=4_000, help="the same for each server, default %(default)s"
+    )
     parser.add_argument("--harm-every", type=float, default=0.6, help="seconds between two acts of chaos, %(default)s")
     parser.add_argument("--kill-rounds", type=int, default=500, help="default %(default)s")
     parser.add_argument(
@@ -113,9 +116,8 @@ def _space(_wanted: argparse.Namespace, progress: Progress) -> Report:
 def _chaos(wanted: argparse.Namespace, progress: Progress, store: str = "sqlite") -> Report:
     from pynenc.testing.chaos import ChaosPlan, run_chaos
 
-    plan = ChaosPlan(
-        seed=_seed(wanted), invocations=wanted.chaos_invocations, harm_every=wanted.harm_every, store=store
-    )
+    invocations = wanted.chaos_invocations if store == "sqlite" else wanted.server_invocations
+    plan = ChaosPlan(seed=_seed(wanted), invocations=invocations, harm_every=wanted.harm_every, store=store)
     return run_chaos(plan, progress)
 
 
