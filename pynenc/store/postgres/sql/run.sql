@@ -82,16 +82,20 @@ DECLARE
     now bigint := @time(at_);
     victim @runner;
     r @inv;
+    waiting text[];
 BEGIN
     IF NOT @mark_gone(app_, lease_at, boot_, by_) THEN
         RETURN;
     END IF;
     PERFORM @take_turn(app_);
     FOR victim IN SELECT * FROM @runner WHERE app = app_ AND id <> by_ AND death <> 'gone' ORDER BY id FOR UPDATE LOOP
+        -- Whoever waits ran nothing when the process died.
+        SELECT coalesce(array_agg(DISTINCT e.waiter), '{}') INTO waiting FROM @inv i JOIN @edge e ON e.app = i.app AND e.waiter = i.id
+            WHERE i.app = app_ AND i.runner = victim.id AND i.place = P_CLAIMED;
         FOR r IN SELECT * FROM @inv WHERE app = app_ AND runner = victim.id AND place = P_CLAIMED ORDER BY id LIMIT lim FOR UPDATE LOOP
             id_ := r.id;
             runner_ := victim.id;
-            status_ := @take_back(r, victim, error, now);
+            status_ := @take_back(r, victim, r.id = ANY (waiting), error, now);
             lim := lim - 1;
             RETURN NEXT;
         END LOOP;
@@ -103,9 +107,9 @@ BEGIN
 END $f$;
 
 -- One row of a runner that is gone: uncounted, unless it ran alone in a process that certainly died. Where it went.
-CREATE OR REPLACE FUNCTION @take_back(r @inv, victim @runner, error bytea, now bigint) RETURNS integer LANGUAGE plpgsql AS $f$
+CREATE OR REPLACE FUNCTION @take_back(r @inv, victim @runner, waited boolean, error bytea, now bigint) RETURNS integer LANGUAGE plpgsql AS $f$
 BEGIN
-    IF victim.death = 'its process died' AND NOT victim.supervised THEN
+    IF victim.death = 'its process died' AND NOT victim.supervised AND NOT waited THEN
         r.crashes := r.crashes + r.alone::integer;
         IF r.alone AND r.crashes >= r.max_crashes THEN
             PERFORM @finalize(r, S_FAILED, format('crash %s of %s: its process died', r.crashes, greatest(1, r.max_crashes)), error, 0, now);

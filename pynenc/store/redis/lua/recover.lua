@@ -22,9 +22,9 @@ for i = 1, #found, 2 do
   end
 end
 
--- One row of a runner that is gone: uncounted, unless it ran alone in a process that certainly died.
-local function take_back(r, name, record)
-  if record[DEATH] == KILLED and record[SUPERVISED] == 0 then
+-- One row of a runner that is gone: uncounted, unless it ran alone in a process that certainly died. Whoever waited ran nothing then.
+local function take_back(r, name, record, waited)
+  if record[DEATH] == KILLED and record[SUPERVISED] == 0 and not waited then
     r.crashes = r.crashes + r.alone
     local most = row.meta(r).max_crashes
     if r.alone == 1 and r.crashes >= most then
@@ -40,8 +40,12 @@ local dying, left = call('HGETALL', P .. 'dying'), limit
 for i = 1, #dying, 2 do
   local name, record = dying[i], cmsgpack.unpack(dying[i + 1])
   if left > 0 then
-    for _, r in ipairs(row.sorted(call('SRANDMEMBER', P .. 'own:' .. name, left))) do
-      answers[#answers + 1], answers[#answers + 2], answers[#answers + 3] = r.id, name, take_back(r, name, record)
+    local rows, waited = row.sorted(call('SRANDMEMBER', P .. 'own:' .. name, left)), {}
+    for _, r in ipairs(rows) do
+      waited[r.id] = call('EXISTS', P .. 'awaits:' .. r.id) == 1
+    end
+    for _, r in ipairs(rows) do
+      answers[#answers + 1], answers[#answers + 2], answers[#answers + 3] = r.id, name, take_back(r, name, record, waited[r.id])
       left = left - 1
     end
   end
