@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import secrets
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Event, Thread, current_thread, main_thread
@@ -18,7 +16,8 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
 from pynenc.engine import Engine
-from pynenc.exceptions import RunnerNotExecutableError, StoreError
+from pynenc.exceptions import RunnerNotExecutableError
+from pynenc.runner.launch import engine_of
 from pynenc.runner.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ logger = logging.getLogger("pynenc.runner")
 
 #: Seconds that claimed work may wait for a slot before others get it, at most; ``max_pending_seconds`` may say less.
 STALE = 0.2
-#: Seconds between two tries to reach the store at the start; each is twice as long as the one before.
-FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 #: Exit code of a runner that was told twice to stop and left work unfinished.
 EXIT_FORCED = 3
 
@@ -87,7 +84,9 @@ class BaseRunner:
         self._has_ended.clear()
         self._thread = current_thread()
         try:
-            if (engine := self._engine()) is not None:
+            engine = engine_of(self.app, lambda: self._is_stopped)
+            if engine is not None:
+                self._check_store(engine)
                 tasks = self.app.import_tasks()
                 engine.triggers.declare()
                 self._run(engine, tasks)
@@ -96,26 +95,6 @@ class BaseRunner:
             self._restore_signals(previous)
             self._signals, self._is_stopped = 0, False
             self._has_ended.set()
-
-    def _engine(self) -> Engine | None:
-        """The engine, as soon as its store answers; None if the runner was stopped before.
-
-        :raises StoreError: it will not by itself.
-        """
-        pause = FIRST_PAUSE
-        while not self._is_stopped:
-            try:
-                engine = self.app.engine
-            except StoreError as error:
-                if not error.retryable:
-                    raise
-                logger.warning("the store does not answer (%s); next try in %.1f s", error, pause)
-                time.sleep(pause * (0.5 + random.random() / 2))
-                pause = min(2 * pause, LAST_PAUSE)
-                continue
-            self._check_store(engine)
-            return engine
-        return None
 
     def _check_store(self, engine: Engine) -> None:
         if self.needs_shared_store and not engine.store.shared:

@@ -14,7 +14,7 @@ import sys
 from threading import Thread
 
 from pynenc.runner.board import MmapBoard
-from pynenc.runner.launch import die_with_parent, receive_launch
+from pynenc.runner.launch import die_with_parent, engine_of, receive_launch
 from pynenc.runner.numbers import Measures
 from pynenc.runner.worker import Worker
 
@@ -41,8 +41,10 @@ def main(socket_fd: int, board_fd: int) -> int:
             board.publish(measures.encode())
         return PUBLISH_EVERY
 
+    engine = engine_of(app)
+    assert engine is not None  # nothing ends this before it answers
     worker = Worker(
-        app.engine,
+        engine,
         launch.settings,
         launch.beat,
         keep_up=publish,

@@ -3,24 +3,61 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import random
 import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from pynenc.core.records import Beat, Claimed, Outcome, Progress
+from pynenc.engine import Engine
+from pynenc.exceptions import StoreError
 from pynenc.runner.settings import WorkerSettings
+
+logger = logging.getLogger("pynenc.runner")
 
 _LENGTH = struct.Struct("<Q")
 _M_ARENA_MAX = -8
 _PR_SET_PDEATHSIG = 1
 #: Signals that only the runner itself interprets: a terminal sends Ctrl-C to its children too.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+#: Seconds between two tries to reach the store at the start; each is twice as long as the one before.
+FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
+
+
+class HasEngine(Protocol):
+    """An app, as far as this module knows."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+
+def engine_of(app: HasEngine, is_over: Callable[[], bool] = bool) -> Engine | None:
+    """The engine of an app, as soon as its store answers; None if it is over before.
+
+    :raises StoreError: it will not answer by itself.
+    """
+    pause = FIRST_PAUSE
+    while not is_over():
+        try:
+            return app.engine
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            logger.warning("the store does not answer (%s); next try in %.1f s", error, pause)
+            time.sleep(pause * (0.5 + random.random() / 2))
+            pause = min(2 * pause, LAST_PAUSE)
+    return None
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):

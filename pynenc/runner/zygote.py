@@ -28,7 +28,7 @@ import msgspec
 from pynenc.context import Running, Slot
 from pynenc.engine.execute import TimeUp
 from pynenc.runner.body import interrupt
-from pynenc.runner.launch import Job, Up, die_with_parent, receive_frame, receive_launch, send_frame
+from pynenc.runner.launch import Job, Up, die_with_parent, engine_of, receive_frame, receive_launch, send_frame
 
 #: Seconds that forks get to export spans when the runner stops.
 LINGER = 2.0
@@ -98,7 +98,7 @@ def main(socket_fd: int) -> None:
     die_with_parent(launch.supervisor)
     app = pickle.loads(launch.app)
     app.import_tasks()
-    _ = app.engine
+    engine_of(app)
     app.close()  # all modules are imported now; each fork opens a store of its own
     gc.freeze()
     reader, writer = os.pipe()
