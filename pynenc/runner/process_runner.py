@@ -20,7 +20,7 @@ from pynenc.core import outcome
 from pynenc.core.records import Claimed, Outcome
 from pynenc.engine import Engine
 from pynenc.engine.execute import HandBack
-from pynenc.exceptions import RunnerError, WorkerLostError
+from pynenc.exceptions import RunnerError, StoreError, WorkerLostError
 from pynenc.runner.body import BodySlot
 from pynenc.runner.launch import Job, Launch, Up, receive_frame, send_frame, send_launch, start_process
 from pynenc.runner.process import describe_exit
@@ -192,7 +192,7 @@ class ProcessRunner(ThreadRunner):
     def _fate(self, worker: Worker, claimed: Claimed, fork: Fork, forks: ForkServer) -> Outcome:
         """The fork died without an outcome: killed by us for a reason, or by its own doing."""
         now = worker.engine.store.clock.now()
-        claimed = next((own for own in worker.engine.store.owned(worker.beat.id) if own.id == claimed.id), claimed)
+        claimed = _as_it_is(worker, claimed)
         if fork.killed == "timeout":
             return worker.engine.executor.timed_out(claimed, now)
         if fork.killed == "cancel":
@@ -206,6 +206,16 @@ class ProcessRunner(ThreadRunner):
             f"the process that ran {claimed.task} died: {cause}, {claimed.crashes + 1} time(s)", claimed.task
         )
         return outcome.crashed(claimed, cause, encode_error(error), now)
+
+
+def _as_it_is(worker: Worker, claimed: Claimed) -> Claimed:
+    """The record of an owned invocation, whose crashes may have been forgiven since it was claimed; as it was then if the store does not answer."""
+    try:
+        owned = worker.engine.store.owned(worker.beat.id)
+    except StoreError as error:
+        logger.warning("%s is counted as it was claimed: %s", claimed.id, error)
+        return claimed
+    return next((own for own in owned if own.id == claimed.id), claimed)
 
 
 class Fork:

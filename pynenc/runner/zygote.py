@@ -148,7 +148,9 @@ def _run(connection: socket.socket, job: Job, app: Any) -> None:
     try:
         slot = ForkedSlot(connection)
         slot.send(Up("pid", pid=os.getpid()))
-        executor = app.engine.executor
+        engine = engine_of(app)
+        assert engine is not None  # nothing ends this before it answers
+        executor = engine.executor
         slot.running = running = executor.running(job.claimed, job.runner, slot)
         running.report = lambda progress: slot.send(Up("progress", progress=progress))
         Thread(target=slot.listen, daemon=True).start()
