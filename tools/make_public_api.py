@@ -13,6 +13,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,8 @@ def _members(path: str, kind: type) -> Iterator[str]:
         member = inspect.getattr_static(kind, name)
         if isinstance(member, property):
             yield f"{path}.{name}: property -> {_returns(member.fget)}"
+        elif isinstance(member, cached_property):
+            yield f"{path}.{name}: property -> {_returns(member.func)}"
         elif inspect.isroutine(getattr(kind, name)) and _is_ours(getattr(kind, name)):
             prefix = type(member).__name__ + " " if isinstance(member, classmethod | staticmethod) else ""
             yield prefix + _signature(f"{path}.{name}", getattr(kind, name))
