@@ -246,7 +246,7 @@ def _command(name: str, command: click.Command) -> str:
     context = click.Context(command, info_name=name)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     rows = [(f"`{_spelling(each)}`", _option_text(each)) for each in command.params if isinstance(each, click.Option)]
-    parts = [f"## `{name}`\n\n```text\n{usage}\n```\n\n{command.help or ''}\n"]
+    parts = [f"## `{name}`\n\n```text\n{usage}\n```\n\n{inspect.cleandoc(command.help or '')}\n"]
     if rows:
         parts.append(table(("option", "meaning"), rows))
     if command.epilog:

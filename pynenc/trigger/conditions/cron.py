@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import lru_cache
 
 from pynenc.trigger.conditions.base import Cause, Condition, ConditionContext
 from pynenc.trigger.schedule import SECOND, CronSchedule, IntervalSchedule, Schedule
+
+
+#: Reading an expression takes longer than most of what is asked of it.
+_parsed = lru_cache(maxsize=256)(CronSchedule)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class ScheduleCondition(Condition):
     kind = "tick"
     misfire: str = "once"
 
-    @cached_property
+    @property
     def schedule(self) -> Schedule:
         """When it ticks."""
         raise NotImplementedError
@@ -52,9 +56,9 @@ class CronCondition(ScheduleCondition):
     expression: str = ""
     tz: str = "UTC"
 
-    @cached_property
+    @property
     def schedule(self) -> Schedule:
-        return CronSchedule(self.expression, self.tz)
+        return _parsed(self.expression, self.tz)
 
     def describe(self) -> str:
         return f"cron {self.expression} ({self.tz}, misfire {self.misfire})"
@@ -66,7 +70,7 @@ class IntervalCondition(ScheduleCondition):
 
     seconds: float = 0.0
 
-    @cached_property
+    @property
     def schedule(self) -> Schedule:
         return IntervalSchedule(self.seconds)
 
