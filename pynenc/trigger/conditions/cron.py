@@ -9,7 +9,6 @@ from functools import lru_cache
 from pynenc.trigger.conditions.base import Cause, Condition, ConditionContext
 from pynenc.trigger.schedule import SECOND, CronSchedule, IntervalSchedule, Schedule
 
-
 #: Reading an expression takes longer than most of what is asked of it.
 _parsed = lru_cache(maxsize=256)(CronSchedule)
 
