@@ -7,6 +7,7 @@ import signal
 import time
 
 from pynenc import ConcurrencyControlType, Pynenc, RetryError
+from pynenc.exceptions import StoreError
 from pynenc.testing.chaos.witness import witnessed
 
 app = Pynenc(app_id="chaos")
@@ -61,9 +62,9 @@ def once(key: str) -> str:
         return result
 
 
-@app.task
+@app.task(max_retries=100, retry_for=(StoreError,), retry_delay=0.2, retry_max_delay=1.0)
 def parent(nonce: str, count: int) -> str:
-    """Waits for children, its slot lent to others."""
+    """Waits for children, its slot lent to others. In an outage its calls fail, and so it does, for a while."""
     with witnessed(nonce) as result:
         list(work.parallelize([(f"{nonce}.{number}",) for number in range(count)]).results)
         return result

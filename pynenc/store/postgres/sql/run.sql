@@ -88,7 +88,9 @@ BEGIN
         RETURN;
     END IF;
     PERFORM @take_turn(app_);
-    FOR victim IN SELECT * FROM @runner WHERE app = app_ AND id <> by_ AND death <> 'gone' ORDER BY id FOR UPDATE LOOP
+    -- A claim whose answer was lost may have been committed after its runner was forgotten.
+    FOR victim IN SELECT * FROM @runner v WHERE app = app_ AND id <> by_ AND (death <> 'gone' OR (death = 'gone' AND
+        EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.runner = v.id AND i.place = P_CLAIMED))) ORDER BY id FOR UPDATE LOOP
         -- Whoever waits ran nothing when the process died.
         SELECT coalesce(array_agg(DISTINCT e.waiter), '{}') INTO waiting FROM @inv i JOIN @edge e ON e.app = i.app AND e.waiter = i.id
             WHERE i.app = app_ AND i.runner = victim.id AND i.place = P_CLAIMED;
