@@ -23,9 +23,9 @@ def new_id() -> str:
 
 
 def new_ids(count: int) -> list[str]:
-    """Several of them."""
+    """Several of them, ascending: an index takes rows in its own order in half the time."""
     head = uuid7_head(time.time_ns() // 1_000_000)
-    return [head + tail for tail in uuid7_tails(os.urandom(10 * count))]
+    return sorted([head + tail for tail in uuid7_tails(os.urandom(10 * count))])
 
 
 #: A forked child must not hand out the ids of its parent.
