@@ -17,6 +17,7 @@ from pynenc import context
 from pynenc.core.records import Final, Ref
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec
+from pynenc.engine.newid import age_of
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError, StoreError
 from pynenc.store.base import Store, Watch
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at what should have woken the waiter.
 SAFETY_POLL = 1.0
+#: Milliseconds in which hardly any call is submitted, run and finished.
+FRESH = 2
 #: Seconds without a result after which ``hint`` is asked why.
 HINT_AFTER = 3.0
 
@@ -134,8 +137,9 @@ class Results:
                 "this would block the running event loop: use `await invocation.async_result()` instead of `.result`"
             )
         is_body = running is not None and running.slot is not None
-        # What a body waits for is seldom there already, and recording that it waits tells: it looks only afterwards.
-        if (not is_body or inline) and (finals := self._store.finals(ids)):
+        # What a body waits for is seldom there already, nor is what was called just now, and recording who waits tells: they look only afterwards.
+        is_hopeful = inline or not (is_body or _is_fresh(ids))
+        if is_hopeful and (finals := self._store.finals(ids)):
             return finals
         if inline and is_body and any(map(self._inline, ids)) and (finals := self._store.finals(ids)):
             return finals
@@ -257,6 +261,11 @@ class Results:
             if hint_at is not None and now > hint_at:
                 hint_at = None
                 self._hint(ids)
+
+
+def _is_fresh(ids: Sequence[str]) -> bool:
+    """Whether a single invocation was submitted a moment ago, as its id tells."""
+    return len(ids) == 1 and (age := age_of(ids[0])) is not None and age < FRESH
 
 
 def timed_out(ids: Sequence[str], timeout: float | None) -> ResultTimeoutError:

@@ -6,7 +6,6 @@ leaves the body by that; the async form blocks its branch.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -49,8 +48,10 @@ async def async_sleep(flow: Flow, until: Callable[[], int]) -> None:
             await flow.end_branch()
 
         async def wait() -> None:
+            from asyncio import sleep  # takes long to import
+
             while not flow.is_over(way.due):  # noqa: ASYNC110 - the clock is the store's
-                await asyncio.sleep(min(_LOOK, max(0.0, (way.due - flow.engine.store.clock.now()) / 1_000_000)))
+                await sleep(min(_LOOK, max(0.0, (way.due - flow.engine.store.clock.now()) / 1_000_000)))
 
         flow.follow_branches()
         await flow.branches.block(flow.branch, way, wait)
@@ -187,7 +188,9 @@ async def _for_ever(flow: Flow, way: Suspended) -> Any:
         await flow.end_branch()
 
     async def wait() -> None:
-        await asyncio.get_running_loop().create_future()
+        from asyncio import get_running_loop
+
+        await get_running_loop().create_future()
 
     flow.follow_branches()
     return await flow.branches.block(flow.branch, way, wait)

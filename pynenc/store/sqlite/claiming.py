@@ -31,10 +31,15 @@ from pynenc.store.sqlite.schema import (
     of_one,
 )
 
-#: What a claim must know, in one look: the queues that are not paused with their next timer, whether the runner may claim, whether there are suspects.
+_RANKED, _PLAIN = "(rank != 0 OR boost != 0)", "rank = 0 AND boost = 0"
+_BY_RANK, _BY_AGE = "rank DESC, boost DESC, seq", "seq"
+#: What a claim must know, in one look: the queues that are not paused with their next timer, whether the runner may claim, whether there are suspects, and
+#: whether something is READY in the queue.
 OVERVIEW = (
     "SELECT name, (SELECT min(timer) FROM $inv WHERE queue = name AND timer > 0), "
-    "(SELECT death IS NULL FROM $runner WHERE id = ?), EXISTS (SELECT 1 FROM $inv WHERE why = 4 AND why > 0) "
+    "(SELECT death IS NULL FROM $runner WHERE id = ?), EXISTS (SELECT 1 FROM $inv WHERE why = 4 AND why > 0), "
+    f"EXISTS (SELECT 1 FROM $inv INDEXED BY $plain WHERE place = 0 AND {_PLAIN} AND queue = name) "
+    f"OR EXISTS (SELECT 1 FROM $inv INDEXED BY $aged WHERE place = 0 AND {_RANKED} AND queue = name) "
     "FROM $queue WHERE state != 'paused'"
 )
 RUNNER = "SELECT death IS NULL FROM $runner WHERE id = ?"
@@ -42,10 +47,6 @@ DUE_PLAIN = (
     "UPDATE $inv SET place = 0, timer = NULL WHERE seq IN (SELECT seq FROM $inv WHERE queue = ? AND timer <= ? AND place = 1 "
     "AND running_key IS NULL AND rate_key IS NULL ORDER BY timer LIMIT ?)"
 )
-_RANKED, _PLAIN = "(rank != 0 OR boost != 0)", "rank = 0 AND boost = 0"
-_BY_RANK, _BY_AGE = "rank DESC, boost DESC, seq", "seq"
-
-
 def _ready(index: str, which: str, order: str) -> str:
     """READY rows of a queue from one of the indices."""
     return (
@@ -120,31 +121,35 @@ def claim(tx: Tx, request: ClaimRequest, awaited: Sequence[str] = (), rank: floa
         overview = tx.all(OVERVIEW, request.runner)
         timers = {row[0]: row[1] for row in overview}
     queues = [queue for queue, _ in request.shares] if request.shares else list(timers)
-    # The usual claim is from one queue with nothing special in front.
-    is_usual = len(queues) == 1 and queues[0] in timers and not (request.ids or request.aged or request.without)
+    stocked = [row[0] for row in overview if row[4] and row[0] in queues]
+    # The usual claim is from the only queue in which anything is READY, with nothing special in front.
+    is_usual = len(stocked) == 1 and not (request.ids or request.aged or request.without)
     is_usual = is_usual and request.alone is not Alone.ONLY
+    next_due = min([timers[queue] for queue in queues if timers.get(queue)], default=0)
     if len(awaited) == 1:
-        first = tx.one(FIRST, *awaited, queues[0], rank) if is_usual and request.limit == 1 else None
+        first = tx.one(FIRST, *awaited, stocked[0], rank) if is_usual and request.limit == 1 else None
         if first is not None:
             tx.run(TAKE_ONE, request.runner, tx.now, first[SEQ])
         tx.run(RAISE_ONE, *awaited, rank, tx.now)
         if first is not None:
-            return Claim((claimed_of(first, first[2] + 1, tx.now),), timers[queues[0]] or 0, bool(overview[0][3]))
+            return Claim((claimed_of(first, first[2] + 1, tx.now),), next_due, bool(overview[0][3]))
+    if not stocked:
+        return Claim((), next_due, bool(overview and overview[0][3]))
     if is_usual:
-        most = min(request.limit, *[most for _, most in request.shares], MOST)
-        found = tx.execute(tx.texts[READY], (queues[0], most)).fetchall()
+        most = min(request.limit, dict(request.shares).get(stocked[0], MOST))
+        found = tx.execute(tx.texts[READY], (stocked[0], most)).fetchall()
         if not [row for row in found if row[SPECIAL] or row[ALONE]]:
             if len(found) == 1:
                 tx.execute(tx.texts[TAKE_ONE], (request.runner, tx.now, found[0][SEQ]))
             elif found:
                 tx.execute(tx.texts[TAKE], (request.runner, tx.now, str([row[SEQ] for row in found])))
             batch = tuple([claimed_of(row, row[2] + 1, tx.now) for row in found])
-            return Claim(batch, timers[queues[0]] or 0, bool(overview[0][3]))
+            return Claim(batch, next_due, bool(overview[0][3]))
     taken, was_careful = _take_any(tx, request, timers)
     if was_careful:
         overview = tx.all(OVERVIEW, request.runner)
         timers = {row[0]: row[1] for row in overview}
-    next_due = min([timers[queue] for queue in queues if timers.get(queue)], default=0)
+        next_due = min([timers[queue] for queue in queues if timers.get(queue)], default=0)
     return Claim(tuple(taken), next_due, bool(overview and overview[0][3]))
 
 
@@ -200,9 +205,9 @@ class Taker:
             alone = int(request.alone is Alone.ONLY)
             found = self._tx.all(CHOSEN, json_list(request.ids), alone)
             return [row for row in found if row[5] in queues and row[1] not in request.without][:limit]
-        parts = [self._of_queue(queue, limit) for queue in queues]
-        if len(parts) == 1:
-            return parts[0]
+        parts = [found for queue in queues if (found := self._of_queue(queue, limit))]
+        if len(parts) <= 1:
+            return parts[0] if parts else []
         return list(islice(merge(*parts, key=_age if request.aged else _order), limit))
 
     def _of_queue(self, queue: str, limit: int) -> list[tuple[Any, ...]]:

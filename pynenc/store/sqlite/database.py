@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from pynenc.core.records import Outcome
 from pynenc.exceptions import SchemaError, StoreError
 from pynenc.store.base import Clock
 from pynenc.store.sqlite import schema
@@ -63,7 +64,8 @@ class Tx(msgspec.Struct):
 
     The statements of every call do without the methods, where one function call less counts: ``tx.execute(tx.texts[TEXT], values)``.
 
-    :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final. :ivar orders: whether a runner has a new order.
+    :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final, and :ivar outcomes: how, where that is at hand.
+    :ivar orders: whether a runner has a new order.
     :ivar changes: what may be reacted to: id, task, code of the status, round and attempt.
     """
 
@@ -73,6 +75,7 @@ class Tx(msgspec.Struct):
     now: int
     ready: int = 0
     finals: list[str] = []
+    outcomes: Sequence[Outcome] = ()
     orders: bool = False
     changes: list[tuple[str, str, int, int, int]] = []
 

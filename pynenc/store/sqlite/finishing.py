@@ -52,6 +52,7 @@ def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimReque
             changed = tx.many(FINISH, [_final_values(o, runner, tx.now) for o in outcomes if o.status in FINALS])
         if changed == len(outcomes):
             tx.finals += [each.id for each in outcomes]
+            tx.outcomes = outcomes
             if has_edges:
                 life.settle_waits(tx, tx.finals[:])
             if has_reactions:

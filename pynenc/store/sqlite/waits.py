@@ -23,6 +23,7 @@ ADD_EDGE = "INSERT OR IGNORE INTO $edge (waiter, awaited) VALUES (?, ?)"
 DROP_EDGE = "DELETE FROM $edge WHERE waiter = ?1 AND awaited = ?2 AND EXISTS (SELECT 1 FROM $inv WHERE id = ?1 AND attempt = ?3 AND place = 3)"
 ANY_EDGE = "SELECT 1 FROM $edge LIMIT 1"
 ASLEEP = "SELECT DISTINCT i.id FROM $edge e JOIN $inv i ON i.id = e.waiter WHERE e.awaited IN (SELECT value FROM json_each(?)) AND i.place = 4 ORDER BY i.seq"
+ASLEEP_FOR_ONE = "SELECT i.id FROM $edge e CROSS JOIN $inv i ON i.id = e.waiter WHERE e.awaited = ? AND i.place = 4 ORDER BY i.seq"
 DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?2))"
 DROP_EDGES_OF_ONE = of_one(DROP_EDGES)
 RAISE = "UPDATE $inv SET rank = max(rank, ?2), boost = max(boost, ?3) WHERE id IN (SELECT value FROM json_each(?1)) AND place < 5"
@@ -42,12 +43,13 @@ def drop(tx: Tx, waiters: Sequence[str], awaited: Sequence[str]) -> list[str]:
     """Forget who waited, and what was waited for; those that were suspended until then."""
     if tx.execute(tx.texts[ANY_EDGE]).fetchone() is None:
         return []
-    asleep = [name for (name,) in tx.all(ASLEEP, json_list(awaited))] if awaited else []
     if len(waiters) == len(awaited) == 1:
-        tx.run(DROP_EDGES_OF_ONE, waiters[0], awaited[0])
+        asleep = tx.all(ASLEEP_FOR_ONE, *awaited)
+        tx.run(DROP_EDGES_OF_ONE, *waiters, *awaited)
     else:
+        asleep = tx.all(ASLEEP, json_list(awaited)) if awaited else []
         tx.run(DROP_EDGES, json_list(waiters), json_list(awaited))
-    return asleep
+    return [name for (name,) in asleep]
 
 
 def circle(tx: Tx, waiter: str, awaited: str) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ Theory of operation
 All store objects on one file map the same *board*, a small file with a slot for each of them: whether the slot is used, whether
 somebody behind it is idle, whether somebody behind it waits for results. A commit that made work looks at the board, which costs no
 system call, and sends a datagram to as many idle slots as there is work for; a commit that ended something sends one to each slot
-that waits. Datagrams carry one letter: ``w`` work, ``f`` finals, ``o`` orders. So a full socket loses nothing, since one that has
-not been read yet says the same.
+that waits for one of these ids, as far as 64 bits of their hashes tell (Bloom, CACM 1970). Datagrams carry one letter: ``w`` work,
+``f`` finals, ``o`` orders. So a full socket loses nothing, since one that has not been read yet says the same.
 
 No wake-up is lost: a waiter marks its slot, then looks into the database, then sleeps; a writer commits, then looks at the board.
 
@@ -25,11 +25,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, Thread
+from zlib import crc32
 
-from pynenc.core.records import Claim, Final
+from pynenc.core.records import Claim, Final, Outcome
 
 SLOTS = 512
-_USED, _IDLE, _WAITS = 0, SLOTS, 2 * SLOTS
+_USED, _IDLE, _WAITS, _FILTERS = 0, SLOTS, 2 * SLOTS, 3 * SLOTS
+#: Bytes of the filter that tells which ids a slot waits for; one of zeros passes all.
+_FILTER = 8
+#: Ids up to which a filter is made anew when one less is waited for.
+_FEW = 64
+_SIZE = _FILTERS + SLOTS * _FILTER
 _NO, _YES, _PICKY = 0, 1, 2
 _NOBODY = bytes(SLOTS)
 #: A look for finals that took this many seconds is followed by a pause of a multiple of it.
@@ -51,13 +57,13 @@ class Board:
         self._folder = folder
         self._folder_handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         handle = os.open(folder / "board", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(handle).st_size < 3 * SLOTS:
-            os.ftruncate(handle, 3 * SLOTS)
+        if os.fstat(handle).st_size < _SIZE:
+            os.ftruncate(handle, _SIZE)
         self._handle = handle
         # Short enough for every system.
         is_long = len(str(folder).encode()) > _PATH_LIMIT and sys.platform.startswith("linux")
         self._sockets = f"/proc/self/fd/{self._folder_handle}" if is_long else str(folder)
-        self.marks = mmap.mmap(handle, 3 * SLOTS)
+        self.marks = mmap.mmap(handle, _SIZE)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
 
@@ -103,6 +109,22 @@ class Board:
             yield at - kind
             at = self.marks.find(mark, at + 1, end)
 
+    def wait(self, slot: int, bits: int) -> None:
+        """Show for which ids a slot waits; none ends it."""
+        at = _FILTERS + slot * _FILTER
+        self.marks[at : at + _FILTER] = bits.to_bytes(_FILTER, "little")
+        self.marks[_WAITS + slot] = _YES if bits else _NO
+
+    def waiting(self, ids: Sequence[str]) -> list[int]:
+        """The slots that wait for one of these ids; perhaps some more."""
+        slots = list(self.marked(_WAITS, _YES))
+        bits = _bits(ids) if slots and len(ids) < 8 * _FILTER else -1
+        return [slot for slot in slots if (wanted := self._filter(slot)) == 0 or wanted & bits]
+
+    def _filter(self, slot: int) -> int:
+        at = _FILTERS + slot * _FILTER
+        return int.from_bytes(self.marks[at : at + _FILTER], "little")
+
     def send(self, slot: int, letter: bytes) -> bool:
         """Send a letter to a slot; false when nobody is there any more, and the slot is free."""
         try:
@@ -120,6 +142,14 @@ class Board:
         self.marks.close()
         os.close(self._handle)
         os.close(self._folder_handle)
+
+
+def _bits(ids: Iterable[str]) -> int:
+    """One bit for each id, of as many as a filter has."""
+    bits = 0
+    for name in ids:
+        bits |= 1 << (crc32(name.encode()) % (8 * _FILTER))
+    return bits
 
 
 class Listener:
@@ -179,6 +209,7 @@ class Bell:
         self._lock = Lock()
         self._listeners: tuple[Listener, ...] = ()
         self._watches: dict[str, list[Watch]] = {}
+        self._awaited = 0
         self._slot = -1
         self._receiver: socket.socket | None = None
         self._is_closed = False
@@ -215,9 +246,14 @@ class Bell:
         with self._lock:
             for name in ids:
                 self._watches.setdefault(name, []).append(watch)
-            if self._slot >= 0:
-                self._board.marks[_WAITS + self._slot] = _YES
+            self._show_watches(self._awaited | _bits(ids))
         return watch
+
+    def _show_watches(self, bits: int) -> None:
+        """Write to the board what is waited for here."""
+        self._awaited = bits
+        if self._slot >= 0 and not self._is_closed:
+            self._board.wait(self._slot, bits)
 
     def unwatch(self, watch: Watch) -> None:
         """A watch goes."""
@@ -228,21 +264,23 @@ class Bell:
                     self._watches[name] = left
                 else:
                     self._watches.pop(name, None)
-            if self._slot >= 0 and not self._watches and not self._is_closed:
-                self._board.marks[_WAITS + self._slot] = _NO
+            if len(self._watches) < _FEW:  # of many each bit is needed, or almost
+                self._show_watches(_bits(self._watches))
 
     # -- ringing -----------------------------------------------------------------------------------------------------------
-    def ring(self, ready: int, finals: Sequence[str], *, orders: bool) -> None:
-        """Tell what a commit has changed."""
+    def ring(self, ready: int, finals: Sequence[str], outcomes: Sequence[Outcome] = (), *, orders: bool) -> None:
+        """Tell what a commit has changed.
+
+        :param outcomes: how those of ``finals`` ended that were finished here.
+        """
         if self._is_closed:
             return
         if finals:
             if self._watches:
-                self._wake_watches(dict.fromkeys(finals))
-            marks, mine = self._board.marks, _WAITS + self._slot
-            first = marks.find(b"\1", _WAITS, _WAITS + SLOTS)
-            if first >= 0 and (first != mine or marks.find(b"\1", first + 1, _WAITS + SLOTS) >= 0):
-                self._send_all(_WAITS, _YES, b"f")
+                self._wake_watches(dict.fromkeys(finals) | self._complete(outcomes))
+            for slot in self._board.waiting(finals):
+                if slot != self._slot:
+                    self._board.send(slot, b"f")
         if ready:
             left = ready - self._wake_idle(ready) if self._listeners else ready
             if self._board.marks[_IDLE:_WAITS] != _NOBODY:
@@ -252,6 +290,16 @@ class Bell:
         if orders:
             self._wake_everybody()
             self._send_all(_USED, _YES, b"o")
+
+    def _complete(self, outcomes: Sequence[Outcome]) -> dict[str, Final]:
+        """The finals of what was claimed in the step in which somebody here began to wait for it: nobody needs to read them."""
+        return {
+            each.id: Final(each.id, each.status, claimed.task, each.payload, claimed.round, each.reason)
+            for each in outcomes
+            for watch in self._watches.get(each.id, ())
+            for claimed in watch.claim.batch
+            if claimed.id == each.id
+        }
 
     def _send_all(self, kind: int, value: int, letter: bytes, most: int = SLOTS) -> None:
         for slot in self._board.marked(kind, value):

@@ -1,7 +1,7 @@
 -- The end of attempts, and the next claim in the same step. All behind the fence: id, attempt and runner must match.
 --
--- The fence is written so that only the unique index of ids can serve it ("IS NOT DISTINCT FROM", "+ 0"): without statistics the planner may think as well of the
--- index of what a runner owns, and then reads all of that for each id.
+-- The row of each id is looked up by a subquery, and not by a join: without statistics the planner thinks as well of reading all rows of an app, or all that a runner
+-- owns, for it. The rest of the fence is written so that no other index can serve it ("IS NOT DISTINCT FROM", "+ 0").
 
 -- One outcome that the statement for all did not write. Whether it counts.
 CREATE OR REPLACE FUNCTION @end_one(app_ bigint, now bigint, who text, id_ text, attempt_ bigint, status_ bigint, data bytea, retries_ bigint, crashes_ bigint,
@@ -59,9 +59,10 @@ BEGIN
             started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
             ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
             gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
-        FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones)
-            AS u (id, attempt, status, payload, retries, crashes, started, ended, reason, alone)
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
+        FROM (SELECT v.*, (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = v.id) AS seq
+            FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones)
+            AS v (id, attempt, status, payload, retries, crashes, started, ended, reason, alone) OFFSET 0) u
+        WHERE i.seq = u.seq AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
             AND u.status IN (FINAL_STATUSES) AND NOT reacts;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
@@ -90,8 +91,9 @@ BEGIN
             started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
             ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
             gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
-        FROM unnest(ids, attempts, payloads, started_, ended_) AS u (id, attempt, payload, started, ended)
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
+        FROM (SELECT v.*, (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = v.id) AS seq
+            FROM unnest(ids, attempts, payloads, started_, ended_) AS v (id, attempt, payload, started, ended) OFFSET 0) u
+        WHERE i.seq = u.seq AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
             AND NOT reacts;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
@@ -139,6 +141,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 DECLARE
     now bigint := CASE WHEN at_ > 0 THEN at_ ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END;
     names text[];
+    stocked text[];
     turn boolean := wants_turn;
     reacts boolean := false;
     first_timer bigint;
@@ -200,22 +203,29 @@ BEGIN
             PERFORM @react(app_, now);
         END IF;
     END IF;
-    IF claims AND names IS NOT NULL THEN
-        IF turn OR is_due OR alone_ OR aged OR cardinality(names) > 1 OR cardinality(named) > 0 THEN
-            RETURN QUERY SELECT * FROM @claim_batch(app_, now, claimer, lim, asked, mosts, names, named, alone_, aged, without_, hint, turn);
+    stocked := names;
+    IF claims AND cardinality(names) > 1 AND NOT (turn OR is_due OR alone_ OR aged OR cardinality(named) > 0) THEN
+        -- Most often all but one of several queues are empty.
+        stocked := ARRAY(SELECT q FROM unnest(names) q
+            WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND rank = 0 AND boost = 0 AND NOT alone)
+            OR has_ranked AND EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND (rank <> 0 OR boost <> 0) AND NOT alone));
+    END IF;
+    IF claims AND cardinality(stocked) > 0 THEN
+        IF turn OR is_due OR alone_ OR aged OR cardinality(stocked) > 1 OR cardinality(named) > 0 THEN
+            RETURN QUERY SELECT * FROM @claim_batch(app_, now, claimer, lim, asked, mosts, stocked, named, alone_, aged, without_, hint, turn);
             SELECT coalesce(min(x.timer), 0) INTO head.claimed FROM unnest(names) q, LATERAL (
                 SELECT timer FROM @inv WHERE app = app_ AND queue = q AND timer IS NOT NULL ORDER BY timer LIMIT 1) x;
             head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone));
         ELSE
             -- The usual claim: one queue, nothing special in it. Written without other functions where it can be.
-            lim := least(lim, mosts[1]);
+            lim := least(lim, mosts[array_position(asked, stocked[1])]);
             LOOP
                 IF has_ranked THEN
-                    RETURN QUERY SELECT * FROM @take_ranked(app_, now, claimer, names[1], lim - got, without_, hint);
+                    RETURN QUERY SELECT * FROM @take_ranked(app_, now, claimer, stocked[1], lim - got, without_, hint);
                 ELSE
                     RETURN QUERY UPDATE @inv i SET place = P_CLAIMED, status = S_PENDING, attempt = i.attempt + 1, runner = claimer, claimed = now, started = 0
                         WHERE i.seq = ANY (ARRAY(
-                            SELECT p.seq FROM @inv p WHERE p.app = app_ AND p.queue = names[1] AND p.place = P_READY AND p.rank = 0 AND p.boost = 0
+                            SELECT p.seq FROM @inv p WHERE p.app = app_ AND p.queue = stocked[1] AND p.place = P_READY AND p.rank = 0 AND p.boost = 0
                                 AND NOT p.alone AND p.seq > hint AND NOT p.special AND p.task <> ALL (without_)
                                 ORDER BY p.seq LIMIT lim - got FOR UPDATE SKIP LOCKED))
                         RETURNING i.id, i.task, i.attempt, i.args, i.blobs, i.queue, i.priority, i.retries, i.crashes, i.max_crashes, i.round, i.timeout,
@@ -249,8 +259,9 @@ DECLARE
     n integer;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    UPDATE @inv i SET status = S_RUNNING, started = at_ FROM unnest(ids, attempts) u (id, attempt)
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.status = S_PENDING;
+    UPDATE @inv i SET status = S_RUNNING, started = at_
+        FROM (SELECT v.*, (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = v.id) AS seq FROM unnest(ids, attempts) v (id, attempt) OFFSET 0) u
+        WHERE i.seq = u.seq AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.status = S_PENDING;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n = cardinality(ids) THEN
         RETURN '{}';
