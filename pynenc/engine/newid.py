@@ -28,12 +28,5 @@ def new_ids(count: int) -> list[str]:
     return sorted([head + tail for tail in uuid7_tails(os.urandom(10 * count))])
 
 
-def age_of(invocation_id: str) -> int | None:
-    """How many milliseconds ago an id was made; None for one that does not tell."""
-    if invocation_id[14:15] != "7":
-        return None
-    return time.time_ns() // 1_000_000 - int(invocation_id[:8] + invocation_id[9:13], 16)
-
-
 #: A forked child must not hand out the ids of its parent.
 os.register_at_fork(after_in_child=_tails.clear)

@@ -17,7 +17,6 @@ from pynenc import context
 from pynenc.core.records import Final, Ref
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec
-from pynenc.engine.newid import age_of
 from pynenc.engine.spec import TaskSpec
 from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError, StoreError
 from pynenc.store.base import Store, Watch
@@ -138,8 +137,9 @@ class Results:
             )
         is_body = running is not None and running.slot is not None
         # What a body waits for is seldom there already, nor is what was called just now, and recording who waits tells: they look only afterwards.
-        is_hopeful = inline or not (is_body or _is_fresh(ids))
-        if is_hopeful and (finals := self._store.finals(ids)):
+        is_new = len(ids) == 1 and (name := ids[0])[14:15] == "7"  # such an id tells when it was made
+        is_new = is_new and time.time_ns() // 1_000_000 - int(name[:8] + name[9:13], 16) < FRESH
+        if (inline or not (is_body or is_new)) and (finals := self._store.finals(ids)):
             return finals
         if inline and is_body and any(map(self._inline, ids)) and (finals := self._store.finals(ids)):
             return finals
@@ -261,11 +261,6 @@ class Results:
             if hint_at is not None and now > hint_at:
                 hint_at = None
                 self._hint(ids)
-
-
-def _is_fresh(ids: Sequence[str]) -> bool:
-    """Whether a single invocation was submitted a moment ago, as its id tells."""
-    return len(ids) == 1 and (age := age_of(ids[0])) is not None and age < FRESH
 
 
 def timed_out(ids: Sequence[str], timeout: float | None) -> ResultTimeoutError:

@@ -47,6 +47,8 @@ DUE_PLAIN = (
     "UPDATE $inv SET place = 0, timer = NULL WHERE seq IN (SELECT seq FROM $inv WHERE queue = ? AND timer <= ? AND place = 1 "
     "AND running_key IS NULL AND rate_key IS NULL ORDER BY timer LIMIT ?)"
 )
+
+
 def _ready(index: str, which: str, order: str) -> str:
     """READY rows of a queue from one of the indices."""
     return (

@@ -23,7 +23,9 @@ ADD_EDGE = "INSERT OR IGNORE INTO $edge (waiter, awaited) VALUES (?, ?)"
 DROP_EDGE = "DELETE FROM $edge WHERE waiter = ?1 AND awaited = ?2 AND EXISTS (SELECT 1 FROM $inv WHERE id = ?1 AND attempt = ?3 AND place = 3)"
 ANY_EDGE = "SELECT 1 FROM $edge LIMIT 1"
 ASLEEP = "SELECT DISTINCT i.id FROM $edge e JOIN $inv i ON i.id = e.waiter WHERE e.awaited IN (SELECT value FROM json_each(?)) AND i.place = 4 ORDER BY i.seq"
-ASLEEP_FOR_ONE = "SELECT i.id FROM $edge e CROSS JOIN $inv i ON i.id = e.waiter WHERE e.awaited = ? AND i.place = 4 ORDER BY i.seq"
+ASLEEP_FOR_ONE = (
+    "SELECT i.id FROM $edge e CROSS JOIN $inv i ON i.id = e.waiter WHERE e.awaited = ? AND i.place = 4 ORDER BY i.seq"
+)
 DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?2))"
 DROP_EDGES_OF_ONE = of_one(DROP_EDGES)
 RAISE = "UPDATE $inv SET rank = max(rank, ?2), boost = max(boost, ?3) WHERE id IN (SELECT value FROM json_each(?1)) AND place < 5"

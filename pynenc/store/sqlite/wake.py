@@ -278,9 +278,10 @@ class Bell:
         if finals:
             if self._watches:
                 self._wake_watches(dict.fromkeys(finals) | self._complete(outcomes))
-            for slot in self._board.waiting(finals):
-                if slot != self._slot:
-                    self._board.send(slot, b"f")
+            if self._board.marks.find(b"\1", _WAITS, _FILTERS) >= 0:
+                for slot in self._board.waiting(finals):
+                    if slot != self._slot:
+                        self._board.send(slot, b"f")
         if ready:
             left = ready - self._wake_idle(ready) if self._listeners else ready
             if self._board.marks[_IDLE:_WAITS] != _NOBODY:
