@@ -8,8 +8,9 @@ longer to build than SQLite takes to insert it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -79,6 +80,15 @@ class New(_Record, frozen=True, kw_only=True):
     parent: str | None = None
     workflow: WorkflowRef | None = None
     tags: tuple[str, ...] = ()
+
+
+_shape = attrgetter(*(name for name in New.__struct_fields__ if name not in ("id", "args")))
+
+
+def are_alike(batch: Sequence[New]) -> bool:
+    """Whether calls differ in id and arguments only; what is made of the rest need then be made once."""
+    first = _shape(batch[0])
+    return all(_shape(new) == first for new in batch)
 
 
 class Submitted(_Record, frozen=True):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pynenc.store.base import Store
 from pynenc.store.memory import MemoryStore
 from pynenc.testing.clock import VirtualClock
 from pynenc.testing.model import StoreMachine, model_settings
 from pynenc.testing.store_suite import APP_ID
+
+#: A time-out looks like a failure of a program, and searching for a shorter one takes long.
+pytestmark = pytest.mark.timeout(600)
 
 
 class MemoryMachine(StoreMachine):

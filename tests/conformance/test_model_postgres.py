@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pynenc.store.base import Store
 from pynenc.store.postgres import PostgresStore
 from pynenc.testing.clock import VirtualClock
 from pynenc.testing.model import StoreMachine, model_settings
 from pynenc.testing.servers.postgres import empty_url
 from pynenc.testing.store_suite import APP_ID
+
+#: A time-out looks like a failure of a program, and searching for a shorter one takes long.
+pytestmark = pytest.mark.timeout(600)
 
 
 class PostgresMachine(StoreMachine):

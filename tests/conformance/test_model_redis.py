@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pynenc.store.base import Store
 from pynenc.store.redis import RedisStore
 from pynenc.testing.clock import VirtualClock
@@ -9,6 +11,9 @@ from pynenc.testing.model import StoreMachine, model_settings
 from pynenc.testing.servers.redis import program_of
 from pynenc.testing.store_suite import APP_ID
 from tests.servers import empty, url_of
+
+#: A time-out looks like a failure of a program, and searching for a shorter one takes long.
+pytestmark = pytest.mark.timeout(600)
 
 
 class RedisMachine(StoreMachine):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pynenc.core.records import Blob, Microseconds, New, Submitted
+from pynenc.core.records import Blob, Microseconds, New, Submitted, are_alike
 from pynenc.core.status import InvocationStatus
 from pynenc.store.postgres import joined, record
 from pynenc.store.postgres.database import Call, Combiner, Database, Rows
@@ -110,10 +110,7 @@ def _alike(new: Sequence[New], limit: int) -> tuple[Any, ...] | None:
     """What all calls of a batch have in common; None when they differ in more than id and arguments."""
     if limit:
         return None
-    first = record.common(new[0])
-    if first is None or any(record.common(each) != first for each in new[1:]):
-        return None
-    return first
+    return record.common(new[0]) if are_alike(new) else None
 
 
 def _answer_alike(new: Sequence[New], text: str) -> tuple[int, list[Submitted]]:

@@ -110,8 +110,16 @@ _progress = msgspec.msgpack.Decoder(Progress).decode
 
 
 # -- what is sent --------------------------------------------------------------------------------------------------------
-def call_of(new: New) -> bytes:
-    """A call, without what the script writes in front."""
+def calls_of(batch: Sequence[New], *, alike: bool) -> list[str | bytes]:
+    """Id and call of each."""
+    if not alike:
+        return [part for new in batch for part in (new.id, head_of(new) + new.args)]
+    head = head_of(batch[0])
+    return [part for new in batch for part in (new.id, head + new.args)]
+
+
+def head_of(new: New) -> bytes:
+    """A call, without its arguments and without what the script writes in front."""
     rate, workflow, task, queue = new.rate, new.workflow, new.task.encode(), new.queue.encode()
     flags = 0
     if new.running_key is not None or rate is not None:
@@ -145,7 +153,7 @@ def call_of(new: New) -> bytes:
         )
     )
     head = _SENT.pack(flags, new.result_ttl, len(task))
-    return b"".join((head, task, _SHORT.pack(len(queue)), queue, _LONG.pack(len(meta)), meta, new.args))
+    return b"".join((head, task, _SHORT.pack(len(queue)), queue, _LONG.pack(len(meta)), meta))
 
 
 def is_plain(new: New) -> bool:
@@ -157,8 +165,10 @@ def is_plain(new: New) -> bool:
 _NO_KEYS = (None, None, None, None)
 
 
-def groups_of(batch: Sequence[New]) -> bytes:
+def groups_of(batch: Sequence[New], *, alike: bool) -> bytes:
     """Runs of the same queue, task and priority: what the script counts and lines up together."""
+    if alike:
+        return encode([(batch[0].queue, batch[0].task, batch[0].priority, len(batch))])
     groups: list[list[Any]] = []
     last = None
     for new in batch:
@@ -224,7 +234,7 @@ def reactions_of(reactions: Sequence[Reaction]) -> list[Any]:
     return [
         part
         for each in reactions
-        for part in (CODES[each.status], each.status.value, each.task, call_of(each.new), each.tail)
+        for part in (CODES[each.status], each.status.value, each.task, head_of(each.new) + each.new.args, each.tail)
     ]
 
 

@@ -39,6 +39,7 @@ from pynenc.core.records import (
     Ref,
     RunnerInfo,
     Submitted,
+    are_alike,
 )
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import RunnerLostError, StoreError
@@ -48,11 +49,12 @@ from pynenc.store.redis.bell import Bell
 from pynenc.store.redis.clock import ServerClock
 from pynenc.store.redis.codec import (
     STATUSES,
-    call_of,
+    calls_of,
     claim_of,
     encode,
     final_of,
     groups_of,
+    head_of,
     is_plain,
     outcome_of,
     reactions_of,
@@ -156,15 +158,16 @@ class RedisStore:
             )
         if not new:
             return []
-        usual = not (blobs or max_queue_length) and all(map(is_plain, new))
+        alike = len(new) > 1 and are_alike(new)
+        usual = not (blobs or max_queue_length) and all(map(is_plain, new[:1] if alike else new))
         if len(new) == 1 and usual and not new[0].priority:
             answer = self._submit_one(new[0])
         else:
             if usual and len(new) > 1:
                 usual = len({each.id for each in new}) == len(new)
-            pairs = [part for each in new for part in (each.id, call_of(each))]
             sent = [part for blob in blobs for part in (blob.key, blob.data)]
-            values = ("1" if usual else "0", max_queue_length, groups_of(new), len(blobs), *sent, *pairs)
+            groups, calls = groups_of(new, alike=alike), calls_of(new, alike=alike)
+            values = ("1" if usual else "0", max_queue_length, groups, len(blobs), *sent, *calls)
             answer = self._run("submit", *values, durable=True)
         if answer is None:
             return [Submitted(each.id, _REGISTERED, False, each.args_digest) for each in new]
@@ -178,7 +181,7 @@ class RedisStore:
     def _submit_one(self, new: New) -> Any:
         """The shortest way, of most single calls."""
         kind = tally_name(_REGISTERED, new.queue, new.task)
-        return self._run("submit", "2", 0, b"", 0, new.id, call_of(new), new.queue, kind, durable=True)
+        return self._run("submit", "2", 0, b"", 0, new.id, head_of(new) + new.args, new.queue, kind, durable=True)
 
     def claim(self, request: ClaimRequest) -> Claim:
         asked, mark = self._request(request)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
-from pynenc.core.records import Blob, New, Submitted
+from pynenc.core.records import Blob, New, Submitted, are_alike
 from pynenc.exceptions import MissingBlobsError, QueueFullError, TaskRoutingError
 from pynenc.store.sqlite import life, schema
 from pynenc.store.sqlite.database import Database, Tx
@@ -117,7 +116,9 @@ def submit(
     """Accept invocations, all or none; see :meth:`pynenc.store.base.Store.submit`."""
     if blobs:
         put_blobs(tx, blobs)
-    is_alike = len(new) >= AT_ONCE and _is_alike(new)
+    is_alike = (
+        len(new) >= AT_ONCE and are_alike(new) and _is_simple(new[0]) and all(len(each.args) <= BIG for each in new)
+    )
     is_simple = is_alike or all(map(_is_simple, new))
     if not is_simple:
         _check_blobs(tx, new)
@@ -175,19 +176,6 @@ def _answer(tx: Tx, new: Sequence[New], unknown: set[str], last: int | None) -> 
         was_there.add(each.id)
     _add_parts(tx, fresh, unknown)
     return answers
-
-
-#: All of a call but its id and arguments.
-_common = attrgetter(*(name for name in New.__struct_fields__ if name not in ("id", "args")))
-
-
-def _is_alike(new: Sequence[New]) -> bool:
-    """Whether calls are simple and differ only in id and arguments."""
-    first = new[0]
-    if not _is_simple(first):
-        return False
-    common = _common(first)
-    return all(len(each.args) <= BIG and _common(each) == common for each in new)
 
 
 def _is_simple(new: New) -> bool:
