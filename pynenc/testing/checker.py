@@ -30,6 +30,8 @@ from pynenc.core.status import FINAL, OWNED, RULES, InvocationStatus
 
 S = InvocationStatus
 FOREVER: Microseconds = 2**62
+#: Claims that are younger may be undone by the death of a server; they are claimed again so soon after it.
+UNDONE, AGAIN = 1_000_000, 15_000_000
 
 
 class Kind(StrEnum):
@@ -86,6 +88,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     :param acknowledged: the ids that clients were told.
     :param is_intended: whether some client may have submitted an invocation.
     :param removed: ids that were purged on purpose.
+    :param server_deaths: when a server was killed that forgets its last claims by that, as it may. What was claimed so is claimed again under the same number.
     :param in_time: whether all times come from one clock that never jumped; without it nothing is said about overlaps.
     """
 
@@ -95,6 +98,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     rows: Sequence[Invocation]
     history: Sequence[HistoryEntry]
     removed: frozenset[str] = frozenset()
+    server_deaths: Sequence[Microseconds] = ()
     in_time: bool = True
 
 
@@ -102,6 +106,9 @@ def check(evidence: Evidence) -> list[Violation]:
     """Everything that is wrong; empty if all promises were kept."""
     entries = entries_by_id(evidence.history)
     tenures = [tenure for each in entries.values() for tenure in tenures_of(each)]
+    if evidence.server_deaths:
+        forgotten = set(undone(evidence, tenures))
+        evidence = msgspec.structs.replace(evidence, bodies=[each for each in evidence.bodies if each not in forgotten])
     found = [*_presence(evidence), *_histories(entries), *_executions(evidence, tenures), *_results(evidence)]
     return [*found, *_limits(evidence, tenures)] if evidence.in_time else found
 
@@ -179,6 +186,19 @@ def _executions(evidence: Evidence, tenures: Iterable[Tenure]) -> Iterator[Viola
         if (body.id, body.attempt) in seen:
             yield Violation(Kind.ZOMBIE, f"attempt {body.attempt} of {body.id} ran twice")
         seen.add((body.id, body.attempt))
+
+
+def undone(evidence: Evidence, tenures: Iterable[Tenure]) -> list[Body]:
+    """The executions of claims that a server has forgotten with its death: another claim has their number. Nothing of theirs may count."""
+    claimed = {(tenure.id, tenure.attempt): tenure for tenure in tenures}
+    found = []
+    for body in evidence.bodies:
+        tenure = claimed.get((body.id, body.attempt))
+        if tenure and (body.runner != tenure.runner or body.begin < tenure.begin):
+            near = [at for at in evidence.server_deaths if at <= tenure.begin <= at + AGAIN]
+            if any(at - UNDONE <= body.begin <= at + AGAIN for at in near):
+                found.append(body)
+    return found
 
 
 def _results(evidence: Evidence) -> Iterator[Violation]:

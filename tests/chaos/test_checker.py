@@ -121,3 +121,15 @@ def test_what_was_purged_is_not_missed() -> None:
     evidence = ran()
     rest = [each for each in evidence.rows if each.id != "c"]
     assert checker.check(replace(evidence, rows=rest, removed=frozenset("c"))) == []
+
+
+def test_a_claim_that_a_server_forgot_with_its_death_may_have_run() -> None:
+    evidence = ran()
+    claim = next(entry for entry in evidence.history if (entry.id, entry.status, entry.attempt) == ("c", S.PENDING, 1))
+    stray = Body("c", 1, "r", claim.at - 3, claim.at + 1, b"stray")
+    seen = replace(evidence, bodies=[*evidence.bodies, stray])
+    assert kinds(checker.check(seen)) == {Kind.ZOMBIE}
+    assert checker.check(replace(seen, server_deaths=[claim.at - 2])) == []
+    assert kinds(checker.check(replace(seen, server_deaths=[claim.at - 20 * SECOND]))) == {Kind.ZOMBIE}
+    counted = replace(seen, server_deaths=[claim.at - 2], rows=row(evidence, "c", payload=b"stray"))
+    assert kinds(checker.check(counted)) == {Kind.ZOMBIE}, "but nothing of it may count"

@@ -17,11 +17,12 @@ class Ground(Protocol):
     """The store of a storm.
 
     :ivar url: for runners and clients. :ivar calm_url: for the judge, whom no harm may reach on the way.
-    :ivar harms: each does some harm, which passes by itself, and says which in a few words.
+    :ivar forgot: when a server died that forgets its last claims by that, in microseconds. :ivar harms: each does some harm, which passes by itself, and says which in a few words.
     """
 
     url: str
     calm_url: str
+    forgot: list[int]
     harms: tuple[Harm, ...]
 
     def close(self) -> None:
@@ -34,6 +35,7 @@ class FileGround:
     harms: tuple[Harm, ...] = ()
 
     def __init__(self, folder: Path) -> None:
+        self.forgot: list[int] = []
         self.url = self.calm_url = f"sqlite:///{folder / 'chaos.db'}"
 
     def close(self) -> None: ...
@@ -54,19 +56,23 @@ class Server(Protocol):
 class ServerGround:
     """A server behind a proxy.
 
-    :param terminate: makes the server end the connections of all its clients by itself.
+    :param terminate: makes the server end the connections of all its clients by itself. :param forgets: whether its death may undo the last claims.
     """
 
-    def __init__(self, server: Server, terminate: Callable[[str], None]) -> None:
+    def __init__(self, server: Server, terminate: Callable[[str], None], *, forgets: bool) -> None:
         server.start()
         self._server = server
         self._proxy = Proxy("127.0.0.1", server.port)
         self._terminate = terminate
+        self._forgets = forgets
+        self.forgot: list[int] = []
         self.calm_url = server.url
         self.url = server.url.replace(f":{server.port}", f":{self._proxy.port}")
         self.harms: tuple[Harm, ...] = (self._crash, self._cut, self._lose, self._freeze, self._end_sessions)
 
     def _crash(self, draw: Random) -> str:
+        if self._forgets:
+            self.forgot.append(time.time_ns() // 1000)
         self._server.kill()
         time.sleep(draw.random())
         self._server.start()
@@ -102,7 +108,7 @@ def _postgres(_: Path) -> Ground:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid()")
 
-    return ServerGround(PostgresServer(()), terminate)
+    return ServerGround(PostgresServer(()), terminate, forgets=True)  # claims do not wait for the disk
 
 
 def _redis(_: Path) -> Ground:
@@ -115,7 +121,7 @@ def _redis(_: Path) -> Ground:
             for kind in ("normal", "pubsub"):
                 client.client_kill_filter(_type=kind, skipme=True)
 
-    return ServerGround(RedisServer("valkey", aof="always"), terminate)
+    return ServerGround(RedisServer("valkey", aof="always"), terminate, forgets=False)
 
 
 #: Kinds of grounds by name; each is made in a folder.

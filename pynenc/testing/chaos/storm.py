@@ -99,7 +99,7 @@ class Storm:
         report.violations += self._accidents()
         self.fleet.end()
         report.violations += self._accidents()
-        verdict.judge(report, self.store, witness.read(self._folder), self.fleet.hits)
+        verdict.judge(report, self.store, witness.read(self._folder), self.fleet.hits, self._ground.forgot)
         report.figures |= {"harm: " + act: count for act, count in sorted(self._acts.items())}
         report.figures["seconds of storm"] = round(storm, 1)
         report.seconds = time.monotonic() - started

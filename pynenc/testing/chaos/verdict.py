@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from pynenc.core.outcome import SECOND
-from pynenc.core.records import Filter, HistoryEntry, Invocation, Page
+from pynenc.core.records import Filter, HistoryEntry, Invocation, Microseconds, Page
 from pynenc.core.status import InvocationStatus
 from pynenc.store.base import Store
 from pynenc.testing import checker
@@ -19,7 +19,9 @@ from pynenc.testing.report import Report, quantiles
 _PAGE = 2000
 
 
-def judge(report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit]) -> None:
+def judge(
+    report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit], server_deaths: Sequence[Microseconds]
+) -> None:
     """Add violations and figures of a run that is over to its report."""
     rows = list(_rows(store))
     evidence = Evidence(
@@ -28,6 +30,7 @@ def judge(report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit]) ->
         bodies=seen.bodies,
         rows=rows,
         history=list(_history(store, rows)),
+        server_deaths=server_deaths,
     )
     report.violations += checker.check(evidence)
     report.violations += [Violation(Kind.UNSOUND, problem) for problem in store.check()]
@@ -40,6 +43,7 @@ def judge(report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit]) ->
         "acknowledged": len(seen.acknowledged),
         "bodies": len(seen.bodies),
         "poisons": sum(row.task.endswith(".poison") for row in rows),
+        "of undone claims": len(checker.undone(evidence, tenures)),
         "duplicates executed": checker.repeated(evidence),
         "killed": len(hits),
         **quantiles("taken back", [back for back, _ in recoveries]),

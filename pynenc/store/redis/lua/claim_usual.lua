@@ -3,16 +3,22 @@
 -- A queue as a claim sees it: its line, how many are READY, when the first of those that wait for a time is due, whether there are suspects.
 local function look(queue)
   local name = P .. 'q:' .. queue
-  local seen = {name = name, queue = queue, due = 0, suspects = false, passed = false}
-  local ranked, plain = name .. ':r', name .. ':p'
-  local special = call('EXISTS', P .. 'later:' .. queue, P .. 'asleep:' .. queue, P .. 's:' .. queue .. ':p', P .. 's:' .. queue .. ':r', P .. 'T:' .. queue)
-  seen.ranked = call('EXISTS', ranked) == 1
-  seen.ready = seen.ranked or call('EXISTS', plain) == 1
-  if special > 0 then
-    seen.suspects = call('EXISTS', P .. 's:' .. queue .. ':p', P .. 's:' .. queue .. ':r') > 0
-    seen.passed = call('EXISTS', P .. 'T:' .. queue) == 1
-    for _, timers in ipairs({'later:', 'asleep:'}) do
-      local first = tonumber(call('ZRANGE', P .. timers .. queue, 0, 0, 'WITHSCORES')[2] or 0)
+  local seen = {name = name, queue = queue, ready = false, ranked = false, due = 0, suspects = false, passed = false}
+  local rest = {P .. 'later:' .. queue, P .. 'asleep:' .. queue, P .. 's:' .. queue .. ':p', P .. 's:' .. queue .. ':r', P .. 'T:' .. queue}
+  local all = call('EXISTS', name .. ':p', name .. ':r', unpack(rest))
+  if all == 0 then
+    return seen
+  end
+  local plain = call('EXISTS', name .. ':p')
+  seen.ready = plain == 1
+  if all > plain and call('EXISTS', name .. ':r') == 1 then
+    seen.ready, seen.ranked, plain = true, true, plain + 1
+  end
+  if all > plain then
+    seen.suspects = call('EXISTS', rest[3], rest[4]) > 0
+    seen.passed = call('EXISTS', rest[5]) == 1
+    for i = 1, 2 do
+      local first = tonumber(call('ZRANGE', rest[i], 0, 0, 'WITHSCORES')[2] or 0)
       if first > 0 and (seen.due == 0 or first < seen.due) then
         seen.due = first
       end
