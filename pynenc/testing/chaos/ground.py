@@ -17,7 +17,8 @@ class Ground(Protocol):
     """The store of a storm.
 
     :ivar url: for runners and clients. :ivar calm_url: for the judge, whom no harm may reach on the way.
-    :ivar forgot: when a server died that forgets its last claims by that, in microseconds. :ivar harms: each does some harm, which passes by itself, and says which in a few words.
+    :ivar forgot: when a server died that forgets its last claims by that, in microseconds.
+    :ivar harms: each does some harm, which passes by itself, and says which in a few words.
     """
 
     url: str
