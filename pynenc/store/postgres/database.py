@@ -224,6 +224,7 @@ class Database:
         """Do ``work`` on a connection, again when that can help at once."""
         tries = resends = 0
         while True:
+            prepares = self._prepares
             try:
                 connection = self._take()
                 try:
@@ -233,7 +234,7 @@ class Database:
             except psycopg.Error as error:
                 if error.sqlstate in PASSING and tries < TRIES:
                     tries += 1
-                elif error.sqlstate in UNPREPARED and self._prepares:
+                elif error.sqlstate in UNPREPARED and prepares:  # others may have met it, too
                     self._prepares = False
                     continue
                 elif again and is_connection_lost(error) and resends < RESENDS and self.is_open:

@@ -111,14 +111,17 @@ def _prepare(
 def _answer(connection: psycopg.Connection[Any]) -> Any:
     """The result of what was sent. A connection that is left before it has answered is of no use to anybody."""
     pgconn = connection.pgconn
+    sockets = (pgconn.socket,)
     try:
         while True:
-            readable, _, _ = select((pgconn.socket,), (), (), ANSWER_SECONDS)
-            if not readable:
+            # What is large is sent as fast as it is read at the other end.
+            readable, writable, _ = select(sockets, sockets if pgconn.flush() else (), (), ANSWER_SECONDS)
+            if not (readable or writable):
                 raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s")
-            pgconn.consume_input()
-            if not pgconn.is_busy():
-                break
+            if readable:
+                pgconn.consume_input()
+                if not pgconn.is_busy():
+                    break
         result = pgconn.get_result()
         while pgconn.get_result() is not None:
             pass

@@ -427,3 +427,9 @@ def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore, mo
         assert store._hints
         assert blocks(store) <= 1.5 * few
         pin.rollback()
+
+
+def test_what_is_larger_than_the_buffers_of_the_network_arrives(store: PostgresStore) -> None:
+    data = bytes(range(256)) * (32 * 4096)
+    store.put_blobs([Blob("large", data, len(data))])
+    assert store.get_blobs(["large"]) == {"large": data}
