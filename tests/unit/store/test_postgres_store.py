@@ -83,8 +83,8 @@ def test_a_server_that_is_killed_and_restarted_loses_nothing() -> None:
         with pytest.raises(StoreError) as raised:
             store.finish("r", [Outcome(id="a", attempt=1, status=S.SUCCESS)])
         assert raised.value.retryable
-        server.start()
         woken.clear()
+        server.start()
         assert eventually(lambda: store.finish("r", [Outcome(id="a", attempt=1, status=S.SUCCESS)])).lost == ()
         assert claimed.id == "a"
         assert [each.status for each in store.get(["a", "b"])] == [S.SUCCESS, S.REGISTERED]

@@ -1,7 +1,7 @@
 -- The end of attempts, and the next claim in the same step. All behind the fence: id, attempt and runner must match.
 --
--- The row of each id is looked up by a subquery, and not by a join: without statistics the planner thinks as well of reading all rows of an app, or all that a runner
--- owns, for it. The rest of the fence is written so that no other index can serve it ("IS NOT DISTINCT FROM", "+ 0").
+-- "seqs" are the rows of the ids and "pos" says where each id stands in the arguments (first; where only the latest attempt can count, that one), so that no statement joins ("OFFSET 0" keeps EXISTS from it): a plan that was made when there were few rows
+-- may join in an order that takes for ever with many. The rest of the fence is written so that no index serves it ("IS NOT DISTINCT FROM", "+ 0").
 
 -- One outcome that the statement for all did not write. Whether it counts.
 CREATE OR REPLACE FUNCTION @end_one(app_ bigint, now bigint, who text, id_ text, attempt_ bigint, status_ bigint, data bytea, retries_ bigint, crashes_ bigint,
@@ -46,6 +46,8 @@ CREATE OR REPLACE FUNCTION @end_all(app_ bigint, now bigint, who text, ids text[
                                     extras text[], news bytea[], reacts boolean, turn boolean)
 RETURNS text[] LANGUAGE plpgsql AS $f$
 DECLARE
+    seqs bigint[] := ARRAY(SELECT (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = u) FROM unnest(ids) u);
+    pos jsonb := (SELECT jsonb_object_agg(u.id, u.n ORDER BY u.n DESC) FROM unnest(ids) WITH ORDINALITY u (id, n));
     n integer := 0;
     o record;
     lost text[] := '{}';
@@ -55,15 +57,13 @@ BEGIN
         PERFORM 1 FROM @inv WHERE app = app_ AND id = ANY (ids || ARRAY(
             SELECT json_array_elements_text(e::json -> 'awaits') FROM unnest(extras) e WHERE e <> '')) ORDER BY id FOR NO KEY UPDATE;
     END IF;
-    UPDATE @inv i SET place = P_FINAL, status = u.status, payload = u.payload, retries = u.retries, crashes = u.crashes, reason = u.reason, alone = u.alone,
-            started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
-            ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
-            gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
-        FROM (SELECT v.*, (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = v.id) AS seq
-            FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones)
-            AS v (id, attempt, status, payload, retries, crashes, started, ended, reason, alone) OFFSET 0) u
-        WHERE i.seq = u.seq AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
-            AND u.status IN (FINAL_STATUSES) AND NOT reacts;
+    UPDATE @inv i SET place = P_FINAL, status = statuses[(pos ->> i.id)::integer], payload = payloads[(pos ->> i.id)::integer], retries = retries_[(pos ->> i.id)::integer],
+            crashes = crashes_[(pos ->> i.id)::integer], reason = reasons[(pos ->> i.id)::integer], alone = alones[(pos ->> i.id)::integer],
+            started = coalesce(nullif(started_[(pos ->> i.id)::integer], 0), i.started),
+            ended = coalesce(nullif(ended_[(pos ->> i.id)::integer], 0), now),
+            gone = CASE WHEN i.result_ttl > 0 THEN coalesce(nullif(ended_[(pos ->> i.id)::integer], 0), now) + i.result_ttl END
+        WHERE i.seq = ANY (seqs) AND i.attempt = attempts[(pos ->> i.id)::integer] AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
+            AND statuses[(pos ->> i.id)::integer] IN (FINAL_STATUSES) AND NOT reacts;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
         FOR o IN SELECT * FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns, extras, news)
@@ -83,17 +83,17 @@ CREATE OR REPLACE FUNCTION @end_simple(app_ bigint, now bigint, who text, ids te
                                        reacts boolean, turn boolean)
 RETURNS text[] LANGUAGE plpgsql AS $f$
 DECLARE
+    seqs bigint[] := ARRAY(SELECT (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = u) FROM unnest(ids) u);
+    pos jsonb := (SELECT jsonb_object_agg(u.id, u.n ORDER BY u.n DESC) FROM unnest(ids) WITH ORDINALITY u (id, n));
     n integer := 0;
     o record;
     lost text[] := '{}';
 BEGIN
-    UPDATE @inv i SET place = P_FINAL, status = S_SUCCESS, payload = u.payload, retries = 0, crashes = 0, reason = '', alone = false,
-            started = CASE WHEN u.started > 0 THEN u.started ELSE i.started END,
-            ended = CASE WHEN u.ended > 0 THEN u.ended ELSE now END,
-            gone = CASE WHEN i.result_ttl > 0 THEN CASE WHEN u.ended > 0 THEN u.ended ELSE now END + i.result_ttl END
-        FROM (SELECT v.*, (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = v.id) AS seq
-            FROM unnest(ids, attempts, payloads, started_, ended_) AS v (id, attempt, payload, started, ended) OFFSET 0) u
-        WHERE i.seq = u.seq AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
+    UPDATE @inv i SET place = P_FINAL, status = S_SUCCESS, payload = payloads[(pos ->> i.id)::integer], retries = 0, crashes = 0, reason = '', alone = false,
+            started = coalesce(nullif(started_[(pos ->> i.id)::integer], 0), i.started),
+            ended = coalesce(nullif(ended_[(pos ->> i.id)::integer], 0), now),
+            gone = CASE WHEN i.result_ttl > 0 THEN coalesce(nullif(ended_[(pos ->> i.id)::integer], 0), now) + i.result_ttl END
+        WHERE i.seq = ANY (seqs) AND i.attempt = attempts[(pos ->> i.id)::integer] AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
             AND NOT reacts;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
@@ -114,7 +114,7 @@ DECLARE
 BEGIN
     IF EXISTS (SELECT 1 FROM @edge WHERE app = app_) THEN
         FOR id_ IN SELECT u.id FROM unnest(ids) WITH ORDINALITY u (id, n) WHERE EXISTS (SELECT 1 FROM @edge e WHERE e.app = app_ AND e.awaited = u.id AND e.asleep)
-            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.place = P_FINAL) ORDER BY u.n
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.place = P_FINAL OFFSET 0) ORDER BY u.n
         LOOP
             IF NOT turn THEN
                 -- It was suspended since we looked. The turn must not be waited for while rows are held, so all is done again.
@@ -123,9 +123,9 @@ BEGIN
             PERFORM @settle_waits(app_, id_, now);
         END LOOP;
         DELETE FROM @edge e WHERE e.app = app_ AND e.awaited = ANY (ids)
-            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.awaited AND i.place = P_FINAL);
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.awaited AND i.place = P_FINAL OFFSET 0);
         DELETE FROM @edge e WHERE e.app = app_ AND e.waiter = ANY (ids)
-            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.waiter AND i.place = P_FINAL);
+            AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = e.waiter AND i.place = P_FINAL OFFSET 0);
     END IF;
 END $f$;
 
@@ -256,34 +256,36 @@ END $f$;
 CREATE OR REPLACE FUNCTION @start(app_ bigint, who text, ids text[], attempts bigint[], at_ bigint) RETURNS bigint[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
 DECLARE
+    seqs bigint[] := ARRAY(SELECT (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = u) FROM unnest(ids) u);
+    pos jsonb := (SELECT jsonb_object_agg(u.id, u.n ORDER BY u.attempt, u.n) FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n));
     n integer;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE @inv i SET status = S_RUNNING, started = at_
-        FROM (SELECT v.*, (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = v.id) AS seq FROM unnest(ids, attempts) v (id, attempt) OFFSET 0) u
-        WHERE i.seq = u.seq AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.status = S_PENDING;
+        WHERE i.seq = ANY (seqs) AND i.attempt = attempts[(pos ->> i.id)::integer] AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.status = S_PENDING;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n = cardinality(ids) THEN
         RETURN '{}';
     END IF;
     RETURN (SELECT coalesce(array_agg(u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
-        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED));
+        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED OFFSET 0));
 END $f$;
 
 -- Keep what bodies say of their progress; which of them are lost, counted from 1.
 CREATE OR REPLACE FUNCTION @report(app_ bigint, who text, ids text[], attempts bigint[], values_ bytea[]) RETURNS bigint[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
 DECLARE
+    seqs bigint[] := ARRAY(SELECT (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = u) FROM unnest(ids) u);
+    pos jsonb := (SELECT jsonb_object_agg(u.id, u.n ORDER BY u.attempt, u.n) FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n));
     n integer;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    UPDATE @inv i SET progress = u.value FROM (SELECT DISTINCT ON (v.id) v.* FROM unnest(ids, attempts, values_) WITH ORDINALITY v (id, attempt, value, n)
-            ORDER BY v.id, v.n DESC) u
-        WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED;
+    UPDATE @inv i SET progress = values_[(pos ->> i.id)::integer]
+        WHERE i.seq = ANY (seqs) AND i.attempt = attempts[(pos ->> i.id)::integer] AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n = cardinality(ids) THEN
         RETURN '{}';
     END IF;
     RETURN (SELECT coalesce(array_agg(u.n), '{}') FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n) WHERE NOT EXISTS (
-        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED));
+        SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.attempt = u.attempt AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED OFFSET 0));
 END $f$;
