@@ -23,12 +23,12 @@ def measure(bench: Bench) -> Report:
     contestants: dict[str, Turn] = {"pynenc": lambda: _ours(bench.size(300, 30))}
     notes = [dbos_peer.LEFT_OUT]
     if base.version(dbos_peer.PACKAGE):
-        contestants["DBOS queue, 1 ms poll"] = lambda: _peer(bench.size(200, 20), dbos_peer.TUNED_POLL)
+        contestants["DBOS queue, 1 ms poll"] = lambda: _peer(bench.size(100, 20), dbos_peer.TUNED_POLL)
         contestants["DBOS queue, default poll"] = lambda: _peer(bench.size(5, 2), dbos_peer.DEFAULT_POLL)
         notes = [
             "DBOS knows no triggers: beside them, from the end of a workflow that enqueues another one as its last act until that one begins, in one process."
         ]
-    contest = bench.contest(contestants, once=["DBOS queue, default poll"])
+    contest = bench.contest(contestants, rounds=min(bench.rounds, 3), once=["DBOS queue, default poll"])
     return Report(
         "SQLite: an event, the call that it triggers, and the call that its result triggers",
         "ms",

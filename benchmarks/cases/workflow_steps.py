@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
 
 from benchmarks.engines import serving
 from benchmarks.harness import Bar, Bench, Checked, Contest, Report, Turn
@@ -16,28 +15,23 @@ STEPS, THREADS = 100, 10
 ALONE, TOGETHER = "one at a time", f"{THREADS} at a time"
 #: Starting a process of DBOS takes as long as what is measured in it.
 ROUNDS = 3
+#: How many workflows, one after the other and then so many at a time.
+Turns = list[tuple[int, int]]
 
 
 def measure_sqlite(bench: Bench) -> Report:
     """Steps per second from the call of the workflows until all their results are there."""
     checked = Checked()
 
-    def peer(what: str, is_tuned: bool, flows: int, together: int) -> float:
+    def peer(turns: Turns, *, is_tuned: bool) -> dict[str, float]:
         with scratch() as folder:
-            url = dbos_peer.url_on(str(folder / "dbos.db"))
-            return _peer(url, what, flows, together, checked, tuned=is_tuned)
+            return _peer(dbos_peer.url_on(str(folder / "dbos.db")), turns, checked, tuned=is_tuned)
 
-    few = bench.size(6, 1)
-    many = bench.size(20, 2)
-    contestants = _ours(bench, sqlite_app, checked)
-    if base.version(dbos_peer.PACKAGE):
-        contestants |= {
-            f"DBOS {ALONE}": partial(peer, "steps", True, few, 1),
-            f"DBOS {TOGETHER}": partial(peer, "steps", True, many, THREADS),
-            f"DBOS async, {ALONE}": partial(peer, "steps async", True, few, 1),
-            f"DBOS async, {TOGETHER}": partial(peer, "steps async", True, many, THREADS),
-            f"DBOS default, {ALONE}": partial(peer, "steps", False, few, 1),
-        }
+    contestants: dict[str, Turn] = {
+        "pynenc": partial(_ours, sqlite_app, _turns(bench, 20, 50), checked),
+        "DBOS": partial(peer, _turns(bench, 5, 20), is_tuned=True),
+        "DBOS default": partial(peer, _turns(bench, 2, 0), is_tuned=False),
+    }
     durability = "synchronous=NORMAL; DBOS with WAL and synchronous=NORMAL, and as it comes (a rollback journal; a commit waits for the disk)"
     return _report("SQLite", durability, contestants, bench, checked)
 
@@ -45,55 +39,50 @@ def measure_sqlite(bench: Bench) -> Report:
 def measure_postgres(bench: Bench) -> Report:
     """The same on PostgreSQL."""
     checked = Checked()
-    few, many = bench.size(2, 1), bench.size(10, 2)
     with serving("postgres") as server:
-
-        def peer(what: str, flows: int, together: int) -> float:
-            return _peer(server.fresh(), what, flows, together, checked)
-
-        contestants = _ours(bench, partial(app_on, server), checked)
-        if base.version(dbos_peer.PACKAGE):
-            contestants |= {
-                f"DBOS {ALONE}": partial(peer, "steps", few, 1),
-                f"DBOS {TOGETHER}": partial(peer, "steps", many, THREADS),
-                f"DBOS async, {ALONE}": partial(peer, "steps async", few, 1),
-                f"DBOS async, {TOGETHER}": partial(peer, "steps async", many, THREADS),
-            }
+        contestants: dict[str, Turn] = {
+            "pynenc": partial(_ours, partial(app_on, server), _turns(bench, 5, 20), checked),
+            "DBOS": lambda: _peer(server.fresh(), _turns(bench, 3, 10), checked),
+        }
         return _report(server.name, server.durability, contestants, bench, checked)
 
 
-def _ours(bench: Bench, place: Place, checked: Checked) -> dict[str, Turn]:
-    return {
-        f"pynenc {ALONE}": partial(_run, place, bench.size(20, 1), 1, checked),
-        f"pynenc {TOGETHER}": partial(_run, place, bench.size(50, 2), THREADS, checked),
-    }
+def _turns(bench: Bench, alone: int, together: int) -> Turns:
+    return [(bench.size(alone, 1), 1), *([(bench.size(together, 2), THREADS)] if together else [])]
 
 
-def _run(place: Place, flows: int, together: int, checked: Checked) -> float:
-    """Steps per second on a runner in a process of its own."""
+def _ours(place: Place, turns: Turns, checked: Checked) -> dict[str, float]:
+    """On a runner in a process of its own."""
+    found = []
     with place(), runner("ThreadRunner", "benchmarks.workflows", threads=THREADS):
         assert steps(0, 1).result == 1
-        began, results = time.perf_counter(), []
-        for first in range(0, flows, together):
-            some = range(first, min(first + together, flows))
-            results += steps.parallelize([(index, STEPS) for index in some]).get_results(PATIENCE)
-        seconds = time.perf_counter() - began
-    return _rate(flows, seconds, results, checked)
+        for flows, together in turns:
+            began, results = time.perf_counter(), []
+            for first in range(0, flows, together):
+                some = range(first, min(first + together, flows))
+                results += steps.parallelize([(index, STEPS) for index in some]).get_results(PATIENCE)
+            found.append((time.perf_counter() - began, results))
+    return _rates(turns, found, checked)
 
 
-def _peer(url: str, what: str, flows: int, together: int, checked: Checked, **options: Any) -> float:
-    answer = dbos_peer.ask(url, what, flows=flows, count=STEPS, together=together, **options)
-    return _rate(flows, answer["seconds"], answer["results"], checked)
+def _peer(url: str, turns: Turns, checked: Checked, **options: bool) -> dict[str, float]:
+    return _rates(turns, dbos_peer.ask(url, "steps", count=STEPS, turns=turns, **options)["turns"], checked)
 
 
-def _rate(flows: int, seconds: float, results: list[int], checked: Checked) -> float:
-    checked.add(flows, lost=sum(result != index + STEPS for index, result in enumerate(results)))
-    return flows * STEPS / seconds
+def _rates(turns: Turns, found: list[tuple[float, list[int]]], checked: Checked) -> dict[str, float]:
+    """Steps per second of each turn."""
+    rates = {}
+    for (flows, together), (seconds, results) in zip(turns, found, strict=True):
+        checked.add(flows, lost=sum(result != index + STEPS for index, result in enumerate(results)))
+        rates[ALONE if together == 1 else TOGETHER] = flows * STEPS / seconds
+    return rates
 
 
 def _report(name: str, durability: str, contestants: dict[str, Turn], bench: Bench, checked: Checked) -> Report:
-    contest = bench.contest(contestants, rounds=min(bench.rounds, ROUNDS))
-    notes = ["DBOS runs its workflows in the process that starts them, pynenc in a runner beside it."]
+    is_there = bool(base.version(dbos_peer.PACKAGE))
+    present = {label: turn for label, turn in contestants.items() if is_there or label == "pynenc"}
+    contest = bench.contest(present, rounds=min(bench.rounds, ROUNDS), once=["DBOS default"])
+    how = "DBOS runs its workflows in the process that starts them, pynenc in a runner beside it."
     return Report(
         f"{name}: workflows of {STEPS} steps",
         "/s",
@@ -101,14 +90,9 @@ def _report(name: str, durability: str, contestants: dict[str, Turn], bench: Ben
         contest.figures,
         _bars(contest),
         checked,
-        notes if base.version(dbos_peer.PACKAGE) else [dbos_peer.LEFT_OUT],
+        [how] if is_there else [dbos_peer.LEFT_OUT],
     )
 
 
 def _bars(contest: Contest) -> list[Bar]:
-    """Beside the better one of the two ways to write a workflow of DBOS."""
-    for way in (ALONE, TOGETHER):
-        contest.add_best(f"best DBOS, {way}", [f"DBOS {way}", f"DBOS async, {way}"])
-    return [
-        bar for way in (ALONE, TOGETHER) for bar in contest.at_least(f"pynenc {way}", 1, beside=f"best DBOS, {way}")
-    ]
+    return [bar for way in (ALONE, TOGETHER) for bar in contest.at_least(f"pynenc {way}", 1, beside=f"DBOS {way}")]

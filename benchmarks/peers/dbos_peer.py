@@ -69,36 +69,8 @@ def _fast_sqlite(url: str) -> Any:
 
 
 # -- what is asked for -------------------------------------------------------------------------------------------------
-def _steps_async(dbos: Any, *, flows: int, count: int, together: int) -> dict[str, Any]:
-    """The same as :func:`_steps` with the other interface of DBOS."""
-    import asyncio
-
-    @dbos.step()
-    async def same(number: int) -> int:
-        return number
-
-    @dbos.workflow()
-    async def steps(index: int, count: int) -> int:
-        total = index
-        for _ in range(count):
-            total += await same(1)
-        return total
-
-    async def run() -> dict[str, Any]:
-        await (await dbos.start_workflow_async(steps, 0, 1)).get_result()
-        began, results = time.perf_counter(), []
-        for first in range(0, flows, together):
-            some = range(first, min(first + together, flows))
-            handles = [await dbos.start_workflow_async(steps, index, count) for index in some]
-            results += [await handle.get_result() for handle in handles]
-        return {"seconds": time.perf_counter() - began, "results": results}
-
-    dbos.launch()
-    return asyncio.run(run())
-
-
-def _steps(dbos: Any, *, flows: int, count: int, together: int) -> dict[str, Any]:
-    """Workflows of steps that do nothing, so many at a time: seconds, and what they returned."""
+def _steps(dbos: Any, *, count: int, turns: list[tuple[int, int]]) -> dict[str, Any]:
+    """Workflows of steps that do nothing, in turns of so many, so many at a time: for each turn the seconds, and what they returned."""
 
     @dbos.step()
     def same(number: int) -> int:
@@ -110,11 +82,15 @@ def _steps(dbos: Any, *, flows: int, count: int, together: int) -> dict[str, Any
 
     dbos.launch()
     dbos.start_workflow(steps, 0, 1).get_result()
-    began, results = time.perf_counter(), []
-    for first in range(0, flows, together):
-        handles = [dbos.start_workflow(steps, index, count) for index in range(first, min(first + together, flows))]
-        results += [handle.get_result() for handle in handles]
-    return {"seconds": time.perf_counter() - began, "results": results}
+    found = []
+    for flows, together in turns:
+        began, results = time.perf_counter(), []
+        for first in range(0, flows, together):
+            some = range(first, min(first + together, flows))
+            handles = [dbos.start_workflow(steps, index, count) for index in some]
+            results += [handle.get_result() for handle in handles]
+        found.append((time.perf_counter() - began, results))
+    return {"turns": found}
 
 
 def _replay(dbos: Any, *, counts: list[int]) -> dict[str, Any]:
@@ -170,12 +146,7 @@ def _queue(dbos: Any, *, count: int, poll: float) -> dict[str, Any]:
     return percentiles([(two - one) * 1000 for one, two in zip(ended, begun, strict=True)][warm_up:])
 
 
-_ASKED: dict[str, Callable[..., dict[str, Any]]] = {
-    "steps": _steps,
-    "steps async": _steps_async,
-    "replay": _replay,
-    "queue": _queue,
-}
+_ASKED: dict[str, Callable[..., dict[str, Any]]] = {"steps": _steps, "replay": _replay, "queue": _queue}
 
 
 if __name__ == "__main__":
