@@ -169,6 +169,13 @@ def naps(days: int) -> float:
 
 
 @app.workflow
+def naps_for(seconds: int) -> int:
+    """When it goes on."""
+    naps_for.wf.sleep(seconds)
+    return naps_for.app.store.clock.now()
+
+
+@app.workflow
 def asks() -> list[Any]:
     return [asks.wf.pause("first?"), asks.wf.pause("second?")]
 
