@@ -189,3 +189,14 @@ def test_a_replay_is_linear(runner, flow):
         assert invocation.status is InvocationStatus.SUCCESS
     first, second = costs[2] - costs[1], costs[3] - costs[2]
     assert second <= 1.05 * first
+
+
+def test_each_of_many_signals_costs_the_same(runner):
+    costs = []
+    for count in (100, 200, 300):
+        invocation = shop.hears(["a"] * count)
+        for value in range(count):
+            invocation.signal("a", value)
+        costs.append(calls(runner.drain))
+        assert invocation.get_result(0) == list(range(count))
+    assert costs[2] - costs[1] <= 1.05 * (costs[1] - costs[0])

@@ -190,6 +190,23 @@ def listens(timeout: float | None) -> list[Any]:
 
 
 @app.workflow
+def hears(names: list[str]) -> list[Any]:
+    return [hears.wf.wait_signal(name) for name in names]
+
+
+@app.workflow
+async def hears_itself() -> list[Any]:
+    """One branch waits for what the other one causes before it waits, too."""
+    wf, own = hears_itself.wf, hears_itself.invocation
+
+    async def other() -> Any:
+        await wf.async_step(own.signal, "a", 1)
+        return await wf.async_wait_signal("b")
+
+    return list(await asyncio.gather(wf.async_wait_signal("a"), other()))
+
+
+@app.workflow
 def counts(total: int, left: int) -> int:
     wf = counts.wf
     value = wf.wait_signal("add")
