@@ -16,6 +16,9 @@ CASES = {
     "round-trip": "round_trip:measure",
     "memory-drain": "memory_drain:measure",
     "triggers": "triggers:measure",
+    "workflow-steps": "workflow_steps:measure_sqlite",
+    "workflow-replay": "workflow_replay:measure_sqlite",
+    "workflow-sleepers": "workflow_sleepers:measure",
     "process-slots": "process_slots:measure",
     "cpu-bound": "cpu_bound:measure",
     "common-argument": "common_argument:measure",
@@ -35,6 +38,8 @@ CASES = {
     "bulk-postgres": "server_bulk:measure_postgres",
     "drain-postgres": "server_drain:measure_postgres",
     "round-trip-postgres": "server_round_trip:measure_postgres",
+    "workflow-steps-postgres": "workflow_steps:measure_postgres",
+    "workflow-replay-postgres": "workflow_replay:measure_postgres",
     "claim-postgres": "claim_cost:measure_postgres",
     "cost-postgres": "server_cost:measure_postgres",
 }

@@ -69,7 +69,18 @@ ANSWERING = {
     "redis": (DRAMATIQ, TASKIQ_DEFAULT, TASKIQ_TUNED, HUEY_DEFAULT, HUEY_TUNED, CELERY, RQ),
     "postgres": (PROCRASTINATE, PGQUEUER),
 }
-PACKAGES = ("huey", "dramatiq", "taskiq", "taskiq-redis", "celery", "rq", "procrastinate", "pgqueuer", "asyncpg")
+PACKAGES = (
+    "huey",
+    "dramatiq",
+    "taskiq",
+    "taskiq-redis",
+    "celery",
+    "rq",
+    "procrastinate",
+    "pgqueuer",
+    "asyncpg",
+    "dbos",
+)
 
 
 def installed(entries: tuple[Entry, ...]) -> list[Entry]:

@@ -36,10 +36,10 @@ class EndOfRecord(Departure):
 
 
 def union(ways: list[Suspended]) -> Suspended:
-    """What goes on when any of several would."""
+    """What goes on when any of several would. A signal may have come after one of them looked and before another one did: it wakes."""
     return Suspended(
         "; ".join(dict.fromkeys(way.reason for way in ways)),
         due=min((way.due for way in ways if way.due), default=0),
         awaits=tuple(dict.fromkeys(name for way in ways for name in way.awaits)),
-        signals=max(way.signals for way in ways),
+        signals=min((way.signals for way in ways if way.signals >= 0), default=-1),
     )

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from pynenc.engine import RESUME_KEY, decode_signal, signal_key
+from pynenc.engine import RESUME_KEY, signal_key
 from pynenc.engine.suspension import Continued, Departure, Suspended
 from pynenc.exceptions import ResultTimeoutError
 from pynenc.workflow.flow import PAUSE, SIGNAL, SLEEP, Flow, encode
+from pynenc.workflow.inbox import Inbox
 from pynenc.workflow.replay import Record
 
 #: What a pause was resumed with: after which attempt, and the value. It begins with the attempt that came to it.
@@ -25,7 +26,7 @@ _signalled = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
 #: The signals that earlier rounds used: all below the first number, and these.
 _taken = msgspec.msgpack.Decoder(tuple[int, list[int]]).decode
 _TOO_LATE = -1
-_SIGNAL, _RESUME = "signal:", "resume:"
+_RESUME = "resume:"
 #: Longest pause between two looks at the clock, in seconds.
 _LOOK = 3600.0
 
@@ -121,29 +122,30 @@ def _look_signal(flow: Flow, name: str, timeout: int | None) -> Found:
     position, record = flow.meet(SIGNAL, name)
     if record is None:
         due = flow.deadline(position, timeout) if timeout is not None else 0
-        seen, found = (0, None) if flow.is_checked else _next_signal(flow, name)
+        found = None if flow.is_checked else _next_signal(flow, name)
         if found is None and not flow.is_over(due):
             flow.begin(position, "deadline", encode(due))
+            seen = 0 if flow.inbox is None else flow.inbox.seen
             return None, Suspended(f"waits for signal {name}", due=due, signals=seen)
         record = flow.write(position, Record(SIGNAL, name, encode(found or (_TOO_LATE, b""))))
     number, payload = _signalled(record.payload)
+    if flow.inbox is not None:
+        flow.inbox.use(number)
     if number == _TOO_LATE:
         raise ResultTimeoutError(f"no signal {name!r} came in time", flow.id)
     return flow.engine.codec.decode_value(payload, flow.id, signal_key(name)), None
 
 
-def _next_signal(flow: Flow, name: str) -> tuple[int, tuple[int, bytes] | None]:
-    """How many signals have come, and the first of a name that was not used: its number and its value."""
-    first, others = _taken_before(flow)
-    used = {*others, *_used(flow)}
-    stored = flow.insist(lambda: flow.engine.store.recall(flow.id))
-    came = {int(key.removeprefix(_SIGNAL)): value for key, value in stored.items() if key.startswith(_SIGNAL)}
-    seen = max([first, *(number + 1 for number in came)])
-    for number in sorted(came.keys() - used):
-        own, payload = decode_signal(came[number])
-        if number >= first and own == name:
-            return seen, (number, payload)
-    return seen, None
+def _next_signal(flow: Flow, name: str) -> tuple[int, bytes] | None:
+    """The first signal of a name that was not used: its number and its value."""
+    if flow.inbox is None:
+        first, others = _taken_before(flow)
+        flow.inbox = Inbox(first, [*others, *_used(flow)])
+    found = flow.inbox.first(name)
+    if found is None:
+        flow.inbox.look(flow.insist(lambda: flow.engine.store.recall(flow.id)))
+        found = flow.inbox.first(name)
+    return found
 
 
 def _used(flow: Flow) -> list[int]:

@@ -26,6 +26,7 @@ from pynenc.engine.spec import TaskSpec
 from pynenc.engine.suspension import Departure, EndOfRecord, Suspended
 from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, StoreError, WorkflowError
 from pynenc.workflow import waiting
+from pynenc.workflow.inbox import Inbox
 from pynenc.workflow.replay import (
     BEGUN,
     COMPENSATION,
@@ -84,6 +85,8 @@ class Flow:
         self.root = Branch()
         self.undos: list[Undo] = []
         self.branches: Any = None
+        #: Of the first wait for a signal that is new.
+        self.inbox: Inbox | None = None
         #: Computes what needs no record.
         self.source = Cursor((self.engine.app_id, self.id, str(running.claimed.round)), {})
         self._history = records

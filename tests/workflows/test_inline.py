@@ -110,6 +110,25 @@ def test_signals(runner):
     assert not invocation.signal("a", 4)
 
 
+def test_signals_of_several_names_that_came_before(runner):
+    invocation = shop.hears(["b", "a", "b", "c"])
+    for value, name in enumerate("aabbb"):
+        invocation.signal(name, value)
+    runner.drain()
+    assert invocation.status is InvocationStatus.PAUSED
+    invocation.signal("c", 5)
+    assert runner.result(invocation) == [2, 0, 3, 5]
+
+
+def test_a_signal_that_comes_between_two_branches_is_not_missed(runner):
+    invocation = shop.hears_itself()
+    runner.drain()
+    records = shop.app.store.recall(f"{invocation.invocation_id}/0")
+    assert sum(b"wait_signal" in record for record in records.values()) == 1
+    invocation.signal("b", 2)
+    assert runner.result(invocation) == [1, 2]
+
+
 def test_signal_too_late(runner):
     assert runner.result(shop.listens(60)) == ["too late"]
 

@@ -284,8 +284,9 @@ class SqliteStore:
         def work(tx: Tx) -> dict[str, bytes]:
             if progress:
                 tx.run(finishing.PROGRESS, progress)
-            tx.many(REMEMBER_ONCE if once else amending.REMEMBER, [(scope, key, value) for key, value in items.items()])
-            return reading.recall(tx, scope, items)
+            rows = [(scope, key, value) for key, value in items.items()]
+            written = tx.many(REMEMBER_ONCE if once else amending.REMEMBER, rows)
+            return dict(items) if written == len(rows) else reading.recall(tx, scope, items)
 
         return self._database.combine(work) if items or progress else {}
 

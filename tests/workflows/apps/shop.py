@@ -169,6 +169,13 @@ def naps(days: int) -> float:
 
 
 @app.workflow
+def naps_for(seconds: int) -> int:
+    """When it goes on."""
+    naps_for.wf.sleep(seconds)
+    return naps_for.app.store.clock.now()
+
+
+@app.workflow
 def asks() -> list[Any]:
     return [asks.wf.pause("first?"), asks.wf.pause("second?")]
 
@@ -180,6 +187,23 @@ def listens(timeout: float | None) -> list[Any]:
         return [wf.wait_signal("a", timeout), wf.wait_signal("b", timeout), wf.wait_signal("a", timeout)]
     except ResultTimeoutError:
         return ["too late"]
+
+
+@app.workflow
+def hears(names: list[str]) -> list[Any]:
+    return [hears.wf.wait_signal(name) for name in names]
+
+
+@app.workflow
+async def hears_itself() -> list[Any]:
+    """One branch waits for what the other one causes before it waits, too."""
+    wf, own = hears_itself.wf, hears_itself.invocation
+
+    async def other() -> Any:
+        await wf.async_step(own.signal, "a", 1)
+        return await wf.async_wait_signal("b")
+
+    return list(await asyncio.gather(wf.async_wait_signal("a"), other()))
 
 
 @app.workflow
