@@ -69,8 +69,8 @@ class Client:
     def _choose(self) -> tuple[Any, list[tuple[Any, ...]]]:
         draw = self.random
         nonce = f"{self.name}.{self.number}"
-        (kind,) = draw.choices([kind for kind, _ in _CHOICES], [weight for _, weight in _CHOICES])
-        return kind(draw, nonce)
+        kinds = _DURABLE[self.number : self.number + 1] or draw.choices(_CHOICES, _WEIGHTS)
+        return kinds[0](draw, nonce)
 
     def _submit(self, task: Any, params: Sequence[tuple[Any, ...]]) -> None:
         nonce = f"{self.name}.{self.number}"
@@ -174,25 +174,11 @@ def _wavers(_draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]
     return triggers.waver, [(nonce,)] * 4
 
 
-#: What is submitted, and how often.
-_CHOICES: tuple[tuple[Choice, float], ...] = (
-    (_batch, 25),
-    (_single, 10),
-    (_naps, 35),
-    (_ones, 12),
-    (_threes, 8),
-    (_flaky, 5),
-    (_once, 5),
-    (_parent, 5),
-    (_poison, 0.4),
-    (_orders, 8),
-    (_trips, 5),
-    (_relays, 4),
-    (_forks, 4),
-    (_notes, 6),
-    (_measures, 6),
-    (_wavers, 4),
-)
+#: What each client submits at first.
+_DURABLE: tuple[Choice, ...] = (_orders, _trips, _relays, _forks, _notes, _measures, _wavers)
+#: What it submits then, and how often.
+_CHOICES: tuple[Choice, ...] = (_batch, _single, _naps, _ones, _threes, _flaky, _once, _parent, _poison, *_DURABLE)
+_WEIGHTS = (25, 10, 35, 12, 8, 5, 5, 5, 0.4, 6, 4, 3, 3, 5, 5, 3)
 
 
 if __name__ == "__main__":
