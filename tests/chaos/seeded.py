@@ -74,7 +74,7 @@ def forgets_a_step() -> None:
     remember = SqliteStore.remember
 
     def lossy(self: SqliteStore, scope: str, items: Mapping[str, bytes], **options: Any) -> dict[str, bytes]:
-        if not options.get("progress"):
+        if options.get("by") is None:
             return remember(self, scope, items, **options)
         kept = {position: value for position, value in items.items() if decode_record(value).kind != STEP}
         return {**items, **(remember(self, scope, kept, **options) if kept else {})}
