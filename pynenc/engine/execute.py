@@ -19,7 +19,7 @@ from pynenc.core.records import UNKNOWN_TASK, Claimed, Outcome
 from pynenc.engine.codec import Codec
 from pynenc.engine.loops import is_cancelled, is_on_loop
 from pynenc.engine.spec import TaskSpec
-from pynenc.engine.suspension import Continued, Suspended
+from pynenc.engine.suspension import Continued, GivenUp, Suspended
 from pynenc.exceptions import InvocationCancelledError, NonDeterminismError, RetryError, StoreError, TaskTimeoutError
 from pynenc.serializer.errors import ErrorInfo
 from pynenc.store.base import Clock
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pynenc.engine.tracing import Tracing
 
 logger = logging.getLogger("pynenc.runner")
+#: Why an attempt ends that owns its invocation no more. No store takes it.
+GIVEN_UP = "another attempt owns it"
 
 
 class Interruption(BaseException):
@@ -230,6 +232,8 @@ class Executor:
             )
         if isinstance(left, Continued):
             return outcome.continued(claimed, left.arguments, left.blobs, left.signals, started)
+        if isinstance(left, GivenUp):
+            return outcome.released(claimed, GIVEN_UP, started=started)
         if running.cancel_requested and (isinstance(error, InvocationCancelledError) or is_cancelled(error)):
             if spec.is_workflow:
                 _cancel_members(running)
@@ -256,6 +260,8 @@ class Executor:
             payload, reason = running.flow.compensate(error)
         except Suspended as left:
             return outcome.paused(claimed, left.reason, started, self._now(), awaits=left.awaits)
+        except GivenUp:
+            return outcome.released(claimed, GIVEN_UP, started=started)
         except Exception as failure:
             logger.exception("%s %s could not be compensated", claimed.task, claimed.id)
             payload, reason = self._codec.encode_error(spec, claimed, failure), "its compensation failed"

@@ -34,11 +34,12 @@ from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.ids import derived_id
 from pynenc.core.outcome import SECOND
 from pynenc.core.reaction import FIRING
-from pynenc.core.records import Microseconds, New
+from pynenc.core.records import Microseconds, New, Ref
 from pynenc.engine.causes import Event, Happened, StatusChange, Tick, as_cause
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
+from pynenc.engine.suspension import GivenUp
 from pynenc.exceptions import InvocationNotFoundError, TriggerError
 from pynenc.store.base import Store
 from pynenc.trigger.conditions.base import ConditionContext, TriggerContext
@@ -125,10 +126,18 @@ class Decision:
                 fired.append(answer.id)
                 if answer.existing:
                     self._why.append(f"{answer.id} had been fired already")
-        if self._last:
-            self._store.remember(state_scope(self._trigger.id), self._last)
-        self._state.save()
+        self._keep(self._last)
+        self._keep(self._state.changed())
         return {"fired": fired, "why": "; ".join(self._why)}
+
+    def _keep(self, items: Mapping[str, bytes]) -> None:
+        """Write what later firings must know, as long as this attempt owns the firing: one that woke up too late undoes nothing.
+
+        :raises GivenUp: it does not.
+        """
+        by = Ref(self._running.id, self._running.attempt)
+        if items and not self._store.remember(state_scope(self._trigger.id), items, by=by):
+            raise GivenUp
 
     def _is_paused(self) -> bool:
         return bool(self._store.recall(PAUSED, [self._trigger.id]).get(self._trigger.id))
@@ -334,11 +343,12 @@ class State:
             passed.append([now, target])
         return True
 
-    def save(self) -> None:
-        """Write it."""
-        if self._is_used:
-            state = {"leaves": self.leaves, "latest": self.latest, "passed": self._passed}
-            self._store.remember(self._scope, {"state": self._codec.encode_value(state, self._scope, "state")})
+    def changed(self) -> dict[str, bytes]:
+        """What is to be written."""
+        if not self._is_used:
+            return {}
+        state = {"leaves": self.leaves, "latest": self.latest, "passed": self._passed}
+        return {"state": self._codec.encode_value(state, self._scope, "state")}
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------------

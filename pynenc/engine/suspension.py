@@ -31,6 +31,10 @@ class Continued(Departure):
         self.signals = signals
 
 
+class GivenUp(Departure):
+    """The attempt does not own its invocation any more: another one goes on, and nothing that this one does counts."""
+
+
 class EndOfRecord(Departure):
     """A history that is only checked has no more to say."""
 

@@ -151,8 +151,14 @@ class Turns:
                 if not claim.batch and not self._is_idle:
                     self._was_full = False
                     claim = self._write(request) or claim
-                self._take(claim, request.limit, tokens)
+                if request.runner == self.beat.id:
+                    self._take(claim, request.limit, tokens)
             return bool(self.buffer)
+
+    def renew(self, beat: Beat) -> None:
+        """Go on under another identity. What the old one has claimed, or claims at this moment, and nobody has started belongs to others."""
+        self.beat = beat
+        self.buffer.clear()
 
     def watch(self, ids: Sequence[str], begin: Callable[[ClaimRequest | None], Watch]) -> Watch:
         """Begin the wait of a body for ``ids``, and claim for the token that it is about to give away in the same step."""

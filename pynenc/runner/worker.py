@@ -192,7 +192,7 @@ class Worker:
             self.stop()
             return
         new = f"{old.split('~')[0]}~{random.getrandbits(32):08x}"
-        self.turns.beat = msgspec.structs.replace(self.beat, id=new, group=new)
+        self.turns.renew(msgspec.structs.replace(self.beat, id=new, group=new))
         logger.warning("runner %s lost its lease; going on as %s", old, new)
         self.pump.keep_up_now()
 

@@ -287,11 +287,12 @@ class Store(Protocol):
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
     ) -> dict[str, bytes]:
         """Store values under a scope and return what is stored now; with ``once`` the first writer wins and everyone gets the winner.
 
-        With ``progress``, the id of a claimed invocation that got on by this: its ``crashes`` are 0 and it is no suspect (``alone``) any more.
+        With ``by``, the attempt that got on by this: its ``crashes`` are 0 and it is no suspect (``alone``) any more. If it does not own its invocation any
+        more, nothing is stored, and the answer is empty.
         """
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:

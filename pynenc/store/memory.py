@@ -399,11 +399,13 @@ class MemoryStore:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
     ) -> dict[str, bytes]:
         with self._unit:
-            row = self._places.rows.get(progress)
-            if row is not None and row.place is Place.CLAIMED:
+            if by is not None:
+                row = self._places.rows.get(by.id)
+                if row is None or row.place is not Place.CLAIMED or row.attempt != by.attempt:
+                    return {}
                 row.crashes, row.alone = 0, False
             if not items:
                 return {}

@@ -49,6 +49,12 @@ class Kind(StrEnum):
     ZOMBIE = "zombie accepted"
     #: Not ended although runners live: P2, P7.
     STUCK = "stuck"
+    #: A workflow that did not end as one that nobody disturbs: another result, a step that is repeated, a child too many.
+    WRONG_WORKFLOW = "wrong workflow"
+    #: A cause of a trigger without its firing, or a firing without the call that it should make: P14.
+    LOST_FIRING = "lost firing"
+    #: A cause that was acted on more than once: P14.
+    DOUBLE_FIRING = "double firing"
     #: Anything else: a broken invariant of a store, a step that is no rule, a process that died by itself.
     UNSOUND = "unsound"
 
@@ -89,6 +95,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     :param is_intended: whether some client may have submitted an invocation.
     :param removed: ids that were purged on purpose.
     :param server_deaths: when a server was killed that forgets its last claims by that, as it may. What was claimed so is claimed again under the same number.
+    :param is_witnessed: whether the bodies of an invocation write down what they do.
     :param in_time: whether all times come from one clock that never jumped; without it nothing is said about overlaps.
     """
 
@@ -99,6 +106,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     history: Sequence[HistoryEntry]
     removed: frozenset[str] = frozenset()
     server_deaths: Sequence[Microseconds] = ()
+    is_witnessed: Callable[[Invocation], bool] = bool
     in_time: bool = True
 
 
@@ -205,7 +213,7 @@ def _results(evidence: Evidence) -> Iterator[Violation]:
     """A recorded value is the one of the attempt that is recorded with it."""
     results = {(body.id, body.attempt): body.result for body in evidence.bodies if body.end}
     for row in evidence.rows:
-        if row.status is not S.SUCCESS:
+        if row.status is not S.SUCCESS or not evidence.is_witnessed(row):
             continue
         result = results.get((row.id, row.attempt))
         if result is None:

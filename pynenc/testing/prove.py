@@ -36,6 +36,9 @@ FIGURES = (
     "faults",
     "rounds",
     "acknowledged",
+    "workflows",
+    "passes",
+    "firings",
     "cases",
     "killed",
     "zombies refused",
@@ -182,7 +185,15 @@ def _print(reports: Sequence[Report], seconds: float) -> None:
     for name, values in rows:
         print(f"{name:<22}" + "".join(f"{value:>16}" for value in values))
     verdict = "BROKEN" if any(report.violations for report in reports) else "all promises held"
-    print(f"{verdict}, {seconds:.0f} s")
+    print(f"{verdict}, {seconds:.0f} s; {_checked(reports)}")
+
+
+def _checked(reports: Sequence[Report]) -> str:
+    """How much of what is durable beyond a single call was there to be checked."""
+    workflows, firings = (
+        sum(int(report.figures.get(name, 0)) for report in reports) for name in ("workflows", "firings")
+    )
+    return f"{workflows:,} workflows and {firings:,} firings checked"
 
 
 def _figures(reports: Sequence[Report]) -> Iterator[tuple[str, list[str]]]:

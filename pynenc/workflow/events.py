@@ -175,7 +175,7 @@ def continue_as_new(flow: Flow, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         first += 1
     used = {number for number in used if number > first}
     if first or used:
-        engine.store.remember(f"{flow.id}/taken", {"signals": encode((first, sorted(used)))})
+        flow.remember(f"{flow.id}/taken", {"signals": encode((first, sorted(used)))})
     return flow.leave(Continued(call.payload, call.blobs, first))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
@@ -20,10 +20,10 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from pynenc import context
-from pynenc.core.records import Final, Submitted
+from pynenc.core.records import Final, Ref, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.spec import TaskSpec
-from pynenc.engine.suspension import Departure, EndOfRecord, Suspended
+from pynenc.engine.suspension import Departure, EndOfRecord, GivenUp, Suspended
 from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, StoreError, WorkflowError
 from pynenc.workflow import waiting
 from pynenc.workflow.inbox import Inbox
@@ -85,10 +85,8 @@ class Flow:
         self.root = Branch()
         self.undos: list[Undo] = []
         self.branches: Any = None
-        #: Of the first wait for a signal that is new.
-        self.inbox: Inbox | None = None
-        #: Computes what needs no record.
-        self.source = Cursor((self.engine.app_id, self.id, str(running.claimed.round)), {})
+        self.inbox: Inbox | None = None  # of the first wait for a signal that is new
+        self.source = Cursor((self.engine.app_id, self.id, str(running.claimed.round)), {})  # for what needs no record
         self._history = records
         self._cursor: Cursor | None = None
         self._finals: dict[str, Final] = {}
@@ -197,7 +195,7 @@ class Flow:
         items = {position: encode_record(record)}
         pending = self._pending.pop(self.branch.path, [])
         items |= {before: encode_record(failure) for before, failure in pending}
-        stored = self.insist(lambda: self.engine.store.remember(self.scope, items, once=once, progress=self.id))
+        stored = self.remember(self.scope, items, once=once)
         claimed = self.running.claimed
         if claimed.crashes or claimed.alone:
             self.running.claimed = msgspec.structs.replace(claimed, crashes=0, alone=False)
@@ -207,6 +205,14 @@ class Flow:
             record = decode_record(stored[position])
         self.cursor.add(position, record)
         return record
+
+    def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
+        """Store values as long as this attempt owns the invocation: one that woke up too late changes nothing, also when its round is over."""
+        by = Ref(self.id, self.running.attempt)
+        stored: dict[str, bytes] = self.insist(lambda: self.engine.store.remember(scope, items, once=once, by=by))
+        if items and not stored:
+            raise self.leave(GivenUp())
+        return stored
 
     def insist(self, call: Callable[[], T]) -> T:
         """Carry out an operation that may be sent twice, also on a store that does not answer at first: a run does not fail because of that."""

@@ -212,7 +212,7 @@ def _read(flow: Flow, kind: str, name: str, scope: str, key: str, default: Any) 
 
 def _write(flow: Flow, kind: str, name: str, scope: str, key: str, value: Any) -> None:
     def write() -> None:
-        flow.engine.store.remember(scope, {key: flow.engine.codec.encode_value(value, scope, key)})
+        flow.remember(scope, {key: flow.engine.codec.encode_value(value, scope, key)})
 
     flow.mark(kind, name, write) if _is_root(flow) else write()
 

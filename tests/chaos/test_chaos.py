@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pynenc.core.records import Invocation
+from pynenc.core.status import InvocationStatus
 from pynenc.store import open_store
-from pynenc.testing.chaos import ChaosPlan, run_chaos, verdict, witness
+from pynenc.store.base import Store
+from pynenc.testing.chaos import ChaosPlan, books, run_chaos, triggers, verdict, witness, workflows
+from pynenc.testing.chaos.books import Books
 from pynenc.testing.chaos.witness import Witnessed
 from pynenc.testing.checker import Kind
 from pynenc.testing.report import Report, silent
@@ -29,7 +34,10 @@ def test_the_promises_hold(report: Report) -> None:
     assert report.violations == []
     assert int(report.figures["invocations"]) >= 600
     assert any(name.startswith("harm") for name in report.figures)
-    assert int(report.figures["bodies"]) >= int(report.figures["invocations"])
+    assert int(report.figures["bodies"]) + int(report.figures["firings"]) >= int(report.figures["invocations"])
+    assert int(report.figures["workflows"]) > 20
+    assert int(report.figures["passes"]) > int(report.figures["workflows"])
+    assert int(report.figures["firings"]) > 50
 
 
 def without_intentions(seen: Witnessed) -> Witnessed:
@@ -41,21 +49,98 @@ def with_larger_batch(seen: Witnessed) -> Witnessed:
     return seen._replace(intended=large)
 
 
+def with_another_token(seen: Witnessed) -> Witnessed:
+    return seen._replace(passes=[*seen.passes, seen.passes[-1]._replace(token="another")])
+
+
 SPOILT: dict[Kind, Callable[[Witnessed], Witnessed]] = {
     Kind.LOST: lambda seen: seen._replace(acknowledged={*seen.acknowledged, "somebody"}),
     Kind.PHANTOM: without_intentions,
     Kind.ZOMBIE: lambda seen: seen._replace(bodies=[]),
     Kind.UNSOUND: with_larger_batch,
+    Kind.WRONG_WORKFLOW: with_another_token,
+    Kind.LOST_FIRING: lambda seen: seen._replace(events={**seen.events, "unheard of": True}),
 }
 
 
-@pytest.mark.parametrize("kind", SPOILT)
-def test_spoilt_evidence_is_noticed(kind: Kind, folder: Path, report: Report) -> None:
+@pytest.fixture(scope="module")
+def store(folder: Path, report: Report) -> Iterator[Store]:
     store = open_store(f"sqlite:///{folder / 'chaos.db'}", "chaos")
     store.open()
-    spoilt = Report("chaos", report.seed)
-    try:
-        verdict.judge(spoilt, store, SPOILT[kind](witness.read(folder)), [])
-    finally:
-        store.close()
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_spoilt_evidence_is_noticed(kind: Kind, folder: Path, store: Store) -> None:
+    spoilt = Report("chaos", "-")
+    verdict.judge(spoilt, store, SPOILT[kind](witness.read(folder)), [])
     assert kind in {violation.kind for violation in spoilt.violations}
+
+
+# -- spoilt books ------------------------------------------------------------------------------------------------------------
+Spoil = Callable[[list[Invocation]], list[Invocation]]
+S = InvocationStatus
+
+
+def changed(task: str, **fields: object) -> Spoil:
+    """The last row of a task is another one."""
+    return lambda rows: [msgspec.structs.replace(row, **fields) if row is last(rows, task) else row for row in rows]
+
+
+def without(task: str) -> Spoil:
+    """The last row of a task is missing."""
+    return lambda rows: [row for row in rows if row is not last(rows, task)]
+
+
+def twice(task: str) -> Spoil:
+    """The last row of a task is there once more."""
+    return lambda rows: [*rows, msgspec.structs.replace(last(rows, task), id="once more")]
+
+
+def last(rows: list[Invocation], task: str) -> Invocation:
+    return [row for row in rows if row.task == task][-1]
+
+
+def undone_in_another_order(rows: list[Invocation]) -> list[Invocation]:
+    undo = workflows.undo.task_id.key
+    return [*(row for row in rows if row.task != undo), *reversed([row for row in rows if row.task == undo])]
+
+
+ORDER, TRIP, PART, UNDO = (
+    task.task_id.key for task in (workflows.order, workflows.trip, workflows.part, workflows.undo)
+)
+NOTED, MEASURED, CHANGED = (task.task_id.key for task in (triggers.noted, triggers.measured, triggers.changed))
+EVENT, RESULT, STATUS = (trigger.key for trigger in books._triggers())
+
+BOOKS: dict[str, tuple[Kind, Spoil]] = {
+    "a child is missing": (Kind.WRONG_WORKFLOW, without(PART)),
+    "a child is there twice": (Kind.WRONG_WORKFLOW, twice(PART)),
+    "a child has failed": (Kind.WRONG_WORKFLOW, changed(PART, status=S.FAILED)),
+    "a child is of no workflow": (Kind.WRONG_WORKFLOW, changed(PART, workflow=None)),
+    "a compensation is missing": (Kind.WRONG_WORKFLOW, without(UNDO)),
+    "compensations run in another order": (Kind.WRONG_WORKFLOW, undone_in_another_order),
+    "a workflow failed": (Kind.WRONG_WORKFLOW, changed(ORDER, status=S.FAILED)),
+    "a workflow did not fail": (Kind.WRONG_WORKFLOW, changed(TRIP, status=S.SUCCESS, payload=b"null")),
+    "a workflow failed otherwise": (Kind.WRONG_WORKFLOW, changed(TRIP, payload=b"worker lost")),
+    "a workflow was not compensated": (Kind.WRONG_WORKFLOW, changed(TRIP, reason="")),
+    "a workflow has another result": (
+        Kind.WRONG_WORKFLOW,
+        changed(ORDER, payload=b'{"by":"x","tokens":{},"value":7}'),
+    ),
+    **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (EVENT, RESULT, STATUS)},
+    **{f"{name} is there twice": (Kind.DOUBLE_FIRING, twice(name)) for name in (EVENT, RESULT, STATUS)},
+    **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (NOTED, MEASURED, CHANGED)},
+    **{f"{name} is there twice": (Kind.DOUBLE_FIRING, twice(name)) for name in (NOTED, MEASURED, CHANGED)},
+}
+
+
+@pytest.mark.parametrize("case", BOOKS)
+def test_spoilt_books_are_noticed(case: str, folder: Path, store: Store) -> None:
+    kind, spoil = BOOKS[case]
+    rows = list(verdict._rows(store))
+    history = list(verdict._history(store, rows))
+    spoilt = Books(spoil(rows), history, witness.read(folder))
+    found = list(spoilt.check())
+    spoilt.close()
+    assert kind in {violation.kind for violation in found}, found

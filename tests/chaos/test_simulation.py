@@ -14,10 +14,14 @@ from pynenc.testing.simulation import run_seed, simulate
 from tests.conformance.test_seeded_bugs import (
     AcceptsASecondFinal,
     AcknowledgesBeforeItInserts,
+    ForgetsAStep,
     ForgetsPendingWork,
     ForgetsTheKeyOnRetry,
     HandsOutTwice,
+    LosesAReaction,
+    LosesASignal,
     ReleasesTheKeyTwice,
+    RemembersForZombies,
     SkipsTheFence,
     Sound,
 )
@@ -31,6 +35,10 @@ BUGS = {
     HandsOutTwice: {Kind.ZOMBIE, Kind.DOUBLE_FINAL},
     ForgetsPendingWork: {Kind.STUCK, Kind.LOST, Kind.UNSOUND},
     ForgetsTheKeyOnRetry: {Kind.STUCK, Kind.UNSOUND},
+    LosesAReaction: {Kind.LOST_FIRING},
+    LosesASignal: {Kind.WRONG_WORKFLOW},
+    RemembersForZombies: {Kind.WRONG_WORKFLOW},
+    ForgetsAStep: {Kind.WRONG_WORKFLOW},
 }
 #: Seeds within which a bug must show itself.
 SEEDS = 150

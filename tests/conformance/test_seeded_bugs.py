@@ -6,7 +6,7 @@ The bugs are seeded from outside, around a sound store, so they do not depend on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +16,11 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
+    Amended,
     Beat,
     Blob,
+    Change,
+    ChangeKind,
     Claim,
     Claimed,
     ClaimRequest,
@@ -27,6 +30,7 @@ from pynenc.core.records import (
     New,
     Outcome,
     Recovered,
+    Ref,
     Submitted,
 )
 from pynenc.core.status import InvocationStatus, Place
@@ -194,6 +198,41 @@ class LosesAReaction(Sound):
         self.sound.subscribe(owner, reactions[:-1])
 
 
+class LosesASignal(Sound):
+    """Every second signal is accepted and not kept."""
+
+    signals = 0
+
+    def amend(self, ids: Sequence[str], change: Change) -> list[Amended]:
+        self.signals += change.kind is ChangeKind.SIGNAL
+        if change.kind is ChangeKind.SIGNAL and self.signals % 2 == 0:
+            rows = {row.id: row for row in self.sound.get(ids)}
+            return [
+                Amended(name, accepted=name in rows and rows[name].place is not Place.FINAL, status=None)
+                for name in ids
+            ]
+        return self.sound.amend(ids, change)
+
+
+class RemembersForZombies(Sound):
+    """Keeps what an attempt says that owns its invocation no more."""
+
+    def remember(
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
+    ) -> dict[str, bytes]:
+        return self.sound.remember(scope, items, once=once, by=by) or self.sound.remember(scope, items, once=once)
+
+
+class ForgetsAStep(Sound):
+    """What a step made is not kept, so that the next attempt carries it out again."""
+
+    def remember(
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
+    ) -> dict[str, bytes]:
+        kept = {key: value for key, value in items.items() if key != "step"} if once else items
+        return {**items, **self.sound.remember(scope, kept, once=once, by=by)}
+
+
 def _nothing() -> None:
     """What a lost wake-up does."""
 
@@ -209,6 +248,8 @@ BUGS = [
     ReleasesTheKeyTwice,
     LosesAWake,
     LosesAReaction,
+    LosesASignal,
+    RemembersForZombies,
 ]
 #: Tests of the suite by part of their name: the whole suite would take longer, and what should catch a bug is known.
 CLAUSES = {
@@ -222,6 +263,8 @@ CLAUSES = {
     ReleasesTheKeyTwice: "key_is_freed",
     LosesAWake: "watch_by_several",
     LosesAReaction: "reaction_to_each_retry",
+    LosesASignal: "signal",
+    RemembersForZombies: "owns_nothing_any_more",
 }
 
 

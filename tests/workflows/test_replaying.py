@@ -6,10 +6,12 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from pynenc.cli.main import cli
+from pynenc.core.records import Beat, ClaimRequest
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import NonDeterminismError
 from pynenc.testing import InlineRunner
@@ -213,3 +215,28 @@ def test_command_line(runner, tmp_path, monkeypatch):
     assert json.loads(run("replay", str(path), "--json")[1])[0]["operations"] == 2
     assert run("cancel", paused.invocation_id, "--yes") == (0, "1 of 1 accepted\n")
     assert paused.status is InvocationStatus.CANCELLED
+
+
+# -- bodies that wake up too late ---------------------------------------------------------------------------------------------
+def test_a_body_of_an_earlier_round_changes_nothing(runner, monkeypatch):
+    """It stood still between two durable operations, longer than its lease; others ended the run meanwhile."""
+    invocation = shop.rounds(3)
+    engine, store = shop.app.engine, shop.app.store
+    store.heartbeat([Beat(id="late", group="late", lease=10**9, tasks=(shop.rounds.task_id.key,))])
+    (claimed,) = store.claim(ClaimRequest("late", 1)).batch
+
+    def others_go_on() -> None:
+        monkeypatch.setattr(shop, "MEANWHILE", bool)
+        store.retire(["late"])
+        others = Thread(target=runner.drain)
+        others.start()
+        others.join()
+
+    monkeypatch.setattr(shop, "MEANWHILE", others_go_on)
+    late = engine.executor.run(claimed, engine.executor.running(claimed, "late", None))
+    assert (late.status, late.reason) == ("registered", "another attempt owns it")
+    assert store.finish("late", [late]).lost == (claimed.id,)
+    assert runner.result(invocation) == 3
+    scope = f"{claimed.id}/state"
+    assert engine.codec.decode_value(store.recall(scope)["state"], scope, "state") == 3
+    assert [store.recall(f"{claimed.id}/{number}") for number in (0, 1)] == [{}, {}]

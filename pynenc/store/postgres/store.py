@@ -72,17 +72,24 @@ RUNNERS = (
 )
 TIME = "SELECT @time($1)"
 LEAD = "SELECT @lead($1, $2, $3, $4, $5, $6)"
-REMEMBER = (
-    "INSERT INTO @memo (app, scope, key, value) SELECT $1, $2, u.k, u.v FROM unnest($3::text[], $4::bytea[]) AS u (k, v) "
-    "ON CONFLICT (app, scope, key) DO UPDATE SET value = excluded.value"
+_REMEMBER = "INSERT INTO @memo (app, scope, key, value) SELECT $1, $2, u.k, u.v FROM unnest($3::text[], $4::bytea[]) AS u (k, v) "
+_IF_OWNED = "WHERE EXISTS (SELECT 1 FROM @inv WHERE app = $1 AND id = $5 AND attempt = $6 AND place = P_CLAIMED) "
+_LAST_WINS, _FIRST_WINS = (
+    "ON CONFLICT (app, scope, key) DO UPDATE SET value = excluded.value",
+    "ON CONFLICT (app, scope, key) DO NOTHING",
 )
-REMEMBER_ONCE = (
-    "INSERT INTO @memo (app, scope, key, value) SELECT $1, $2, u.k, u.v FROM unnest($3::text[], $4::bytea[]) AS u (k, v) "
-    "ON CONFLICT (app, scope, key) DO NOTHING"
-)
+#: By whether it is an attempt that remembers, and whether the first wins.
+REMEMBER = {
+    (False, False): _REMEMBER + _LAST_WINS,
+    (False, True): _REMEMBER + _FIRST_WINS,
+    (True, False): _REMEMBER + _IF_OWNED + _LAST_WINS,
+    (True, True): _REMEMBER + _IF_OWNED + _FIRST_WINS,
+}
 RECALL = "SELECT key, value FROM @memo WHERE app = $1 AND scope = $2"
 RECALL_SOME = "SELECT key, value FROM @memo WHERE app = $1 AND scope = $2 AND key = ANY ($3)"
-PROGRESS = "UPDATE @inv SET crashes = 0, alone = false WHERE app = $1 AND id = $2 AND place = P_CLAIMED AND (crashes > 0 OR alone)"
+#: Keeps an attempt what it is until it has remembered.
+HOLD = "SELECT 1 FROM @inv WHERE app = $1 AND id = $2 AND attempt = $3 AND place = P_CLAIMED FOR NO KEY UPDATE"
+PROGRESS = "UPDATE @inv SET crashes = 0, alone = false WHERE app = $1 AND id = $2 AND attempt = $3 AND place = P_CLAIMED AND (crashes > 0 OR alone)"
 UNSUBSCRIBE = "DELETE FROM @reaction WHERE app = $1 AND owner = $2"
 SUBSCRIBE = (
     "INSERT INTO @reaction (app, owner, status, task, n, label, call, args, tail) SELECT $1, $2, u.status, u.task, u.n, u.label, u.call::json, u.args, u.tail "
@@ -405,14 +412,18 @@ class PostgresStore:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
     ) -> dict[str, bytes]:
         app, keys = self._database.app, Texts(sorted(items))
-        calls: list[Call] = [(PROGRESS, (app, progress))] if progress else []
+        owner = (str(by.id), by.attempt) if by else ()
+        calls: list[Call] = [(HOLD, (app, *owner)), (PROGRESS, (app, *owner))] if by else []
         if items:
-            put = (app, scope, keys, Payloads([items[key] for key in keys]))
-            calls += [(REMEMBER_ONCE if once else REMEMBER, put), (RECALL_SOME, (app, scope, keys))]
-        found: dict[str, bytes] = dict(self._database.pipeline(calls)[-1]) if calls else {}
+            put = (app, scope, keys, Payloads([items[key] for key in keys]), *owner)
+            calls += [(REMEMBER[by is not None, once], put), (RECALL_SOME, (app, scope, keys))]
+        answers = self._database.pipeline(calls) if calls else []
+        if not items or (by and not answers[0]):
+            return {}
+        found: dict[str, bytes] = dict(answers[-1])
         return {key: found[key] for key in items}
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:

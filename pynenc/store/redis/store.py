@@ -305,13 +305,14 @@ class RedisStore:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
     ) -> dict[str, bytes]:
-        if not (items or progress):
+        if not (items or by):
             return {}
+        owner = (str(by.id), by.attempt) if by else ("", 0)
         parts = [part for item in items.items() for part in item]
-        answer = self._run("remember", scope, int(once), str(progress), *parts, durable=True)
-        return dict(zip(items, answer, strict=True))
+        answer = self._run("remember", scope, int(once), *owner, *parts, durable=True)
+        return dict(zip(items, answer, strict=True)) if answer else {}
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
         return reading.recall(self._link, scope, keys)

@@ -31,7 +31,8 @@ FINISH_SIMPLE = (
 )
 START = "UPDATE $inv SET status = 2, started = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND status = 1"
 REPORT = "UPDATE $inv SET progress = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3"
-PROGRESS = "UPDATE $inv SET crashes = 0, alone = 0 WHERE id = ? AND place = 3 AND (crashes > 0 OR alone > 0)"
+GETS_ON = "SELECT crashes > 0 OR alone > 0 FROM $inv WHERE id = ? AND attempt = ? AND place = 3"
+PROGRESS = "UPDATE $inv SET crashes = 0, alone = 0 WHERE id = ?"
 OWNS = "SELECT 1 FROM $inv WHERE id = ? AND attempt = ? AND runner = ? AND place = 3"
 
 
@@ -117,6 +118,14 @@ def start(tx: Tx, runner: str, refs: Sequence[Ref], at: int) -> list[str]:
     if tx.many(START, [(ref.id, ref.attempt, runner, at) for ref in refs]) == len(refs):
         return []
     return [ref.id for ref in refs if not tx.one(OWNS, ref.id, ref.attempt, runner)]
+
+
+def get_on(tx: Tx, ref: Ref) -> bool:
+    """An attempt got on, which forgives crashes; whether it owns its invocation."""
+    found = tx.one(GETS_ON, ref.id, ref.attempt)
+    if found and found[0]:
+        tx.run(PROGRESS, ref.id)
+    return bool(found)
 
 
 def report(tx: Tx, runner: str, progress: Sequence[Progress]) -> list[str]:

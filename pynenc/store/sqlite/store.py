@@ -279,16 +279,16 @@ class SqliteStore:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, progress: str = ""
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
     ) -> dict[str, bytes]:
         def work(tx: Tx) -> dict[str, bytes]:
-            if progress:
-                tx.run(finishing.PROGRESS, progress)
+            if by is not None and not finishing.get_on(tx, by):
+                return {}
             rows = [(scope, key, value) for key, value in items.items()]
             written = tx.many(REMEMBER_ONCE if once else amending.REMEMBER, rows)
             return dict(items) if written == len(rows) else reading.recall(tx, scope, items)
 
-        return self._database.combine(work) if items or progress else {}
+        return self._database.combine(work) if items or by else {}
 
     def recall(self, scope: str, keys: Iterable[str] | None = None) -> dict[str, bytes]:
         return self._database.read(lambda tx: reading.recall(tx, scope, keys))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ NOT_READY = "could not import the app"
 #: Seconds that a process gets to end by itself.
 PATIENCE = 20.0
 APP = "pynenc.testing.chaos.tasks"
+#: Modules with more of its tasks.
+IMPORTS = ("pynenc.testing.chaos.workflows", "pynenc.testing.chaos.triggers")
 
 
 class Hit(NamedTuple):
@@ -89,9 +91,12 @@ class Managed:
 
 
 class Fleet:
-    """All processes of one run."""
+    """All processes of one run.
 
-    def __init__(self, folder: Path, url: str, seed: random.Random) -> None:
+    :param imports: modules that all of them import besides.
+    """
+
+    def __init__(self, folder: Path, url: str, seed: random.Random, imports: Sequence[str] = ()) -> None:
         self.folder = folder
         self.random = seed
         self.runners: list[Managed] = []
@@ -99,6 +104,7 @@ class Fleet:
         self.hits: list[Hit] = []
         self._environment = os.environ | {
             "PYNENC__STORE": url,
+            "PYNENC__IMPORTS": ",".join((*IMPORTS, *imports)),
             "PYNENC__RUNNER__LEASE_SECONDS": str(LEASE),
             "PYNENC__RUNNER__HEARTBEAT_SECONDS": str(HEARTBEAT),
             "PYNENC_CHAOS_FOLDER": str(folder),
@@ -115,7 +121,7 @@ class Fleet:
         return self.runners[-1]
 
     def start_client(self, count: int) -> Managed:
-        """A client that submits about ``count`` invocations."""
+        """A client that submits about ``count`` invocations; with none, one that sends the signals that others did not live to send."""
         name = f"c{len(self.clients)}"
         command = ["-m", "pynenc.testing.chaos.client", name, str(self.random.getrandbits(32)), str(count)]
         self.clients.append(Managed(name, command, self._environment, self.folder))

@@ -31,13 +31,15 @@ PORTION, BACKLOG = 800, 3000
 SETTLED = 6.0
 #: Seconds without any progress after which what is left counts as stuck.
 STILLNESS = 60.0
+#: Seconds between two looks for workflows whose client did not live to send them their signal, once the storm is over.
+POST_EVERY = 8.0
 #: How much of the harm is done to the server and the way to it, where there is one.
 GROUND_SHARE = 0.3
 
 
 class ChaosPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How much of what. ``harm_every`` is the mean time between two acts of the nemesis, in seconds; ``store`` one of
-    :data:`~pynenc.testing.chaos.ground.GROUNDS`.
+    :data:`~pynenc.testing.chaos.ground.GROUNDS`; ``imports`` names modules that all processes import besides.
     """
 
     seed: int
@@ -47,6 +49,7 @@ class ChaosPlan(msgspec.Struct, frozen=True, kw_only=True):
     harm_every: float = 0.6
     store: str = "sqlite"
     folder: Path | None = None
+    imports: tuple[str, ...] = ()
 
 
 def run_chaos(plan: ChaosPlan, progress: Progress) -> Report:
@@ -71,7 +74,7 @@ class Storm:
         self.plan = plan
         self.random = random.Random(plan.seed)
         self._ground = GROUNDS[plan.store](folder)
-        self.fleet = Fleet(folder, self._ground.url, random.Random(plan.seed + 1))
+        self.fleet = Fleet(folder, self._ground.url, random.Random(plan.seed + 1), plan.imports)
         self.store: Store = open_store(self._ground.calm_url, "chaos")
         self.store.open()
         self._folder = folder
@@ -196,9 +199,13 @@ class Storm:
         for _ in range(self.plan.runners - len(self.fleet.living())):
             self.fleet.start_runner()
         moved, finals = time.monotonic(), -1
+        posted = moved - POST_EVERY
         while not self._look() and time.monotonic() - moved < STILLNESS:
             if self._finals != finals:
                 moved, finals = time.monotonic(), self._finals
+            if time.monotonic() - posted >= POST_EVERY:
+                posted = time.monotonic()
+                self.fleet.start_client(0)
             self._pause.wait(LOOK / 2)
 
     def _accidents(self) -> list[Violation]:

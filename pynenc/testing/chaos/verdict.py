@@ -11,8 +11,10 @@ from pynenc.core.records import Filter, HistoryEntry, Invocation, Microseconds, 
 from pynenc.core.status import InvocationStatus
 from pynenc.store.base import Store
 from pynenc.testing import checker
+from pynenc.testing.chaos.books import Books, is_firing
 from pynenc.testing.chaos.fleet import Hit
 from pynenc.testing.chaos.witness import Witnessed
+from pynenc.testing.chaos.workflows import ENDINGS
 from pynenc.testing.checker import Evidence, Kind, Tenure, Violation
 from pynenc.testing.report import Report, quantiles
 
@@ -31,8 +33,12 @@ def judge(
         rows=rows,
         history=list(_history(store, rows)),
         server_deaths=server_deaths,
+        is_witnessed=lambda row: not is_firing(row),
     )
     report.violations += checker.check(evidence)
+    books = Books(rows, evidence.history, seen)
+    report.violations += books.check()
+    books.close()
     report.violations += [Violation(Kind.UNSOUND, problem) for problem in store.check()]
     report.violations += [*_half_batches(seen, rows), *_unexplained(rows)]
     free = {row.id for row in rows if row.running_key is None}
@@ -42,6 +48,7 @@ def judge(
         "invocations": len(rows),
         "acknowledged": len(seen.acknowledged),
         "bodies": len(seen.bodies),
+        **books.figures(),
         "poisons": sum(row.task.endswith(".poison") for row in rows),
         "of undone claims": len(checker.undone(evidence, tenures)),
         "duplicates executed": checker.repeated(evidence),
@@ -67,13 +74,15 @@ def _history(store: Store, rows: Sequence[Invocation]) -> Iterator[HistoryEntry]
 
 
 class _Intentions:
-    """Whether some client, or a body of a stored invocation, meant to submit a row."""
+    """Whether some client, or a body of a stored invocation, meant to submit a row. Of firings their causes are compared instead."""
 
     def __init__(self, seen: Witnessed, stored: set[str]) -> None:
         self._seen = seen
         self._stored = stored
 
     def __call__(self, row: Invocation) -> bool:
+        if is_firing(row):
+            return True
         if row.parent is not None:
             return row.parent in self._stored
         return any(tag in self._seen.intended for tag in row.tags)
@@ -89,8 +98,10 @@ def _half_batches(seen: Witnessed, rows: Sequence[Invocation]) -> Iterator[Viola
 
 
 def _unexplained(rows: Sequence[Invocation]) -> Iterator[Violation]:
-    """Nothing here fails by itself: only what crashed alone too often may."""
+    """Nothing here fails by itself: only what crashed alone too often may. How workflows end is looked at elsewhere."""
     for row in rows:
+        if row.task in ENDINGS:
+            continue
         if row.status is not InvocationStatus.SUCCESS and row.crashes < row.max_crashes and row.status.is_final():
             yield Violation(
                 Kind.UNSOUND,

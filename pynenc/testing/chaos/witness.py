@@ -8,6 +8,13 @@ death of its writer.
              ``R`` id attempt runner pid time label    it has ended with its result
     clients  ``I`` nonce count                         is about to submit so many under a nonce
              ``A`` nonce id...                         they were acknowledged
+             ``V`` nonce                               is about to emit an event
+             ``W`` nonce                               that was acknowledged
+             ``D`` id                                  a signal to a workflow was acknowledged
+    passes   see :mod:`pynenc.testing.passes`:
+             ``B`` id attempt                          a pass of a workflow begins
+             ``T`` id attempt point token              carries out a step; who sends a signal writes ``0`` and its name
+             ``K`` id attempt point token              got a token
 """
 
 from __future__ import annotations
@@ -22,10 +29,11 @@ from typing import NamedTuple
 
 from pynenc import context
 from pynenc.testing.checker import Body
+from pynenc.testing.passes import Act, Line
 
 #: The environment variable that names the folder of the witness files.
 FOLDER = "PYNENC_CHAOS_FOLDER"
-BODIES, CLIENTS = "bodies.log", "clients.log"
+BODIES, CLIENTS, PASSES = "bodies.log", "clients.log", "passes.log"
 
 
 @cache
@@ -39,17 +47,25 @@ def write(name: str, *words: object) -> None:
     os.write(_descriptor(name, os.getpid()), (" ".join(map(str, words)) + "\n").encode())
 
 
+def running() -> context.Running:
+    """What runs here.
+
+    :raises RuntimeError: nothing does.
+    """
+    if (found := context.current()) is None:
+        raise RuntimeError("only tasks of a runner have witnesses")
+    return found
+
+
 @contextmanager
 def witnessed(label: str) -> Iterator[str]:
     """Around a body: writes its begin and its end; gives the result that it should return, which no other attempt has.
 
     :param label: what the body is about, for people; without blanks.
     """
-    running = context.current()
-    if running is None:
-        raise RuntimeError("only tasks of a runner have witnesses")
-    result = f"{running.id}:{running.attempt}"
-    who = (running.id, running.attempt, running.runner, os.getpid())
+    own = running()
+    result = f"{own.id}:{own.attempt}"
+    who = (own.id, own.attempt, own.runner, os.getpid())
     write(BODIES, "B", *who, time.time_ns() // 1000, label)
     try:
         yield result
@@ -59,13 +75,63 @@ def witnessed(label: str) -> Iterator[str]:
     write(BODIES, "R", *who, time.time_ns() // 1000, label)
 
 
+# -- passes of workflows -----------------------------------------------------------------------------------------------------
+class Pass:
+    """One pass through the body of a workflow. :ivar tokens: what it got so far, by point."""
+
+    def __init__(self, result: str) -> None:
+        self._result = result
+        self._who = (running().id, running().attempt)
+        self.tokens: dict[str, str] = {}
+        write(PASSES, Act.BEGAN, *self._who)
+
+    def got(self, point: str, token: str) -> str:
+        """Note what a durable operation has brought."""
+        write(PASSES, Act.GOT, *self._who, point, token)
+        self.tokens[point] = token
+        return token
+
+    def told(self, value: object) -> dict[str, object]:
+        """The result of the workflow."""
+        return {"by": self._result, "tokens": self.tokens, "value": value}
+
+
+@contextmanager
+def passing(label: str) -> Iterator[Pass]:
+    """Around the body of a workflow: :func:`witnessed`, and a pass."""
+    with witnessed(label) as result:
+        yield Pass(result)
+
+
+def make(point: str) -> str:
+    """A step: makes a token."""
+    own, token = running(), os.urandom(8).hex()
+    write(PASSES, Act.MADE, own.id, own.attempt, point, token)
+    return token
+
+
+def make_for(workflow: str, name: str) -> str:
+    """A token that a signal brings to a workflow."""
+    token = os.urandom(8).hex()
+    write(PASSES, Act.MADE, workflow, 0, name, token)
+    return token
+
+
+# -- afterwards --------------------------------------------------------------------------------------------------------------
 class Witnessed(NamedTuple):
-    """All that was written down. ``pids`` tells which runners worked in which process."""
+    """All that was written down.
+
+    ``pids`` tells which runners worked in which process; ``events`` by nonce whether the event was acknowledged;
+    ``delivered`` which workflows were sent an acknowledged signal.
+    """
 
     bodies: list[Body]
     pids: dict[int, set[str]]
     intended: dict[str, int]
     acknowledged: set[str]
+    events: dict[str, bool]
+    delivered: set[str]
+    passes: list[Line]
 
 
 def read(folder: Path) -> Witnessed:
@@ -82,14 +148,28 @@ def read(folder: Path) -> Witnessed:
         else:
             result = f"{name}:{attempt}".encode() if mark == "R" else b""
             bodies.append(begun.pop(key)._replace(end=int(at), result=result))
-    intended, acknowledged = {}, set()
+    seen = Witnessed([*bodies, *begun.values()], pids, {}, set(), {}, set(), list(_passes(folder)))
     for line in _lines(folder / CLIENTS):
-        mark, nonce, *rest = line.split(" ")
-        if mark == "I":
-            intended[nonce] = int(rest[0])
-        else:
-            acknowledged.update(rest)
-    return Witnessed([*bodies, *begun.values()], pids, intended, acknowledged)
+        _note(seen, *line.split(" "))
+    return seen
+
+
+def _note(seen: Witnessed, mark: str, *words: str) -> None:
+    """One line of a client."""
+    if mark == "I":
+        seen.intended[words[0]] = int(words[1])
+    elif mark == "A":
+        seen.acknowledged.update(words[1:])
+    elif mark == "D":
+        seen.delivered.update(words)
+    else:
+        seen.events[words[0]] = mark == "W"
+
+
+def _passes(folder: Path) -> Iterator[Line]:
+    for line in _lines(folder / PASSES):
+        act, name, attempt, *rest = line.split(" ")
+        yield Line(Act(act), name, int(attempt), *rest)
 
 
 def _lines(path: Path) -> list[str]:

@@ -294,6 +294,8 @@ class StoreMachine(RunnerRules):
             )
             assert self.store.finish(runner, [outcome]).lost == (ref.id,), "a zombie was accepted"
             assert self.store.start(runner, [ref], self.clock.now()) == [ref.id], "a zombie was accepted"
+            scope = f"{ref.id}/{row.round if row else 0}"
+            assert self.store.remember(scope, {"1": b"zombie"}, by=ref) == {}, "a zombie was accepted"
         self.compare()
 
     @operation(2, when=lambda self: any(row.last for row in self.model.rows.values()), number=numbers)
@@ -348,7 +350,9 @@ class StoreMachine(RunnerRules):
         assert self.store.recall(scope) == row.memory
         if not (once and key in row.memory):
             row.memory[key] = value
-        assert self.store.remember(scope, {key: value}, once=once, progress=row.new.id) == {key: row.memory[key]}
+        assert self.store.remember(scope, {key: value}, once=once, by=Ref(row.new.id, row.attempt)) == {
+            key: row.memory[key]
+        }
         row.crashes, row.alone = 0, False
         self.compare()
 

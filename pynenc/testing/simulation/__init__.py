@@ -6,7 +6,9 @@ A *seed* is one run of about a hundred invocations: some seconds of storm in whi
 late or twice, while runners are killed, frozen past their leases and replaced; then calm, until everything has ended. Every answer of the store is
 checked by a :mod:`~pynenc.testing.simulation.ledger` when it comes, and the whole by the offline :mod:`~pynenc.testing.checker` at the end.
 
-The actors decide with the functions that real runners decide with (:mod:`pynenc.core.outcome`) and follow the same protocol. A run depends on nothing but its
+Some invocations are workflows as a store sees them, and every third seed has reactions to changes of status; at the end
+:mod:`~pynenc.testing.simulation.durable` looks at both. The actors decide with the functions that real runners decide with (:mod:`pynenc.core.outcome`) and
+follow the same protocol. A run depends on nothing but its
 seed: the processes that carry seeds out hash texts in a fixed way.
 """
 

@@ -6,7 +6,7 @@ saying so (expiry, drops, what is parked) the ledger does not follow; the end of
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +33,8 @@ from pynenc.testing.checker import Kind, Violation
 from pynenc.testing.simulation.schedule import Call
 
 S = InvocationStatus
+#: What the ids begin with that the store makes by itself; whether it should, the end of the run shows.
+ECHO = "echo~"
 
 
 class Account:
@@ -67,6 +69,8 @@ class Ledger:
         #: Ids that were used again after a purge.
         self.reborn: set[str] = set()
         self.refused_zombies = 0
+        #: How many signals to each were accepted.
+        self.signals: Counter[str] = Counter()
         self._clock = clock
         self._until: dict[str, Microseconds] = {}
         self._groups: dict[str, str] = {}
@@ -128,6 +132,8 @@ class Ledger:
             self._take(claimed, request.runner)
 
     def _take(self, claimed: Claimed, runner: str) -> None:
+        if claimed.id.startswith(ECHO):
+            self.accounts.setdefault(claimed.id, Account(New(id=claimed.id, task=claimed.task, args=claimed.args)))
         account = self.accounts.get(claimed.id)
         if account is None:
             self._report(Kind.PHANTOM, f"{claimed.id} was claimed, and nobody submitted it")
@@ -240,7 +246,9 @@ class Ledger:
             account = self.accounts.get(answer.id)
             if not answer.accepted or account is None:
                 continue
-            if change.kind is ChangeKind.CANCEL:
+            if change.kind is ChangeKind.SIGNAL:
+                self.signals[answer.id] += 1
+            elif change.kind is ChangeKind.CANCEL:
                 if account.owner is None:
                     account.last = S.CANCELLED
                 account.is_cancelled = account.owner is not None

@@ -10,6 +10,7 @@ from pynenc.core.records import Change, ChangeKind, Filter, New, Page, Purge, Qu
 from pynenc.core.status import FINAL, InvocationStatus
 from pynenc.exceptions import PynencError, StoreError
 from pynenc.testing.clock import SECOND, VirtualClock
+from pynenc.testing.passes import Act, Line
 from pynenc.testing.simulation.runner import LEASE, Runner
 from pynenc.testing.simulation.schedule import Process, Request, Scheduler, Sleep, Steps, call
 from pynenc.testing.simulation.script import KINDS, WEIGHTS
@@ -30,6 +31,8 @@ class Stage(Protocol):
     intended: dict[str, New]
     acknowledged: set[str]
     runners: list[Runner]
+    passes: list[Line]
+    reacts: bool
     is_healed: bool
     jumped: float
 
@@ -110,7 +113,7 @@ def _errand(stage: Stage) -> tuple[str, Any, Any]:
             (ChangeKind.CANCEL, ChangeKind.CANCEL, ChangeKind.REQUEUE, ChangeKind.REPRIORITISE, ChangeKind.RESUME)
         )
         return "amend", list(dict.fromkeys(ids)), Change(kind, priority=draw.random())
-    if act < 0.9:
+    if act < 0.9 or stage.reacts:  # causes that are gone cannot be compared
         return (
             "set_queue",
             draw.choice(QUEUES),
@@ -126,6 +129,20 @@ def _quietly(operation: str, *arguments: Any) -> Generator[Request, Any, None]:
         pass
 
 
+def poster(stage: Stage) -> Steps:
+    """Send signals to workflows, also to those that have not begun, or have ended."""
+    while not stage.is_healed:
+        if flows := [name for name, new in stage.intended.items() if new.task == "t.flow"]:
+            yield from _post(stage, stage.random.choice(flows))
+        yield Sleep(stage.random.random())
+
+
+def _post(stage: Stage, flow: str) -> Generator[Request, Any, None]:
+    token = f"s{len(stage.passes)}"
+    stage.passes.append(Line(Act.MADE, flow, 0, "signal", token))
+    yield from _quietly("amend", [flow], Change(ChangeKind.SIGNAL, value=token.encode()))
+
+
 def janitor(stage: Stage, done: Callable[[], None]) -> Steps:
     """After the storm: keep one runner alive, open the queues, let the suspended go on, and see when everything has ended."""
     while True:
@@ -139,7 +156,11 @@ def janitor(stage: Stage, done: Callable[[], None]) -> Steps:
             return
         if counts.get(InvocationStatus.PAUSED):
             found = yield from call("find", Filter(statuses=(InvocationStatus.PAUSED,)), Page(500))
-            yield from call("amend", [row.id for row in found.invocations], Change(ChangeKind.RESUME))
+            for row in found.invocations:
+                if row.task == "t.flow":
+                    yield from _post(stage, row.id)
+            others = [row.id for row in found.invocations if row.task != "t.flow"]
+            yield from call("amend", others, Change(ChangeKind.RESUME))
         yield Sleep(1.0)
 
 

@@ -11,6 +11,7 @@ from pynenc.core.records import Claimed, New, Outcome, Ref
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import PynencError
 from pynenc.testing.clock import SECOND
+from pynenc.testing.passes import Act, Line
 from pynenc.testing.simulation.schedule import Request, Signal, Sleep, Wait, insist
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 Ending = Generator[Request, Any, Outcome | None]
 
 #: ``work`` succeeds; ``flaky`` after two retries; ``fail`` never does; ``pause`` suspends itself once for a while, ``wait`` until somebody resumes
-#: it; ``parent`` waits for children; ``poison`` kills its process; ``long`` runs longer than a lease.
-KINDS = ("work", "flaky", "fail", "pause", "wait", "parent", "poison", "long")
-WEIGHTS = (40, 8, 4, 4, 3, 5, 1, 3)
+#: it; ``parent`` waits for children; ``poison`` kills its process; ``long`` runs longer than a lease; ``flow`` is a workflow of some rounds. Nobody
+#: but the store submits an ``echo``.
+KINDS = ("work", "flaky", "fail", "pause", "wait", "parent", "poison", "long", "flow", "echo")
+WEIGHTS = (40, 8, 4, 4, 3, 5, 1, 3, 4, 0)
+#: Rounds of a ``flow`` that is not asked for once more.
+ROUNDS = 3
 
 
 def kind_of(task: str) -> str:
@@ -92,5 +96,49 @@ def _parent(worker: Worker, claimed: Claimed, _began: int) -> Ending:
     return None
 
 
+def _flow(worker: Worker, claimed: Claimed, began: int) -> Ending:
+    """A round of a workflow: a step, a signal, and a state that counts the rounds. Everything is remembered before it counts."""
+    scope, by = f"{claimed.id}/{claimed.round}", Ref(claimed.id, claimed.attempt)
+    lost = outcome.released(claimed, "another attempt owns it")
+    worker.passes.append(Line(Act.BEGAN, *by_of(claimed)))
+    records = yield from insist("recall", scope)
+    if not (yield from insist("remember", scope, {"begun": b""}, by=by)):
+        return lost  # it begins too late: what was remembered may be gone with its round
+    if "step" not in records:
+        made = result_of(claimed)
+        worker.passes.append(Line(Act.MADE, *by_of(claimed), f"{claimed.round}.step", made.decode()))
+        records |= yield from insist("remember", scope, {"step": made}, once=True, by=by)
+        if "step" not in records:
+            return lost
+    worker.passes.append(Line(Act.GOT, *by_of(claimed), f"{claimed.round}.step", records["step"].decode()))
+    yield Sleep(worker.random.random() * 0.5)
+    if "signal" not in records:
+        first, signals = int(claimed.args or 0), (yield from insist("recall", claimed.id))
+        came = {int(key[7:]): value for key, value in signals.items() if key.startswith("signal:")}
+        if not (usable := [number for number in sorted(came) if number >= first]):
+            seen = max([first, *(number + 1 for number in came)])
+            return outcome.paused(claimed, "waits for a signal", began, worker.now(), signals=seen)
+        taken = b"%d %b" % (usable[0], came[usable[0]])
+        records |= yield from insist("remember", scope, {"signal": taken}, once=True, by=by)
+    if "read" not in records:
+        state = yield from insist("recall", f"{claimed.id}/state")
+        records |= yield from insist("remember", scope, {"read": state.get("rounds", b"0")}, once=True, by=by)
+    if not records.keys() >= {"signal", "read"}:
+        return lost
+    number, token = records["signal"].decode().split(" ")
+    worker.passes.append(Line(Act.GOT, *by_of(claimed), f"{claimed.round}.signal", token))
+    rounds = {"rounds": b"%d" % (int(records["read"]) + 1)}
+    if not (yield from insist("remember", f"{claimed.id}/state", rounds, by=by)):
+        return lost
+    if claimed.round + 1 < ROUNDS:
+        return outcome.continued(claimed, b"%d" % (int(number) + 1), (), int(number) + 1, began)
+    return None
+
+
+def by_of(claimed: Claimed) -> tuple[str, int]:
+    """Whose line it is."""
+    return claimed.id, claimed.attempt
+
+
 _POLICIES = {"flaky": RetryPolicy(max_retries=3, delay=0.2), "fail": RetryPolicy(max_retries=1)}
-_COURSES = {"pause": _pause, "wait": _pause, "parent": _parent}
+_COURSES = {"pause": _pause, "wait": _pause, "parent": _parent, "flow": _flow}

@@ -18,6 +18,7 @@ from pynenc.core import outcome
 from pynenc.core.records import UNKNOWN_TASK, Alone, Beat, Claim, Claimed, ClaimRequest, New, Outcome, Ref
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.testing.checker import Body
+from pynenc.testing.passes import Line
 from pynenc.testing.simulation import script
 from pynenc.testing.simulation.network import LONGEST
 from pynenc.testing.simulation.schedule import Process, Request, Scheduler, Signal, Steps, Wait, call
@@ -31,6 +32,7 @@ class Place(Protocol):
     scheduler: Scheduler
     random: random.Random
     bodies: list[Body]
+    passes: list[Line]
 
     def listen(self, signal: Signal) -> Any: ...
 
@@ -55,6 +57,7 @@ class Worker:
         self.place = place
         self.random = place.random
         self.intend = place.intend
+        self.passes = place.passes
         self.process = process
         self.beat = beat
         self.alone = alone

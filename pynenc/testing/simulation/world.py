@@ -15,7 +15,8 @@ from pynenc.core.status import FINAL, InvocationStatus
 from pynenc.testing import checker
 from pynenc.testing.checker import Body, Evidence, Kind, Violation
 from pynenc.testing.clock import SECOND, VirtualClock
-from pynenc.testing.simulation import people
+from pynenc.testing.passes import Act, Line
+from pynenc.testing.simulation import durable, people
 from pynenc.testing.simulation.ledger import Ledger
 from pynenc.testing.simulation.network import CALM, Network, Weather
 from pynenc.testing.simulation.runner import RUNNERS, Runner, Solo, Supervisor
@@ -62,6 +63,9 @@ class World:
         self.network = Network(self.scheduler, self.store, self._observe, random.Random(seed + 1))
         self.has_ledger = has_ledger
         self.bodies: list[Body] = []
+        self.passes: list[Line] = []
+        #: Whether the store reacts to changes of status.
+        self.reacts = seed % 3 == 0
         self.intended: dict[str, New] = {}
         self.acknowledged: set[str] = set()
         self.runners: list[Runner] = []
@@ -128,11 +132,14 @@ class World:
 
     def _begin(self) -> None:
         self.network.weather = self.random.choice(WEATHERS)
+        if self.reacts:
+            self.store.subscribe("echo", durable.REACTIONS)
         self.add_runner(Solo)
         self.add_runner(Supervisor)
         for number in range(2):
             self._start(f"client {number + 1}", people.client(self, f"c{number + 1}", self.random.randint(8, 18)))
         self._start("person", people.person(self))
+        self._start("poster", people.poster(self))
         self._start("nemesis", people.nemesis(self, may_jump=self.seed % 4 == 0))
 
     def _start(self, name: str, steps: Any) -> None:
@@ -159,13 +166,16 @@ class World:
         evidence = self.evidence()
         yield from checker.check(evidence)
         yield from self._unexplained(evidence.rows)
+        yield from durable.check_flows(self.store, evidence, self.passes, self.ledger)
+        if self.reacts:
+            yield from durable.check_echoes(evidence)
 
     def evidence(self) -> Evidence:
         """What the offline checker sees of this run."""
         rows = self._rows()
         return Evidence(
             acknowledged=frozenset(self.acknowledged),
-            is_intended=lambda row: row.id in self.intended,
+            is_intended=lambda row: row.id in self.intended or row.task == durable.ECHO,
             bodies=self.bodies,
             rows=rows,
             history=self.store.history([row.id for row in rows]),
@@ -202,6 +212,9 @@ class World:
         return {
             "invocations": len(accounts),
             "bodies": len(self.bodies),
+            "workflows": sum(account.new.task == durable.FLOW for account in accounts),
+            "passes": sum(line.act is Act.BEGAN for line in self.passes),
+            "firings": sum(account.new.task == durable.ECHO for account in accounts),
             "calls": self.network.calls,
             "faults": self.network.faults,
             "zombies refused": self.ledger.refused_zombies,

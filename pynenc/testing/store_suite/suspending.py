@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pynenc.core.records import Alone, Blob, ChangeKind, Claimed, Outcome, Purge, WorkflowRef
+from pynenc.core.records import Alone, Blob, ChangeKind, Claimed, Outcome, Purge, Ref, WorkflowRef
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.exceptions import CycleDetectedError
 from pynenc.testing.store_suite.base import SECOND, Clause, Waker, new, raised_by, ref
@@ -370,20 +370,36 @@ class Suspending(Clause):
             self.end(self.take(name), S.REGISTERED, crashes=2, alone=True)
         for name in ("w", "x"):
             assert self.names(self.claim(1, alone=Alone.ONLY)) == [name]
-        assert self.store.remember("w/0", {"1": b"v"}, once=True, progress="w") == {"1": b"v"}
+        by = Ref("w", self.row("w").attempt)
+        assert self.store.remember("w/0", {"1": b"v"}, once=True, by=by) == {"1": b"v"}
         assert (self.row("w").crashes, self.row("w").alone) == (0, False)
         assert (self.row("x").crashes, self.row("x").alone) == (2, True)
         owned = {claimed.id: (claimed.crashes, claimed.alone) for claimed in self.store.owned("r1")}
         assert owned == {"w": (0, False), "x": (2, True)}
 
-    def test_progress_of_what_is_not_claimed_changes_nothing(self) -> None:
+    def test_an_attempt_that_owns_nothing_any_more_remembers_nothing(self) -> None:
         self.put("w")
         self.beat()
-        self.end(self.take("w"), S.REGISTERED, crashes=2, alone=True)
+        first = self.take("w")
+        self.end(first, S.REGISTERED, crashes=2, alone=True)
         before = self.row("w")
-        self.store.remember("w/0", {"1": b"v"}, progress="w")
-        self.store.remember("w/0", {"2": b"v"}, progress="unknown")
+        late = [ref(first), Ref("unknown", 1)]
+        self.remembers_nothing(*late)
         assert self.row("w") == before
+        (second,) = self.claim(1, alone=Alone.ONLY)
+        self.remembers_nothing(*late, Ref("w", 7))
+        assert self.row("w").crashes == 2
+        assert self.store.remember("w/state", {"k": b"new"}, by=ref(second)) == {"k": b"new"}
+        assert self.row("w").crashes == 0
+        self.end(second)
+        self.remembers_nothing(*late, ref(second))
+
+    def remembers_nothing(self, *late: Ref) -> None:
+        before = [self.store.recall(scope) for scope in ("w/0", "w/state")]
+        for each in late:
+            assert self.store.remember("w/0", {"1": b"v"}, once=True, by=each) == {}
+            assert self.store.remember("w/state", {"k": b"late", "l": b"late"}, by=each) == {}
+        assert [self.store.recall(scope) for scope in ("w/0", "w/state")] == before
 
     def test_whoever_waits_is_no_suspect(self) -> None:
         self.put("w", "a")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
 import pytest
 
 from pynenc.core import outcome
@@ -18,9 +21,13 @@ class LosesReplies(MemoryStore):
     """Carries everything out; of the next ``lost`` operations nobody hears."""
 
     lost = 0
+    #: What happens while the answer to a claim is on its way.
+    meanwhile: Callable[[], object] = staticmethod(bool)
 
     def claim(self, request: ClaimRequest) -> Claim:
-        return self._answer(super().claim(request))
+        answer = super().claim(request)
+        self.meanwhile()
+        return self._answer(answer)
 
     def finish(self, runner, outcomes, request=None) -> Finished:
         return self._answer(super().finish(runner, outcomes, request))
@@ -100,3 +107,23 @@ def test_an_outcome_without_an_answer_is_written_again_with_its_claim(store: Los
     assert again(turns)
     assert (names(turns), turns.outbox) == (["b"], [])
     assert store.get(["a"])[0].payload == b"1"
+
+
+def test_what_an_earlier_identity_claimed_is_not_started(store: LosesReplies, turns: Turns) -> None:
+    """Its lease was taken away while the answer was on its way; nothing that came of it would count."""
+    store.submit([New(id=name, task="t", args=b"") for name in "abcd"])
+    other = msgspec.structs.replace(turns.beat, id="r~1", group="r~1")
+    store.heartbeat([other])
+    assert turns.make()
+    store.submit([New(id=name, task="t", args=b"") for name in "ef"])
+    turns.renew(other)
+    assert names(turns) == []
+    third = msgspec.structs.replace(other, id="r~2", group="r~2")
+    store.heartbeat([third])
+    store.meanwhile = lambda: turns.renew(third)
+    assert not turns.make()
+    assert store.owned("r~1")
+    store.meanwhile = bool
+    store.retire(["r", "r~1"])
+    assert turns.make()
+    assert set(names(turns)) == {claimed.id for claimed in store.owned("r~2")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,21 @@ def counts(total: int, left: int) -> int:
         wf.continue_as_new(total + value, left - 1)
     assert state["seen"] + 1 == wf.get_state()["seen"]
     return total + value
+
+
+#: What happens while a body of ``rounds`` stands still.
+MEANWHILE: Callable[[], object] = bool
+
+
+@app.workflow
+def rounds(left: int) -> int:
+    wf = rounds.wf
+    MEANWHILE()
+    runs = wf.get_state(0) + 1
+    wf.save_state(runs)
+    if left > 1:
+        wf.continue_as_new(left - 1)
+    return runs
 
 
 # -- compensation -----------------------------------------------------------------------------------------------------------

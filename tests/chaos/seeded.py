@@ -1,0 +1,122 @@
+"""Bugs for the chaos test: every process of a storm imports this module, and gets the bug that ``SEEDED_BUG`` names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from pynenc.core.reaction import Reaction
+from pynenc.core.records import Amended, Change, ChangeKind
+from pynenc.core.status import InvocationStatus
+from pynenc.engine.firing import Decision
+from pynenc.engine.triggers import Triggers
+from pynenc.store.sqlite import SqliteStore
+from pynenc.workflow.flow import STEP, Flow
+from pynenc.workflow.replay import decode_record
+
+BUG = "SEEDED_BUG"
+numbers = count(1)
+
+
+def is_unlucky() -> bool:
+    """Every third time."""
+    return next(numbers) % 3 == 0
+
+
+def loses_a_reaction() -> None:
+    """A change of status that triggers should hear of is not noted."""
+    subscribe = SqliteStore.subscribe
+
+    def lossy(self: SqliteStore, owner: str, reactions: Sequence[Reaction]) -> None:
+        subscribe(self, owner, [each for each in reactions if each.status is not InvocationStatus.RETRY])
+
+    SqliteStore.subscribe = lossy
+
+
+def loses_an_event() -> None:
+    """An event is acknowledged and not stored."""
+    emit = Triggers.emit_event
+
+    def lossy(self: Triggers, code: str, payload: Any = None) -> str:
+        return "lost" if is_unlucky() else emit(self, code, payload)
+
+    Triggers.emit_event = lossy
+
+
+def loses_a_call() -> None:
+    """A firing decides, and its call is not stored."""
+    carry_out = Decision._carry_out
+
+    def lossy(self: Decision) -> dict[str, Any]:
+        self._rows = [] if is_unlucky() else self._rows
+        return carry_out(self)
+
+    Decision._carry_out = lossy
+
+
+def fires_twice() -> None:
+    """The call of a firing is made a second time, under an id that is not derived from its cause."""
+    carry_out = Decision._carry_out
+
+    def twice(self: Decision) -> dict[str, Any]:
+        self._rows += [msgspec.structs.replace(row, id=f"{row.id}-again") for row in self._rows]
+        return carry_out(self)
+
+    Decision._carry_out = twice
+
+
+def forgets_a_step() -> None:
+    """What a step made is acknowledged and not stored, so that the next pass carries it out again."""
+    remember = SqliteStore.remember
+
+    def lossy(self: SqliteStore, scope: str, items: Mapping[str, bytes], **options: Any) -> dict[str, bytes]:
+        if options.get("by") is None:
+            return remember(self, scope, items, **options)
+        kept = {position: value for position, value in items.items() if decode_record(value).kind != STEP}
+        return {**items, **(remember(self, scope, kept, **options) if kept else {})}
+
+    SqliteStore.remember = lossy
+
+
+def repeats_a_child() -> None:
+    """A call of a workflow is made twice."""
+    call = Flow._call
+
+    def twice(self: Flow, position: str, record: Any, name: str, count: int, submit: Any) -> list[str]:
+        if record is None:
+            submit([f"{self.id}-{position}-{number}" for number in range(count)])
+        return call(self, position, record, name, count, submit)
+
+    Flow._call = twice
+
+
+def loses_a_signal() -> None:
+    """A signal is acknowledged and not stored."""
+    amend = SqliteStore.amend
+
+    def lossy(self: SqliteStore, ids: Sequence[str], change: Change) -> list[Amended]:
+        if change.kind is ChangeKind.SIGNAL and is_unlucky():
+            return [Amended(name, accepted=True, status=None) for name in ids]
+        return amend(self, ids, change)
+
+    SqliteStore.amend = lossy
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    each.__name__: each
+    for each in (
+        loses_a_reaction,
+        loses_an_event,
+        loses_a_call,
+        fires_twice,
+        forgets_a_step,
+        repeats_a_child,
+        loses_a_signal,
+    )
+}
+if BUG in os.environ:
+    BUGS[os.environ[BUG]]()
