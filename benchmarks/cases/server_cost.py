@@ -1,9 +1,11 @@
-"""Redis and PostgreSQL: what one call costs the server, counted by the server itself; no clock is involved."""
+"""Redis and PostgreSQL: what one call costs the server, counted by the server itself, and how long its processors worked for it."""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 
 from benchmarks import marks
 from benchmarks.engines import serving
@@ -42,7 +44,9 @@ class RedisMeter(Meter):
 
     def read(self) -> Counts:
         calls = {name: each["calls"] for name, each in self._client.info("commandstats").items()}
+        cpu = self._client.info("cpu")
         return {
+            "CPU µs": (cpu["used_cpu_user"] + cpu["used_cpu_sys"]) * 1e6,
             "scripts": sum(calls.get(f"cmdstat_{name}", 0) for name in ("evalsha", "eval", "fcall")),
             "commands": sum(calls.values()),
             "AOF bytes": self._client.info("persistence")["aof_current_size"],
@@ -69,12 +73,29 @@ class PostgresMeter(Meter):
         wait_until(lambda: self._ask(self.OTHERS) == 1, what="the end of other connections")
         self._connection.execute("SELECT pg_stat_force_next_flush()")
         commits, log, size = self._ask(self.COMMITS), self._ask(self.WAL), self._ask(self.SIZE)
-        return {"commits": commits, "WAL bytes": log, "disk bytes": size}
+        cpu = processor_microseconds(int(self._ask("SELECT pg_backend_pid()")))
+        return {"CPU µs": cpu, "commits": commits, "WAL bytes": log, "disk bytes": size}
 
     def _ask(self, query: str) -> float:
         row = self._connection.execute(query).fetchone()
         assert row is not None
         return float(row[0])
+
+
+def processor_microseconds(backend: int) -> float:
+    """What all processes of a PostgreSQL server have worked until now, those that ended included (Linux; elsewhere 0)."""
+    try:
+        first = int(_stat(backend)[1])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        ticks = sum(map(int, _stat(first)[11:15])) + sum(sum(map(int, _stat(int(pid))[11:13])) for pid in children)
+    except OSError:
+        return 0.0
+    return ticks / os.sysconf("SC_CLK_TCK") * 1e6
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process after its name: state, parent, …, user and system time, and those of its children that ended."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def measure_redis(bench: Bench) -> Report:
