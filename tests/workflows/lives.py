@@ -32,13 +32,13 @@ class Deadly:
         self._id = invocation_id
         self._deaths = folder / "deaths"
         self._is_after = is_after
-        self._lock = Lock()
+        self.lock = Lock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     def _at(self, write: str, call: Any) -> Any:
-        with self._lock:
+        with self.lock:
             known = self._deaths.read_text().split("\n") if self._deaths.exists() else []
             if write in known:
                 return call()
@@ -76,13 +76,13 @@ def live(folder: Path, invocation_id: str, *, is_after: bool) -> None:
     shop.app.conf.runner_cls = "ThreadRunner"
     from threading import Thread
 
-    Thread(target=end_with, args=(invocation_id,), daemon=True).start()
+    Thread(target=end_with, args=(invocation_id, deadly), daemon=True).start()
     shop.app.runner.run()
     os._exit(1)
 
 
-def end_with(invocation_id: str) -> None:
-    """End the process when the workflow has ended; meanwhile resume it whenever it is paused for a person."""
+def end_with(invocation_id: str, deadly: Deadly) -> None:
+    """End the process when the workflow has ended, unless it dies of that; meanwhile resume it whenever it is paused for a person."""
     invocation = shop.app.get_invocation(invocation_id)
     while not invocation.wait(0.02):
         row = shop.app.engine.get(invocation_id)
@@ -91,7 +91,8 @@ def end_with(invocation_id: str) -> None:
                 invocation.signal(awaited[1], 7)
             else:
                 invocation.resume("yes")
-    os._exit(0)
+    with deadly.lock:
+        os._exit(0)
 
 
 def report_dead() -> None:

@@ -38,7 +38,7 @@ FLOWS = {
 
 
 @pytest.mark.parametrize(
-    ("store", "name"), [*(("sqlite", name) for name in FLOWS), ("valkey", "counts"), ("postgres", "counts")]
+    ("store", "name"), [(store, name) for store in ("sqlite", "valkey", "postgres") for name in FLOWS]
 )
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_step(store, name, when, tmp_path):
