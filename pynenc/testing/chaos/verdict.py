@@ -22,7 +22,7 @@ _PAGE = 2000
 
 
 def judge(
-    report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit], server_deaths: Sequence[Microseconds]
+    report: Report, store: Store, seen: Witnessed, hits: Sequence[Hit], server_deaths: Sequence[Microseconds] = ()
 ) -> None:
     """Add violations and figures of a run that is over to its report."""
     rows = list(_rows(store))

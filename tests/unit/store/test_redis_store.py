@@ -119,7 +119,11 @@ def test_each_operation_is_one_round_trip(store: RedisStore, url: str) -> None:
 
 def test_submission_costs_the_same_few_commands_for_any_number(store: RedisStore, url: str) -> None:
     store.submit([new("first")])
-    one = commands_of(url, lambda: store.submit([new("a")]))
+    # The server counts for all its databases, and something of another test may just have ended there.
+    one = min(
+        (commands_of(url, lambda name=name: store.submit([new(name)])) for name in "abc"),
+        key=lambda counts: sum(counts.values()),
+    )
     many = commands_of(url, lambda: store.submit([new(f"n{i}") for i in range(400)]))
     assert sum(one.values()) <= 10
     assert sum(many.values()) <= sum(one.values()) + 5  # a block of the order may begin
