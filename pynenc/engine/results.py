@@ -138,7 +138,7 @@ class Results:
         is_body = running is not None and running.slot is not None
         # What a body waits for is seldom there already, nor is what was called just now, and recording who waits tells: they look only afterwards.
         is_new = len(ids) == 1 and (name := ids[0])[14:15] == "7"  # such an id tells when it was made
-        is_new = is_new and time.time_ns() // 1_000_000 - int(name[:8] + name[9:13], 16) < FRESH
+        is_new = is_new and name[:8] + name[9:13] > f"{time.time_ns() // 1_000_000 - FRESH:012x}"
         if (inline or not (is_body or is_new)) and (finals := self._store.finals(ids)):
             return finals
         if inline and is_body and any(map(self._inline, ids)) and (finals := self._store.finals(ids)):
