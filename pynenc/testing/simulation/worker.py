@@ -114,6 +114,7 @@ class Worker:
         if self.is_stopping or (self.parked and self.buffer):
             self._give_back()
         outbox, self.outbox = self.outbox, []
+        asked = self.beat.id
         try:
             if self._is_doubtful():
                 yield from self._reconcile(outbox)
@@ -126,7 +127,8 @@ class Worker:
             self._doubt()
         else:
             self.suspects = claim.suspects
-            self.buffer.extend(claim.batch)
+            if asked == self.beat.id:  # otherwise it belongs to others by now
+                self.buffer.extend(claim.batch)
 
     def _exchange(self, outbox: list[Outcome], request: ClaimRequest | None) -> Generator[Request, Any, Claim]:
         if outbox and request:
@@ -198,10 +200,10 @@ class Worker:
                 self.outbox.append(outcome.released(claimed, UNKNOWN_TASK))
                 continue
             self.running[claimed.id, claimed.attempt] = claimed
-            self.place.scheduler.start(self.process, self._body(claimed))
+            self.place.scheduler.start(self.process, self._body(claimed, self.beat.id))
 
-    def _body(self, claimed: Claimed) -> Steps:
-        began, runner, key = self.now(), self.beat.id, (claimed.id, claimed.attempt)
+    def _body(self, claimed: Claimed, runner: str) -> Steps:
+        began, key = self.now(), (claimed.id, claimed.attempt)
         at = len(self.place.bodies)
         self.place.bodies.append(Body(claimed.id, claimed.attempt, runner, began))
         ended = yield from script.run(self, claimed)
