@@ -126,8 +126,7 @@ class Decision:
                 fired.append(answer.id)
                 if answer.existing:
                     self._why.append(f"{answer.id} had been fired already")
-        self._keep(self._last)
-        self._keep(self._state.changed())
+        self._keep(self._last | self._state.changed())
         return {"fired": fired, "why": "; ".join(self._why)}
 
     def _keep(self, items: Mapping[str, bytes]) -> None:

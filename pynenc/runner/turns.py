@@ -151,8 +151,7 @@ class Turns:
                 if not claim.batch and not self._is_idle:
                     self._was_full = False
                     claim = self._write(request) or claim
-                if request.runner == self.beat.id:
-                    self._take(claim, request.limit, tokens)
+                self._take(claim, request.runner, request.limit, tokens)
             return bool(self.buffer)
 
     def renew(self, beat: Beat) -> None:
@@ -180,7 +179,7 @@ class Turns:
                 self._doubt()  # the claim may have been carried out; the wait may be begun again
                 return begin(None)
             if request is not None and watch.claim.batch:
-                self._take(watch.claim, request.limit, 1)
+                self._take(watch.claim, request.runner, request.limit, 1)
             return watch
 
     def make_way(self, ids: Sequence[str]) -> None:
@@ -296,12 +295,13 @@ class Turns:
 
     def _reconcile(self) -> None:
         """Take over what was claimed without an answer: nobody else will run it while this worker lives."""
-        owned = self._store.owned(self.beat.id)
+        asked = self.beat.id
+        owned = self._store.owned(asked)
         del self._doubts[0]
         unknown = [claimed for claimed in owned if (claimed.id, claimed.attempt) not in self._held]
         if unknown:
             logger.warning("%d invocation(s) had been claimed without an answer and are taken over", len(unknown))
-            self._take(Claim(tuple(unknown)), MANY, 0)
+            self._take(Claim(tuple(unknown)), asked, MANY, 0)
 
     def _hold(self, error: StoreError) -> None:
         """The store did not answer: keep the outcomes and try again after a jittered backoff."""
@@ -316,8 +316,10 @@ class Turns:
         if not error.retryable:
             logger.error("this will not heal by itself: %s", error)
 
-    def _take(self, claim: Claim, limit: int, tokens: int) -> None:
-        """Put a claim into the buffer and wake threads for all but the one that this thread runs itself."""
+    def _take(self, claim: Claim, runner: str, limit: int, tokens: int) -> None:
+        """Put a claim of ``runner`` into the buffer and wake threads for all but the one that this thread runs itself."""
+        if runner != self.beat.id:
+            return
         count = len(claim.batch)
         self.moved = time.monotonic()
         if self.measures:
@@ -333,6 +335,8 @@ class Turns:
         self._held.update([(claimed.id, claimed.attempt) for claimed in claim.batch])
         self.claimed += count
         self.buffer.extend(claim.batch)
+        if runner != self.beat.id:  # the pump has renewed it in this moment
+            self.buffer.clear()
         self.buffered_at = time.monotonic()
         if self._coroutines:
             self._coroutines.learn(claim.batch)

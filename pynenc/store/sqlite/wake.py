@@ -92,14 +92,16 @@ class Board:
         except OSError:
             receiver.close()
             raise
-        self.marks[_IDLE + slot] = self.marks[_WAITS + slot] = _NO
+        self.wait(slot, 0)
+        self.marks[_IDLE + slot] = _NO
         self.marks[_USED + slot] = _YES
         return receiver
 
     def free(self, slot: int) -> None:
         """Give a slot back."""
         (self._folder / f"wake-{slot}").unlink(missing_ok=True)
-        self.marks[_USED + slot] = self.marks[_IDLE + slot] = self.marks[_WAITS + slot] = _NO
+        self.wait(slot, 0)
+        self.marks[_USED + slot] = self.marks[_IDLE + slot] = _NO
 
     def marked(self, kind: int, value: int) -> Iterable[int]:
         """The slots that carry a mark."""
@@ -242,11 +244,12 @@ class Bell:
     def watch(self, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> Watch:
         """Someone new who waits for finals; the database must be looked at after this."""
         watch = Watch(self, ids, wake, close)
+        bits = _bits(ids)
         self._start()
         with self._lock:
             for name in ids:
                 self._watches.setdefault(name, []).append(watch)
-            self._show_watches(self._awaited | _bits(ids))
+            self._show_watches(self._awaited | bits)
         return watch
 
     def _show_watches(self, bits: int) -> None:
@@ -299,7 +302,7 @@ class Bell:
             for each in outcomes
             for watch in self._watches.get(each.id, ())
             for claimed in watch.claim.batch
-            if claimed.id == each.id
+            if (claimed.id, claimed.attempt) == (each.id, each.attempt)
         }
 
     def _send_all(self, kind: int, value: int, letter: bytes, most: int = SLOTS) -> None:

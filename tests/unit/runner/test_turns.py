@@ -13,6 +13,7 @@ from pynenc.exceptions import StoreError
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots
 from pynenc.runner.turns import Turns
+from pynenc.store.base import Watch
 from pynenc.store.memory import MemoryStore
 from pynenc.testing.clock import SECOND, VirtualClock
 
@@ -127,3 +128,20 @@ def test_what_an_earlier_identity_claimed_is_not_started(store: LosesReplies, tu
     store.retire(["r", "r~1"])
     assert turns.make()
     assert set(names(turns)) == {claimed.id for claimed in store.owned("r~2")}
+
+
+def test_what_an_earlier_identity_claimed_with_a_wait_is_not_started(store: LosesReplies, turns: Turns) -> None:
+    store.submit([New(id="a", task="t", args=b"")])
+    other = msgspec.structs.replace(turns.beat, id="r~1", group="r~1")
+    store.heartbeat([other])
+
+    def begin(request: ClaimRequest | None) -> Watch:
+        assert request is not None
+        watch = store.watch(["a"], bool)
+        watch.claim = store.claim(request)
+        assert watch.claim.batch
+        turns.renew(other)
+        return watch
+
+    turns.watch(["x"], begin)
+    assert names(turns) == []

@@ -22,6 +22,7 @@ from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreErr
 from pynenc.store.base import SystemClock
 from pynenc.store.sqlite import SqliteStore
 from pynenc.store.sqlite.signs import Signs
+from pynenc.store.sqlite.wake import _WAITS, Board, _bits
 
 LEASE = 15_000_000
 
@@ -248,3 +249,18 @@ def test_large_arguments_are_not_written_again_with_every_change(store: SqliteSt
     assert [claimed.args for claimed in store.claim(ClaimRequest("me", 1)).batch] == [args]
     assert [claimed.args for claimed in store.owned("me")] == [args]
     assert store.get(["a"])[0].args == args
+
+
+def test_a_slot_of_the_board_that_was_used_before_waits_for_nothing_special(tmp_path: Path) -> None:
+    """Whoever knows no filters only says that he waits: then he is woken for any id."""
+    board = Board(tmp_path)
+    taken = board.take_slot()
+    assert taken is not None
+    slot, receiver = taken
+    board.wait(slot, _bits(["x"]))
+    assert (board.waiting(["x"]), board.waiting(["y"])) == ([slot], [])
+    board.free(slot)
+    board.marks[_WAITS + slot] = 1
+    assert board.waiting(["y"]) == [slot]
+    receiver.close()
+    board.close()
