@@ -153,7 +153,7 @@ def cancelled(claimed: Claimed, started: Microseconds, ended: Microseconds, reas
 
 
 def released(claimed: Claimed, reason: str, *, alone: bool = False, started: Microseconds = 0) -> Outcome:
-    """The work goes back as if it had not been claimed; ``alone`` marks it as suspected of having killed its process."""
+    """The work goes back, without ``started`` as if it had not been claimed; ``alone`` marks it as suspected of having killed its process."""
     return Outcome(
         id=claimed.id,
         attempt=claimed.attempt,
@@ -165,6 +165,11 @@ def released(claimed: Claimed, reason: str, *, alone: bool = False, started: Mic
         alone=alone,
         unknown_task=reason == UNKNOWN_TASK,
     )
+
+
+def handed_back(claimed: Claimed) -> Outcome:
+    """The runner stops while the body runs."""
+    return released(claimed, "runner stopped", started=claimed.claimed)
 
 
 def crashed(claimed: Claimed, cause: str, error: bytes, now: Microseconds) -> Outcome:

@@ -112,9 +112,7 @@ class Alone(StrEnum):
 
 
 class ClaimRequest(_Record, frozen=True):
-    """What a runner wants to claim.
-
-    ``shares`` lists queues in order with the most to take from each; empty means all queues together, by priority and age.
+    """What a runner wants to claim. ``shares`` lists queues in order with the most to take from each; empty: all together, by priority and age.
     ``ids`` restricts the claim to these invocations; ``without`` leaves out tasks that the runner has found it does not know.
     ``aged`` asks for the oldest instead of the highest priority.
     """
@@ -170,13 +168,19 @@ class Ref(_Record, frozen=True):
     attempt: int
 
 
+class Owner(Ref, frozen=True):
+    """The whole fence: who writes for a claimed invocation."""
+
+    runner: str
+
+
 class Outcome(_Record, frozen=True, kw_only=True):
     """How an attempt ended; ``status`` is one of :data:`pynenc.core.status.OUTCOMES`.
 
     SUCCESS and FAILED carry the result or error in ``payload``. RETRY becomes claimable at ``due``. REGISTERED gives the work back
-    (``reason`` says why). CANCELLED confirms a request.
-    PAUSED suspends: until ``due`` if that is set, until any of ``awaits`` is final, until more than ``signals`` signals have come (-1: signals do not
-    wake it), or until a person resumes it, whichever comes first.
+    (``reason`` says why); if no body began (``started`` is 0 here and in the store) and it is no suspect, the claim does not count in its rate.
+    CANCELLED confirms a request. PAUSED suspends: until ``due`` if that is set, until any of ``awaits`` is final, until more than ``signals``
+    signals have come (-1: signals do not wake it), or until a person resumes it, whichever comes first.
     REGISTERED with ``args`` (and the ``blobs`` that these refer to) continues as new: a new round of the same id with other arguments; the first
     ``signals`` signals are forgotten.
     ``retries`` and ``crashes`` are the new values of the counters. ``alone`` marks a suspect. ``started`` is when the body began (0: never).
@@ -243,9 +247,7 @@ class Beat(_Record, frozen=True, kw_only=True):
 
 
 class Orders(_Record, frozen=True):
-    """The answer to a heartbeat.
-
-    ``alive`` is false when the lease had been taken away: the runner must stop writing under this id.
+    """The answer to a heartbeat. ``alive`` is false when the lease had been taken away: the runner must stop writing under this id.
     ``cancel`` lists invocations that it owns and that somebody wants cancelled.
     """
 

@@ -34,7 +34,7 @@ from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.ids import derived_id
 from pynenc.core.outcome import SECOND
 from pynenc.core.reaction import FIRING
-from pynenc.core.records import Microseconds, New, Ref
+from pynenc.core.records import Microseconds, New, Owner
 from pynenc.engine.causes import Event, Happened, StatusChange, Tick, as_cause
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
@@ -134,7 +134,7 @@ class Decision:
 
         :raises GivenUp: it does not.
         """
-        by = Ref(self._running.id, self._running.attempt)
+        by = Owner(self._running.id, self._running.attempt, self._running.runner)
         if items and not self._store.remember(state_scope(self._trigger.id), items, by=by):
             raise GivenUp
 

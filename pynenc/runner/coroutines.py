@@ -171,7 +171,7 @@ class Coroutines:
 
     def hand_back(self) -> list[Claimed]:
         """Cancel all coroutines; what they ran."""
-        taken = self.stale(float("inf"))
+        taken: list[Claimed] = []
         for slot in self.running():
             claimed = self._take(slot)
             if claimed is not None:

@@ -198,7 +198,7 @@ class ProcessRunner(ThreadRunner):
         if fork.killed == "cancel":
             return outcome.cancelled(claimed, 0, now)
         if fork.killed == "stop":
-            return outcome.released(claimed, "runner stopped")
+            return outcome.handed_back(claimed)
         if not fork.pid:
             return outcome.released(claimed, "its process did not start")
         cause = describe_exit(forks.exit_code(fork.pid))

@@ -322,10 +322,11 @@ class Supervisor:
             if child.killed[1] == "timeout":
                 return self._engine.executor.timed_out(claimed, now)
             return outcome.cancelled(claimed, 0, now)
+        is_begun = (claimed.id, claimed.attempt) in running
         if self._is_stopping or child.is_done:
-            return outcome.released(claimed, "runner stopped")
-        if child.killed or (claimed.id, claimed.attempt) not in running:
-            return outcome.released(claimed, "its process died")
+            return outcome.handed_back(claimed) if is_begun else outcome.released(claimed, "runner stopped")
+        if child.killed or not is_begun:
+            return outcome.released(claimed, "its process died", started=claimed.claimed if is_begun else 0)
         cause = describe_exit(code)
         if len(running) > 1:
             return outcome.released(claimed, f"shared a process that died ({cause})", alone=True)

@@ -214,9 +214,16 @@ class Turns:
 
     def release(self, taken: list[Claimed], reason: str) -> None:
         """Put claimed invocations that will not run here into the outbox; they go back at the next turn."""
-        self.claimed -= len(taken)
-        self.finished -= len(taken)
-        self.outbox.extend(outcome.released(claimed, reason) for claimed in taken)
+        self._put_back([outcome.released(claimed, reason) for claimed in taken])
+
+    def hand_back(self, taken: list[Claimed]) -> None:
+        """The same for what runs, when the runner stops."""
+        self._put_back([outcome.handed_back(claimed) for claimed in taken])
+
+    def _put_back(self, outcomes: list[Outcome]) -> None:
+        self.claimed -= len(outcomes)
+        self.finished -= len(outcomes)
+        self.outbox += outcomes
 
     def flush(self, deadline: float) -> None:
         """Write the outbox, also to a store that does not answer at first; until ``deadline``, and once at least."""

@@ -295,7 +295,7 @@ class Worker:
         except Interruption as error:
             now = self.engine.store.clock.now()
             is_hand_back = isinstance(error, HandBack)
-            ended = outcome.released(claimed, "runner stopped") if is_hand_back else self._timed_out(claimed, now)
+            ended = outcome.handed_back(claimed) if is_hand_back else self._timed_out(claimed, now)
             is_mine = me.take(claimed) or me.taker == me.thread_id  # it may have come while this thread took it
         if me.running is not None and me.running.progress is not None and is_mine:
             self._report_last(me.running.progress)
@@ -427,8 +427,9 @@ class Worker:
                 body.interrupt(claimed, HandBack)  # where it waits
                 body.interrupt(claimed, HandBack)  # where it computes
                 if body.take(claimed):
-                    turns.release([body.running.claimed if body.running else claimed], "runner stopped")
+                    turns.hand_back([body.running.claimed if body.running else claimed])
         if self.coroutines:
-            turns.release(self.coroutines.hand_back(), "runner stopped")
+            turns.release(self.coroutines.stale(float("inf")), "runner stopped")
+            turns.hand_back(self.coroutines.hand_back())
         turns.give_back("runner stopped")
         turns.flush(time.monotonic() + self.settings.shutdown_timeout)

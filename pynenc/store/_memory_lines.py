@@ -337,6 +337,11 @@ class RateLane:
         while len(self.log) > rate.n and self.log[0] + self.period <= now:
             self.log.popleft()
 
+    def forget(self, claimed: Microseconds) -> None:
+        """A claim was not used."""
+        if claimed in self.log:
+            self.log.remove(claimed)
+
     def is_over(self, now: Microseconds) -> bool:
         """Whether nothing is left to remember."""
         recent = self.log and self.log[-1] + self.period > now

@@ -283,6 +283,18 @@ class Places:
             self._unpark(row)
             self._pass_rate(row, now)
 
+    def _go_first(self, row: Row, lane: RateLane, now: Microseconds) -> None:
+        """A claim of a rate was given back unused: ``row`` goes before the head, if it waits for that; whoever is the head may go earlier."""
+        if lane.head in (None, row.id):
+            return
+        head = self.rows[lane.head]
+        self.leave(head)
+        if row.behind is Behind.RATE:
+            lane.head = None
+            self._park_in(lane.parked, head, Behind.RATE, now)
+            self._unpark(head := row)
+        self._pass_rate(head, now)
+
     def spend_rate(self, rate: Rate, now: Microseconds) -> None:
         """The head of a rate was claimed."""
         self.rates[rate.key].note(rate, now)
@@ -324,7 +336,9 @@ class Places:
         if new.cache_key is not None and status is S.SUCCESS:
             insort(self.successes.setdefault(new.cache_key, []), (row.seq, row.id))
 
-    def give_back(self, row: Row, outcome: Outcome, now: Microseconds, *, is_unknown: bool = False) -> None:
+    def give_back(
+        self, row: Row, outcome: Outcome, now: Microseconds, *, is_unknown: bool = False, is_unused: bool = False
+    ) -> None:
         """A claimed row goes back, or is suspended (PAUSED), or ends because somebody asked for that."""
         ended = outcome.ended or now
         if row.cancel is not None:
@@ -338,6 +352,8 @@ class Places:
         row.reason, row.due, row.runner, row.progress = outcome.reason, outcome.due, None, None
         row.place = Place.WAITING
         self.waits.stop(row.id)
+        if is_unused and row.new.rate is not None:
+            self.rates[row.new.rate.key].forget(row.claimed)
         self.let_go(row, now)
         if is_unknown:
             self.park(row, now)
@@ -347,6 +363,8 @@ class Places:
             if outcome.args is not None:
                 self._continue(row, outcome.args, outcome, now)
             self.admit(row, outcome.status, now)
+        if is_unused and row.new.rate is not None:
+            self._go_first(row, self.rates[row.new.rate.key], now)
 
     def _continue(self, row: Row, args: bytes, outcome: Outcome, now: Microseconds) -> None:
         """The row continues as new: a new round with other arguments."""

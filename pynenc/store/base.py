@@ -25,7 +25,8 @@ How an invocation becomes claimable (``admit``; at submit, when due, after a ret
 yet → LATER. Otherwise, with a running key and not ``drop_blocked``: if ``running_limit`` others hold the key → PARKED. Otherwise,
 with a rate: an invocation is the *head* of its rate key or is PARKED behind the head; the head is READY if a claim now would keep
 at most ``n`` claims in every window of ``period``, else LATER until then. A claim records itself in the rate's log and admits the
-next head. Otherwise → READY. A parked invocation has the status CONCURRENCY_CONTROLLED, and gets back the status it would have
+next head; what a ``finish`` gives back unused (REGISTERED, never started, no suspect) is taken out of the log again and goes before
+the head. Otherwise → READY. A parked invocation has the status CONCURRENCY_CONTROLLED, and gets back the status it would have
 had (REGISTERED, or RETRY after a retry) when it is made READY. A blocked ``drop_blocked`` invocation is READY and ends
 CONCURRENCY_CONTROLLED_FINAL at the claim when ``running_limit`` others are CLAIMED.
 
@@ -79,6 +80,7 @@ from pynenc.core.records import (
     New,
     Orders,
     Outcome,
+    Owner,
     Page,
     Progress,
     Purge,
@@ -287,7 +289,7 @@ class Store(Protocol):
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Owner | None = None
     ) -> dict[str, bytes]:
         """Store values under a scope and return what is stored now; with ``once`` the first writer wins and everyone gets the winner.
 

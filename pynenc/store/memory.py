@@ -42,6 +42,7 @@ from pynenc.core.records import (
     New,
     Orders,
     Outcome,
+    Owner,
     Page,
     Progress,
     Purge,
@@ -188,11 +189,12 @@ class MemoryStore:
         row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, outcome.alone
         if outcome.started:
             row.started = outcome.started
+        is_unused = status is S.REGISTERED and not (row.started or row.alone)
         if status is S.SUCCESS or status is S.FAILED or status is S.CANCELLED:
             self._places.end(row, status, now, ended, outcome.reason, outcome.payload)
         else:
             is_unknown = outcome.unknown_task and not self._runners.know(row.new.task, but=runner)
-            self._places.give_back(row, outcome, now, is_unknown=is_unknown)
+            self._places.give_back(row, outcome, now, is_unknown=is_unknown, is_unused=is_unused)
         return True
 
     def _was_recorded(self, runner: str, outcome: Outcome) -> bool:
@@ -399,12 +401,12 @@ class MemoryStore:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Owner | None = None
     ) -> dict[str, bytes]:
         with self._unit:
             if by is not None:
-                row = self._places.rows.get(by.id)
-                if row is None or row.place is not Place.CLAIMED or row.attempt != by.attempt:
+                row = self._owned(by.runner, by.id, by.attempt)
+                if row is None:
                     return {}
                 row.crashes, row.alone = 0, False
             if not items:

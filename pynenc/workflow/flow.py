@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from pynenc import context
-from pynenc.core.records import Final, Ref, Submitted
+from pynenc.core.records import Final, Owner, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.suspension import Departure, EndOfRecord, GivenUp, Suspended
@@ -208,7 +208,7 @@ class Flow:
 
     def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
         """Store values as long as this attempt owns the invocation: one that woke up too late changes nothing, also when its round is over."""
-        by = Ref(self.id, self.running.attempt)
+        by = Owner(self.id, self.running.attempt, self.running.runner)
         stored: dict[str, bytes] = self.insist(lambda: self.engine.store.remember(scope, items, once=once, by=by))
         if items and not stored:
             raise self.leave(GivenUp())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -64,6 +65,20 @@ def test_what_is_claimed_for_a_parent_that_waits_is_not_given_back(one_slot: Pyn
     assert sorted(parents.get_results(LONG)) == list(range(100))
     assert len(others.get_results(LONG)) == 200
     assert max(invocation.attempt for invocation in parents.invocations) <= 2
+
+
+def test_what_is_given_back_for_a_parent_that_waits_has_used_nothing_of_its_rate(
+    one_slot: Pynenc, tmp_path: Path
+) -> None:
+    basic.add.parallelize([(index, 0) for index in range(300)]).get_results(LONG)  # so short that much is claimed ahead
+    gate = tmp_path / "gate"
+    blocker = basic.wait_until(str(gate))
+    parent = basic.parent_of_one(1)
+    users = [uuid4().hex for _ in range(8)]
+    calls = basic.rated_per_user.parallelize([(user,) for user in users])
+    gate.touch()
+    assert (blocker.get_result(LONG), parent.get_result(LONG)) == ("seen", 1)
+    assert calls.get_results(LONG) == users
 
 
 def test_a_body_whose_threads_have_waited_can_be_cancelled(one_slot: Pynenc, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ Row = tuple[Any, ...]
 
 
 # -- claimed rows ------------------------------------------------------------------------------------------------------------
-RANK, BOOST, SEQ = 21, 22, 20
+QUEUE, SEQ, RANK, BOOST = 5, 20, 21, 22
 
 
 def claimed(row: Row) -> Claimed:

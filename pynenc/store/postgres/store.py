@@ -31,6 +31,7 @@ from pynenc.core.records import (
     New,
     Orders,
     Outcome,
+    Owner,
     Page,
     Progress,
     Purge,
@@ -73,7 +74,7 @@ RUNNERS = (
 TIME = "SELECT @time($1)"
 LEAD = "SELECT @lead($1, $2, $3, $4, $5, $6)"
 _REMEMBER = "INSERT INTO @memo (app, scope, key, value) SELECT $1, $2, u.k, u.v FROM unnest($3::text[], $4::bytea[]) AS u (k, v) "
-_IF_OWNED = "WHERE EXISTS (SELECT 1 FROM @inv WHERE app = $1 AND id = $5 AND attempt = $6 AND place = P_CLAIMED) "
+_IF_OWNED = "WHERE EXISTS (SELECT 1 FROM @inv WHERE app = $1 AND id = $5 AND attempt = $6 AND runner = $7 AND place = P_CLAIMED) "
 _LAST_WINS, _FIRST_WINS = (
     "ON CONFLICT (app, scope, key) DO UPDATE SET value = excluded.value",
     "ON CONFLICT (app, scope, key) DO NOTHING",
@@ -88,8 +89,11 @@ REMEMBER = {
 RECALL = "SELECT key, value FROM @memo WHERE app = $1 AND scope = $2"
 RECALL_SOME = "SELECT key, value FROM @memo WHERE app = $1 AND scope = $2 AND key = ANY ($3)"
 #: Keeps an attempt what it is until it has remembered.
-HOLD = "SELECT 1 FROM @inv WHERE app = $1 AND id = $2 AND attempt = $3 AND place = P_CLAIMED FOR NO KEY UPDATE"
-PROGRESS = "UPDATE @inv SET crashes = 0, alone = false WHERE app = $1 AND id = $2 AND attempt = $3 AND place = P_CLAIMED AND (crashes > 0 OR alone)"
+HOLD = "SELECT 1 FROM @inv WHERE app = $1 AND id = $2 AND attempt = $3 AND runner = $4 AND place = P_CLAIMED FOR NO KEY UPDATE"
+PROGRESS = (
+    "UPDATE @inv SET crashes = 0, alone = false "
+    "WHERE app = $1 AND id = $2 AND attempt = $3 AND runner = $4 AND place = P_CLAIMED AND (crashes > 0 OR alone)"
+)
 UNSUBSCRIBE = "DELETE FROM @reaction WHERE app = $1 AND owner = $2"
 SUBSCRIBE = (
     "INSERT INTO @reaction (app, owner, status, task, n, label, call, args, tail) SELECT $1, $2, u.status, u.task, u.n, u.label, u.call::json, u.args, u.tail "
@@ -303,10 +307,13 @@ class PostgresStore:
     def _claim(self, rows: Rows, head: record.Head, request: ClaimRequest | None) -> Claim:
         if request is None:
             return Claim()
-        if len(rows) > 1 and len(request.shares) <= 1 and not request.ids:
+        if len(rows) > 1 and not request.ids:  # a sort keeps the order of those that are equal
             rows.sort(key=_by_age)
             if not request.aged:
-                rows.sort(key=_by_rank, reverse=True)  # keeps the order of those that are equal
+                rows.sort(key=_by_rank, reverse=True)
+            if len(request.shares) > 1:
+                places = {queue: place for place, (queue, _) in enumerate(request.shares)}
+                rows.sort(key=lambda row: places[row[record.QUEUE]])
         return Claim(tuple([record.claimed(row) for row in rows]), head.next_due, head.has_suspects)
 
     # -- what is known to be gone ----------------------------------------------------------------------------------------
@@ -412,10 +419,10 @@ class PostgresStore:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Owner | None = None
     ) -> dict[str, bytes]:
         app, keys = self._database.app, Texts(sorted(items))
-        owner = (str(by.id), by.attempt) if by else ()
+        owner = (str(by.id), by.attempt, by.runner) if by else ()
         calls: list[Call] = [(HOLD, (app, *owner)), (PROGRESS, (app, *owner))] if by else []
         if items:
             put = (app, scope, keys, Payloads([items[key] for key in keys]), *owner)

@@ -29,6 +29,7 @@ from pynenc.core.records import (
     New,
     Orders,
     Outcome,
+    Owner,
     Page,
     Progress,
     Purge,
@@ -305,11 +306,11 @@ class RedisStore:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Owner | None = None
     ) -> dict[str, bytes]:
         if not (items or by):
             return {}
-        owner = (str(by.id), by.attempt) if by else ("", 0)
+        owner = (str(by.id), by.attempt, by.runner) if by else ("", 0, "")
         parts = [part for item in items.items() for part in item]
         answer = self._run("remember", scope, int(once), *owner, *parts, durable=True)
         return dict(zip(items, answer, strict=True)) if answer else {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from pynenc.core.records import Claim, ClaimRequest, Finished, Outcome, Progress, Ref
+from pynenc.core.records import Claim, ClaimRequest, Finished, Outcome, Owner, Progress, Ref
 from pynenc.core.status import FINAL as FINALS
 from pynenc.core.status import InvocationStatus
 from pynenc.store.base import Clock
@@ -31,7 +31,7 @@ FINISH_SIMPLE = (
 )
 START = "UPDATE $inv SET status = 2, started = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND status = 1"
 REPORT = "UPDATE $inv SET progress = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3"
-GETS_ON = "SELECT crashes > 0 OR alone > 0 FROM $inv WHERE id = ? AND attempt = ? AND place = 3"
+GETS_ON = "SELECT crashes > 0 OR alone > 0 FROM $inv WHERE id = ? AND attempt = ? AND runner = ? AND place = 3"
 PROGRESS = "UPDATE $inv SET crashes = 0, alone = 0 WHERE id = ?"
 OWNS = "SELECT 1 FROM $inv WHERE id = ? AND attempt = ? AND runner = ? AND place = 3"
 
@@ -110,7 +110,12 @@ def _end_claimed(tx: Tx, row: Row, outcome: Outcome, *, is_unknown: bool) -> Non
     elif row.cancel:
         life.end(tx, row, schema.CANCELLED, "cancelled on request")
     else:
+        is_unused = outcome.status is InvocationStatus.REGISTERED and not (row.started or row.alone)
+        if is_unused and row.rate_key is not None:
+            tx.run(life.FORGET_CLAIM, row.rate_key, row.claimed)
         life.give_back(tx, row, outcome, is_unknown=is_unknown)
+        if is_unused and row.rate_key is not None:
+            life.go_first(tx, row)
 
 
 def start(tx: Tx, runner: str, refs: Sequence[Ref], at: int) -> list[str]:
@@ -120,11 +125,11 @@ def start(tx: Tx, runner: str, refs: Sequence[Ref], at: int) -> list[str]:
     return [ref.id for ref in refs if not tx.one(OWNS, ref.id, ref.attempt, runner)]
 
 
-def get_on(tx: Tx, ref: Ref) -> bool:
+def get_on(tx: Tx, by: Owner) -> bool:
     """An attempt got on, which forgives crashes; whether it owns its invocation."""
-    found = tx.one(GETS_ON, ref.id, ref.attempt)
+    found = tx.one(GETS_ON, by.id, by.attempt, by.runner)
     if found and found[0]:
-        tx.run(PROGRESS, ref.id)
+        tx.run(PROGRESS, by.id)
     return bool(found)
 
 

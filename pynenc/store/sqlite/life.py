@@ -35,7 +35,8 @@ from pynenc.store.sqlite.schema import (
 )
 
 HOLDERS = "SELECT count(*) FROM $inv WHERE held = ?"
-HEAD = "SELECT 1 FROM $inv WHERE rated = ? LIMIT 1"
+HEAD = "SELECT id FROM $inv WHERE rated = ? LIMIT 1"
+FORGET_CLAIM = "DELETE FROM $rate WHERE rowid = (SELECT rowid FROM $rate WHERE key = ? AND at = ? LIMIT 1)"
 CLAIMS_OF_RATE = "SELECT at FROM $rate WHERE key = ? AND at > ? ORDER BY at DESC LIMIT ?"
 ADD_ENTRY = (
     "INSERT INTO $hist (seq, n, status, at, runner, attempt, round, reason, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -164,6 +165,20 @@ def next_head(tx: Tx, rate: str) -> None:
     for row in rows(tx, NEXT_BEHIND, BEHIND_RATE, rate):
         settle(tx, row)
         row.save(tx)
+
+
+def go_first(tx: Tx, row: Row) -> None:
+    """A claim of a rate was given back unused: ``row`` goes before the head, if it waits for that; whoever is the head may go earlier."""
+    head = load(tx, tx.value(HEAD, row.rate_key))
+    if head is None or head.seq == row.seq:
+        return
+    if row.why == BEHIND_RATE:
+        head.rated = head.timer = None
+        park(tx, head, BEHIND_RATE, row.rate_key or "")
+        head.save(tx)
+        head = row
+    settle(tx, head)
+    head.save(tx)
 
 
 def give_back(tx: Tx, row: Row, outcome: Outcome, *, is_unknown: bool = False) -> None:

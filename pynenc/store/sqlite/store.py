@@ -29,6 +29,7 @@ from pynenc.core.records import (
     New,
     Orders,
     Outcome,
+    Owner,
     Page,
     Progress,
     Purge,
@@ -279,7 +280,7 @@ class SqliteStore:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def remember(
-        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Ref | None = None
+        self, scope: str, items: Mapping[str, bytes], *, once: bool = False, by: Owner | None = None
     ) -> dict[str, bytes]:
         def work(tx: Tx) -> dict[str, bytes]:
             if by is not None and not finishing.get_on(tx, by):

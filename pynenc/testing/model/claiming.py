@@ -36,7 +36,13 @@ class ClaimCheck:
         assert len(part) <= most
         candidates = [row for row in self.model.rows.values() if self._is_asked(row, request, queue)]
         taken = [claimed.id for claimed in part]
-        sure = [name for name in taken if not self._is_unsure(self.model.rows[name], request)]
+        # What an end by this very claim (expired, dropped) has let go may be given out as well.
+        freed = [row for name in taken if (row := self.model.rows[name]) not in candidates]
+        sure = [
+            row.new.id
+            for name in taken
+            if (row := self.model.rows[name]) in candidates and not self._is_unsure(row, request)
+        ]
         wanted = len(sure) if len(taken) == most else len(candidates)
         expected: list[str] = []
         for row in sorted(candidates, key=self._aged if request.aged else self._order):
@@ -50,6 +56,9 @@ class ClaimCheck:
                 expected.append(row.new.id)
                 self.model.take(row, request.runner)
         assert sure == expected, f"claimed {taken}, expected {expected}"
+        for row in freed:
+            assert self._is_asked(row, request, queue), f"claimed {taken}, but {row.new.id} is {row.place.name}"
+            self.model.take(row, request.runner)
         for claimed in part:
             self._check_claimed(claimed, self.model.rows[claimed.id])
 

@@ -30,6 +30,7 @@ from pynenc.core.records import (
     ClaimRequest,
     New,
     Outcome,
+    Owner,
     Purge,
     QueueState,
     Ref,
@@ -38,7 +39,7 @@ from pynenc.core.records import (
 from pynenc.core.status import REACTED, InvocationStatus, Place
 from pynenc.exceptions import QueueFullError, RunnerLostError, TaskRoutingError
 from pynenc.testing.clock import SECOND
-from pynenc.testing.model.machine_base import OPERATIONS, numbers, operation, programs
+from pynenc.testing.model.machine_base import OPERATIONS, OWNERS, numbers, operation, programs
 from pynenc.testing.model.machine_runners import RunnerRules
 from pynenc.testing.model.row import Row
 
@@ -168,7 +169,7 @@ class StoreMachine(RunnerRules):
 
     @operation(
         2,
-        owner=st.sampled_from(["o1", "o2"]),
+        owner=st.sampled_from(OWNERS),
         statuses=st.lists(st.sampled_from(sorted(REACTED)), max_size=3, unique=True),
         task=st.sampled_from(["suite.t0", "suite.t1", ""]),
         key=st.sampled_from([None, "k1", "k2"]),
@@ -295,7 +296,9 @@ class StoreMachine(RunnerRules):
             assert self.store.finish(runner, [outcome]).lost == (ref.id,), "a zombie was accepted"
             assert self.store.start(runner, [ref], self.clock.now()) == [ref.id], "a zombie was accepted"
             scope = f"{ref.id}/{row.round if row else 0}"
-            assert self.store.remember(scope, {"1": b"zombie"}, by=ref) == {}, "a zombie was accepted"
+            assert self.store.remember(scope, {"1": b"zombie"}, by=Owner(ref.id, ref.attempt, runner)) == {}, (
+                "a zombie was accepted"
+            )
         self.compare()
 
     @operation(2, when=lambda self: any(row.last for row in self.model.rows.values()), number=numbers)
@@ -350,9 +353,9 @@ class StoreMachine(RunnerRules):
         assert self.store.recall(scope) == row.memory
         if not (once and key in row.memory):
             row.memory[key] = value
-        assert self.store.remember(scope, {key: value}, once=once, by=Ref(row.new.id, row.attempt)) == {
-            key: row.memory[key]
-        }
+        assert self.store.remember(
+            scope, {key: value}, once=once, by=Owner(row.new.id, row.attempt, row.runner or "")
+        ) == {key: row.memory[key]}
         row.crashes, row.alone = 0, False
         self.compare()
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
+from pynenc.core.reaction import FIRING
 from pynenc.core.records import (
     Beat,
     Claimed,
@@ -45,6 +46,8 @@ class Operation(NamedTuple):
 
 #: All operations by name; filled by :func:`operation`.
 OPERATIONS: dict[str, Operation] = {}
+#: Who may subscribe.
+OWNERS = ("o1", "o2")
 
 
 def operation(
@@ -155,7 +158,7 @@ class Machine(RuleBasedStateMachine):
         """A runner registers."""
         self.step()
         name = self.fresh("r")
-        tasks = ("suite.t0", "suite.t1")
+        tasks = ("suite.t0", "suite.t1", *(f"{FIRING}{owner}" for owner in OWNERS))
         (orders,) = self.store.heartbeat(
             [Beat(id=name, group=f"group of {name}", lease=LEASE, supervised=is_supervised, tasks=tasks)]
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pynenc.core import outcome
 from pynenc.core.outcome import RetryPolicy
-from pynenc.core.records import Claimed, New, Outcome, Ref
+from pynenc.core.records import Claimed, New, Outcome, Owner, Ref
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import PynencError
 from pynenc.testing.clock import SECOND
@@ -98,7 +98,7 @@ def _parent(worker: Worker, claimed: Claimed, _began: int) -> Ending:
 
 def _flow(worker: Worker, claimed: Claimed, began: int) -> Ending:
     """A round of a workflow: a step, a signal, and a state that counts the rounds. Everything is remembered before it counts."""
-    scope, by = f"{claimed.id}/{claimed.round}", Ref(claimed.id, claimed.attempt)
+    scope, by = f"{claimed.id}/{claimed.round}", Owner(claimed.id, claimed.attempt, worker.beat.id)
     lost = outcome.released(claimed, "another attempt owns it")
     worker.passes.append(Line(Act.BEGAN, *by_of(claimed)))
     records = yield from insist("recall", scope)

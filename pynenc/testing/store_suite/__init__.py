@@ -37,6 +37,7 @@ _CLAUSES = (
     "joining",
     "parking",
     "racing",
+    "rating",
     "reacting",
     "reading",
     "registering",
@@ -53,8 +54,9 @@ from pynenc.testing.store_suite.base import APP_ID, LEASE, Clause  # noqa: E402
 from pynenc.testing.store_suite.claiming import Claiming, Expiring  # noqa: E402
 from pynenc.testing.store_suite.finishing import Fencing, Finishing  # noqa: E402
 from pynenc.testing.store_suite.joining import Joining  # noqa: E402
-from pynenc.testing.store_suite.parking import Dropping, Parking, Rating  # noqa: E402
+from pynenc.testing.store_suite.parking import Dropping, Parking  # noqa: E402
 from pynenc.testing.store_suite.racing import Closing, Racing  # noqa: E402
+from pynenc.testing.store_suite.rating import Rating  # noqa: E402
 from pynenc.testing.store_suite.reacting import Reacting  # noqa: E402
 from pynenc.testing.store_suite.reading import Queueing, Reading  # noqa: E402
 from pynenc.testing.store_suite.registering import Registering  # noqa: E402

@@ -25,6 +25,7 @@ from pynenc.core.records import (
     New,
     Orders,
     Outcome,
+    Owner,
     Recovered,
     Ref,
     Submitted,
@@ -76,6 +77,11 @@ def new(invocation_id: str, **fields: Any) -> New:
 def ref(claimed: HasFence) -> Ref:
     """The fence of a claimed invocation."""
     return Ref(claimed.id, claimed.attempt)
+
+
+def owner(claimed: HasFence, runner: str = "r1") -> Owner:
+    """Who writes for a claimed invocation."""
+    return Owner(claimed.id, claimed.attempt, runner)
 
 
 def request(runner: str = "r1", limit: int = 100, **fields: Any) -> ClaimRequest:

@@ -102,6 +102,13 @@ class Claiming(Clause):
         assert self.claim(9, shares=(("x", 1), ("y", 1))) == ()
         assert self.status("z1") is S.REGISTERED
 
+    def test_claim_takes_queue_after_queue_each_by_rank(self) -> None:
+        for name in "xy":
+            self.put(f"{name}1", queue=name)
+            self.put(f"{name}2", queue=name, priority=5.0)
+        self.beat()
+        assert self.names(self.claim(9, shares=(("y", 9), ("x", 9)))) == ["y2", "y1", "x2", "x1"]
+
     def test_claim_from_an_unknown_queue(self) -> None:
         self.put("a")
         self.beat()

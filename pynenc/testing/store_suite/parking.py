@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pynenc.core.records import ChangeKind, Claimed, Purge, Rate
+from pynenc.core.records import ChangeKind, Claimed, Purge
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.testing.store_suite.base import SECOND, Clause, new, ref
 
@@ -317,102 +317,3 @@ class Dropping(Clause):
         self.beat()
         self.release(self.take("a"))
         assert self.names(self.claim()) == ["a"]
-
-
-class Rating(Clause):
-    """At most ``n`` claims of a rate's key in any window of its period."""
-
-    def rated(self, *ids: str, n: int = 2, seconds: int = 10, key: str = "r") -> None:
-        self.put(*ids, rate=Rate(key, n, seconds * SECOND))
-
-    def claimable(self) -> list[str]:
-        """Everything that can be claimed now."""
-        found: list[str] = []
-        while batch := self.claim():
-            found += self.names(batch)
-        return found
-
-    def test_rate_lets_so_many_through(self) -> None:
-        self.rated("a", "b", "c", "d")
-        self.beat()
-        assert self.claimable() == ["a", "b"]
-
-    def test_rate_opens_with_its_window(self) -> None:
-        self.rated("a", "b", "c", "d", "e")
-        self.beat()
-        start = self.clock.now()
-        assert self.names(self.claim(1)) == ["a"]
-        self.clock.advance(4)
-        assert self.claimable() == ["b"]
-        assert self.ask().next_due == start + 10 * SECOND
-        self.clock.advance(5.9)
-        assert self.claimable() == []
-        self.clock.advance(0.2)
-        assert self.claimable() == ["c"]
-        self.clock.advance(3.9)
-        assert self.claimable() == ["d"]
-
-    def test_rate_counts_claims_not_ends(self) -> None:
-        self.rated("a", "b", "c")
-        self.beat()
-        for name in ("a", "b"):
-            self.end(self.take(name))
-        assert self.claimable() == []
-
-    def test_rate_counts_a_second_claim_of_the_same(self) -> None:
-        self.rated("a", "b", n=1)
-        self.beat()
-        self.release(self.take("a"))
-        assert self.claimable() == []
-        self.clock.advance(10.1)
-        assert len(self.claimable()) == 1
-
-    def test_rates_are_apart(self) -> None:
-        self.rated("a", "b", n=1)
-        self.rated("c", "d", n=1, key="other")
-        self.put("e")
-        self.beat()
-        assert sorted(self.claimable()) == ["a", "c", "e"]
-
-    def test_rate_waits_in_order(self) -> None:
-        self.rated(*"abcdef", n=1)
-        self.beat()
-        found = []
-        for _ in range(6):
-            found += self.claimable()
-            self.clock.advance(10.1)
-        assert found == list("abcdef")
-
-    def test_rate_goes_on_when_its_head_is_cancelled(self) -> None:
-        self.rated("a", "b", "c", n=1)
-        self.beat()
-        assert self.claimable() == ["a"]
-        assert self.cancel("b").accepted
-        self.clock.advance(10.1)
-        assert self.claimable() == ["c"]
-
-    def test_rate_with_a_running_key(self) -> None:
-        self.put("a", "b", "c", running_key="k", rate=Rate("r", 1, 10 * SECOND))
-        self.beat()
-        (claimed,) = self.claim()
-        self.end(claimed)
-        assert self.claimable() == []
-        self.clock.advance(10.1)
-        (claimed,) = self.claim()
-        assert claimed.id == "b"
-        self.clock.advance(10.1)
-        assert self.claimable() == []
-        self.renew()
-        self.end(claimed)
-        assert self.claimable() == ["c"]
-
-    def test_rate_of_many_calls_is_never_exceeded(self) -> None:
-        self.rated(*(f"n{index:02}" for index in range(40)), n=3, seconds=1)
-        self.beat()
-        claims: list[int] = []
-        while len(claims) < 40:
-            claims += [self.clock.now()] * len(self.claimable())
-            self.clock.advance(0.07)
-            self.renew()
-        for index, at in enumerate(claims[3:], 3):
-            assert at - claims[index - 3] >= SECOND

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pynenc.core.records import Alone, Blob, ChangeKind, Claimed, Outcome, Purge, Ref, WorkflowRef
+from pynenc.core.records import Alone, Blob, ChangeKind, Claimed, Outcome, Owner, Purge, WorkflowRef
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.exceptions import CycleDetectedError
-from pynenc.testing.store_suite.base import SECOND, Clause, Waker, new, raised_by, ref
+from pynenc.testing.store_suite.base import SECOND, Clause, Waker, new, owner, raised_by, ref
 
 S = InvocationStatus
 READY, LATER, PARKED, CLAIMED, WAITING, FINAL = Place
@@ -370,7 +370,7 @@ class Suspending(Clause):
             self.end(self.take(name), S.REGISTERED, crashes=2, alone=True)
         for name in ("w", "x"):
             assert self.names(self.claim(1, alone=Alone.ONLY)) == [name]
-        by = Ref("w", self.row("w").attempt)
+        by = owner(self.row("w"))
         assert self.store.remember("w/0", {"1": b"v"}, once=True, by=by) == {"1": b"v"}
         assert (self.row("w").crashes, self.row("w").alone) == (0, False)
         assert (self.row("x").crashes, self.row("x").alone) == (2, True)
@@ -383,18 +383,18 @@ class Suspending(Clause):
         first = self.take("w")
         self.end(first, S.REGISTERED, crashes=2, alone=True)
         before = self.row("w")
-        late = [ref(first), Ref("unknown", 1)]
+        late = [owner(first), Owner("unknown", 1, "r1")]
         self.remembers_nothing(*late)
         assert self.row("w") == before
         (second,) = self.claim(1, alone=Alone.ONLY)
-        self.remembers_nothing(*late, Ref("w", 7))
+        self.remembers_nothing(*late, Owner("w", 7, "r1"), owner(second, "r2"))
         assert self.row("w").crashes == 2
-        assert self.store.remember("w/state", {"k": b"new"}, by=ref(second)) == {"k": b"new"}
+        assert self.store.remember("w/state", {"k": b"new"}, by=owner(second)) == {"k": b"new"}
         assert self.row("w").crashes == 0
         self.end(second)
-        self.remembers_nothing(*late, ref(second))
+        self.remembers_nothing(*late, owner(second))
 
-    def remembers_nothing(self, *late: Ref) -> None:
+    def remembers_nothing(self, *late: Owner) -> None:
         before = [self.store.recall(scope) for scope in ("w/0", "w/state")]
         for each in late:
             assert self.store.remember("w/0", {"1": b"v"}, once=True, by=each) == {}

@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION @end_one(app_ bigint, now bigint, who text, id_ text,
 RETURNS boolean LANGUAGE plpgsql AS $f$
 DECLARE
     r @inv;
+    is_unused boolean;
 BEGIN
     SELECT * INTO r FROM @inv WHERE app = app_ AND id = id_ FOR UPDATE;
     IF NOT FOUND OR r.attempt <> attempt_ OR r.runner IS DISTINCT FROM who THEN
@@ -35,7 +36,14 @@ BEGIN
         PERFORM @finalize(r, S_CANCELLED, 'cancelled on request', '', 0, now);
     ELSE
         is_unknown := is_unknown AND NOT @is_known(app_, r.task, who);
-        PERFORM @give_back(r, status_::integer, reason_, data, due_, is_unknown, extra::json, args_, now);
+        is_unused := r.rate_key IS NOT NULL AND status_ = S_REGISTERED AND r.started = 0 AND NOT r.alone;
+        IF is_unused THEN
+            DELETE FROM @rate WHERE ctid = (SELECT ctid FROM @rate WHERE app = app_ AND key = r.rate_key AND at = r.claimed LIMIT 1);
+        END IF;
+        r := @give_back(r, status_::integer, reason_, data, due_, is_unknown, extra::json, args_, now);
+        IF is_unused THEN
+            PERFORM @go_first(r, now);
+        END IF;
     END IF;
     RETURN true;
 END $f$;
@@ -113,7 +121,7 @@ DECLARE
     id_ text;
 BEGIN
     IF EXISTS (SELECT 1 FROM @edge WHERE app = app_) THEN
-        FOR id_ IN SELECT u.id FROM unnest(ids) WITH ORDINALITY u (id, n) WHERE EXISTS (SELECT 1 FROM @edge e WHERE e.app = app_ AND e.awaited = u.id AND e.asleep)
+        FOR id_ IN SELECT u.id FROM unnest(ids) WITH ORDINALITY u (id, n) WHERE EXISTS (SELECT 1 FROM @edge e WHERE e.app = app_ AND e.awaited = u.id AND e.asleep OFFSET 0)
             AND EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.id = u.id AND i.place = P_FINAL OFFSET 0) ORDER BY u.n
         LOOP
             IF NOT turn THEN

@@ -238,6 +238,24 @@ BEGIN
     END IF;
 END $f$;
 
+-- A claim of a rate was given back unused: "r" goes before the head, if it waits for that; whoever is the head may go earlier.
+CREATE OR REPLACE FUNCTION @go_first(r @inv, now bigint) RETURNS void LANGUAGE plpgsql AS $f$
+DECLARE
+    head @inv;
+BEGIN
+    SELECT * INTO head FROM @inv WHERE app = r.app AND rated = r.rate_key LIMIT 1 FOR UPDATE;
+    IF NOT FOUND OR head.seq = r.seq THEN
+        RETURN;
+    END IF;
+    IF r.why = W_RATE THEN
+        head.rated := NULL;
+        head.timer := NULL;
+        PERFORM @save(@park(head, W_RATE, r.rate_key, '', now));
+        head := r;
+    END IF;
+    PERFORM @save(@settle(head, now));
+END $f$;
+
 -- A row that has changed its place gives up what it held; it is saved, and the next ones go on.
 CREATE OR REPLACE FUNCTION @leave(r @inv, now bigint) RETURNS @inv LANGUAGE plpgsql AS $f$
 DECLARE

@@ -167,7 +167,14 @@ local function end_any(id, o, payload)
   elseif r.cancel == 1 then
     life.finish(r, CANCELLED, 'cancelled on request', '', o.ended)
   else
+    local rate = o.status == REGISTERED and r.started == 0 and r.alone == 0 and has(r, KEYED) and row.meta(r).rate_key
+    if rate then
+      life.forget_claim(r, rate)
+    end
     life.give_back(r, o, payload, o.is_unknown and not is_known(r.task))
+    if rate then
+      life.go_first(r, rate)
+    end
   end
   return true
 end

@@ -247,6 +247,30 @@ local function spend(r, m)
   end
 end
 
+function life.forget_claim(r, rate)
+  call('LREM', P .. 'rate:' .. rate, -1, string.format('%.0f', r.claimed))
+end
+
+-- A claim of a rate was given back unused: ``r`` goes before the head, if it waits for that; whoever is the head may go earlier.
+function life.go_first(r, rate)
+  local id = call('HGET', P .. 'heads', rate)
+  if not id or id == r.id then
+    return
+  end
+  local head = row.load(id)
+  life.leave(head)
+  if r.why == BEHIND_RATE then
+    head.rated = 0
+    call('HDEL', P .. 'heads', rate)
+    park(head, BEHIND_RATE, '')
+    call('ZADD', P .. 'turn:' .. rate, -head.rank, line.member(head))
+    row.save(head)
+    life.unline(r)
+    head = r
+  end
+  settle(head)
+end
+
 -- The end ------------------------------------------------------------------------------------------------------------------------
 local function unregister(r)
   local key = has(r, FIRST) and row.meta(r).registration_key
