@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
-from uuid import uuid4
 
 from pynenc import context
 from pynenc.conf.classes import load_class, load_module
@@ -67,7 +67,7 @@ class Pynenc:
         store: str | None = None,
         **settings: Any,
     ) -> None:
-        self._token = uuid4().hex
+        self._token = os.urandom(16).hex()
         module = calling_module()
         self._module = module.get("__name__", "__main__")
         self._file = module.get("__file__")

@@ -241,8 +241,8 @@ def _name(key: object) -> str:
     return _clip(str.__str__(key), 256) if isinstance(key, str) else render_value(key, length=256)
 
 
-_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSAFE = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+_SURROGATE = "[\ud800-\udfff]"
 
 
 def _encode(fields: dict[str, object]) -> str:
@@ -251,13 +251,13 @@ def _encode(fields: dict[str, object]) -> str:
         text = msgspec.json.encode(fields).decode()
     except UnicodeEncodeError:
         text = msgspec.json.encode(_without_surrogates(fields)).decode()
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return re.sub(_UNSAFE, lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _without_surrogates(value: object) -> object:
     """No encoding takes lone surrogates: they become readable escapes."""
     if isinstance(value, str):
-        return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
+        return re.sub(_SURROGATE, lambda match: f"\\u{ord(match[0]):04x}", value)
     if isinstance(value, dict):
         return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -22,11 +22,11 @@ _FALSE = frozenset({"false", "0", "no", "n", "off", "f"})
 _NOTHING = frozenset({"", "none", "null"})
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)\s*", re.ASCII)
-_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
+_DURATION_PART = r"(?a:(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)\s*)"
+_DURATION = rf"(?:{_DURATION_PART})+"
 _SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.ASCII)
-_RATE = re.compile(r"(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([smhd])", re.ASCII)
+_SIZE = r"(?a)(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?"
+_RATE = r"(?a)(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([smhd])"
 _LONGEST_TEXT = 10_000
 
 
@@ -137,8 +137,8 @@ def duration(*, minimum: float = 0.0, exclusive: bool = False) -> Parser[float]:
 def _as_seconds(value: object) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, str) and len(value) < 100 and _DURATION.fullmatch(value.strip().lower()):
-        return sum(float(n) * _UNITS[unit] for n, unit in _DURATION_PART.findall(value.strip().lower()))
+    if isinstance(value, str) and len(value) < 100 and re.fullmatch(_DURATION, value.strip().lower()):
+        return sum(float(n) * _UNITS[unit] for n, unit in re.findall(_DURATION_PART, value.strip().lower()))
     return _as_float(value)
 
 
@@ -149,7 +149,7 @@ def size(value: object) -> int:
         found is None
         and isinstance(value, str)
         and len(value) < 50
-        and (match := _SIZE.fullmatch(value.strip().lower()))
+        and (match := re.fullmatch(_SIZE, value.strip().lower()))
     ):
         found = int(float(match[1]) * _SIZES[match[2]])
     if found is None or found < 0:
@@ -259,7 +259,7 @@ def rate(value: str) -> tuple[int, float]:
 
     :raises ValueError: the text is no rate.
     """
-    match = _RATE.fullmatch(value.strip().lower()) if len(value) < 50 else None
+    match = re.fullmatch(_RATE, value.strip().lower()) if len(value) < 50 else None
     if match:
         n, period = int(match[1]), float(match[2] or 1) * _UNITS[match[3]]
         if n > 0 and period > 0:

@@ -126,13 +126,14 @@ def _is_secret(name: object, redact: frozenset[str]) -> bool:
 
 # -- text ------------------------------------------------------------------------------------------------------------------
 # C0, DEL and C1; marks and overrides of direction; separators of lines; the byte order mark; surrogates, which no encoding takes.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Patterns are compiled when they are needed: many programs never do, and each takes a part of a millisecond.
+_CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escape_control(text: str) -> str:
     """``text`` with control characters, marks of direction and lone surrogates written as Python escapes: one harmless line."""
-    return text if text.isprintable() else _CONTROL.sub(_escape, text)
+    return text if text.isprintable() else re.sub(_CONTROL, _escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -142,16 +143,16 @@ def _escape(match: re.Match[str]) -> str:
 
 # How far behind the end of what is shown a secret may reach that begins before it.
 _LOGIN_LENGTH = 1300
-_URL_LOGIN = re.compile(r"(?<=://)([^\s/?#@:'\"]{0,256}):[^\s/?#'\"]{1,1024}@")
+_URL_LOGIN = r"(?<=://)([^\s/?#@:'\"]{0,256}):[^\s/?#'\"]{1,1024}@"
 _NAME_END = r"[\w-]{0,64}[\"']{0,2}\s{0,4}(?:=>|[=:])\s{0,4}"
 # A quoted text also ends where the text was cut off.
 _VALUE = r"""(?:[bru]?"(?:\\.|[^"\\])*(?:"|\\?\Z)|[bru]?'(?:\\.|[^'\\])*(?:'|\\?\Z)|(?:(?:bearer|basic|digest)\s+)?[^\s,;&)\]}"']+)"""
-_BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{8,}")
+_BEARER = r"(?i)\b(bearer|basic) +[\w.~+/=-]{8,}"
 
 
 def redact_urls(text: str) -> str:
     """``text`` without the passwords in its URLs."""
-    return _URL_LOGIN.sub(r"\1:***@", text) if "://" in text else text
+    return re.sub(_URL_LOGIN, r"\1:***@", text) if "://" in text else text
 
 
 def redact_text(text: str, redact: Iterable[str] = ()) -> str:
@@ -159,7 +160,7 @@ def redact_text(text: str, redact: Iterable[str] = ()) -> str:
     HTTP headers. A best effort; data is shown by :func:`render_value`, which knows names from values.
     """
     text = _assignments(_normal_names(redact)).sub(rf"\1{HIDDEN}", text)
-    return _BEARER.sub(rf"\1 {HIDDEN}", redact_urls(text))
+    return re.sub(_BEARER, rf"\1 {HIDDEN}", redact_urls(text))
 
 
 @lru_cache(maxsize=64)

@@ -19,9 +19,8 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 from pynenc.core.records import Blob
@@ -29,6 +28,9 @@ from pynenc.exceptions import SerializationError
 from pynenc.serializer.base import BaseSerializer, join_fragments, reference, split_fragments
 from pynenc.serializer.gate import TypeGate
 from pynenc.serializer.payload import MAX_DECOMPRESSED, compress, decompress
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: Bytes from which a fragment becomes a blob.
 MIN_SIZE = 256 * 1024
@@ -309,6 +311,8 @@ class ClientDataStore:
 
     def _fetch_new(self, keys: Sequence[str], found: Fragments) -> None:
         """Load what no other thread is loading, then wait for the others: in this order nobody waits in a circle."""
+        from concurrent.futures import Future
+
         mine: dict[str, Future[bytes]] = {}
         failure: BaseException = SerializationError("loading a blob was interrupted")
         try:

@@ -7,7 +7,6 @@ else later.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
@@ -243,7 +242,7 @@ class Executor:
         payload = self._codec.encode_error(spec, claimed, error)
         if isinstance(error, spec.retriable) and not isinstance(error, NonDeterminismError):
             delay = error.delay if isinstance(error, RetryError) else None
-            ended = outcome.to_retry(claimed, payload, spec.retry, started, now, random.random(), delay)
+            ended = outcome.to_retry(claimed, payload, spec.retry, started, now, _uniform(), delay)
         else:
             ended = outcome.failed(claimed, payload, started, now)
         info = self._codec.read_error(claimed, payload)
@@ -273,8 +272,15 @@ class Executor:
         error = timeout_error(claimed)
         payload = self._codec.encode_error(spec, claimed, error)
         if spec is not None and isinstance(error, spec.retriable):
-            return outcome.to_retry(claimed, payload, spec.retry, started, self._now(), random.random(), None)
+            return outcome.to_retry(claimed, payload, spec.retry, started, self._now(), _uniform(), None)
         return outcome.failed(claimed, payload, started, self._now(), reason="timeout")
+
+
+def _uniform() -> float:
+    """A random number from 0 to 1."""
+    from random import random
+
+    return random()
 
 
 def call_user(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,8 @@ kind         what the body does
 ============ ==================================================================================================================
 
 Triggers that join several causes, debounce or throttle have a *state*, one value under their scope. Their firings share a running key, so the store runs
-them one at a time, and nothing needs a lock. A body writes the state last: one that dies before is run again, from the state as it was, and ends in the same.
+them one at a time, and nothing needs a lock. A body writes the state, and what it will submit by that, before it submits: later attempts do just that, and one
+that woke up after others had gone on cannot write, so it submits nothing.
 """
 
 from __future__ import annotations
@@ -103,10 +104,14 @@ class Decision:
         #: Makes a backfill that was asked for once more another cause.
         self._salt = ""
         self._state = State(self._trigger, self._store, self._codec)
+        self._place = f"{running.id}/{running.claimed.round}"
 
     def decide(self, kind: str, cause: str, data: Any) -> dict[str, Any]:
-        """Do what the kind asks for."""
-        if kind == "tick":
+        """Do what the kind asks for, or what an earlier attempt has decided."""
+        if decided := self._state.decided.get(self._place):
+            self._rows = msgspec.msgpack.decode(decided[0], type=list[New])
+            self._targets, self._why = set(decided[1]), list(decided[2])
+        elif kind == "tick":
             self._tick(Tick(cause), data or {})
         elif kind == "manual":
             self._fire((), [cause], given=data)
@@ -119,13 +124,18 @@ class Decision:
         return self._carry_out()
 
     def _carry_out(self) -> dict[str, Any]:
-        """Submit, then remember."""
+        """Submit, then remember; with a state the other way round first."""
+        if self._state.is_used and self._rows:
+            rows = msgspec.msgpack.encode(self._rows)
+            self._state.decided[self._place] = [rows, sorted(self._targets), self._why]
+            self._keep(self._last | self._state.changed())
         fired = []
         for row, answer in zip(self._rows, self._submitter.send(self._rows) if self._rows else (), strict=True):
             if row.id in self._targets:
                 fired.append(answer.id)
                 if answer.existing:
                     self._why.append(f"{answer.id} had been fired already")
+        self._state.decided.pop(self._place, None)
         self._keep(self._last | self._state.changed())
         return {"fired": fired, "why": "; ".join(self._why)}
 
@@ -311,17 +321,19 @@ class Decision:
 class State:
     """What a trigger knows of earlier causes; read when it is first needed.
 
-    :ivar leaves: the latest cause of each condition that has not been used. :ivar latest: by key, what a debounce waits for.
+    :ivar leaves: the latest cause of each condition that has not been used. :ivar latest: by key, what a debounce waits for. :ivar decided: by firing and
+    round, what is to be submitted and may not have been yet.
     """
 
     def __init__(self, trigger: Trigger, store: Store, codec: Codec) -> None:
         self._scope = state_scope(trigger.id)
         self._store = store
         self._codec = codec
-        self._is_used = trigger.has_state
-        kept = self._read() if self._is_used else {}
+        self.is_used = trigger.has_state
+        kept = self._read() if self.is_used else {}
         self.leaves: dict[str, Any] = kept.get("leaves", {})
         self.latest: dict[str, str] = kept.get("latest", {})
+        self.decided: dict[str, list[Any]] = kept.get("decided", {})
         self._passed: dict[str, list[list[Any]]] = kept.get("passed", {})
 
     def _read(self) -> dict[str, Any]:
@@ -344,9 +356,9 @@ class State:
 
     def changed(self) -> dict[str, bytes]:
         """What is to be written."""
-        if not self._is_used:
+        if not self.is_used:
             return {}
-        state = {"leaves": self.leaves, "latest": self.latest, "passed": self._passed}
+        state = {"leaves": self.leaves, "latest": self.latest, "passed": self._passed, "decided": self.decided}
         return {"state": self._codec.encode_value(state, self._scope, "state")}
 
 

@@ -17,7 +17,7 @@ from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
 from pynenc.engine import Engine
 from pynenc.exceptions import RunnerNotExecutableError
-from pynenc.runner.launch import engine_of
+from pynenc.runner.launch import engine_of, when_there
 from pynenc.runner.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class BaseRunner:
             if engine is not None:
                 self._check_store(engine)
                 tasks = self.app.import_tasks()
-                engine.triggers.declare()
+                when_there(engine.triggers.declare, lambda: self._is_stopped)
                 self._run(engine, tasks)
         finally:
             self._thread = None

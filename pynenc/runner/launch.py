@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from pynenc.engine import Engine
 from pynenc.exceptions import StoreError
 from pynenc.runner.settings import WorkerSettings
 
+T = TypeVar("T")
 logger = logging.getLogger("pynenc.runner")
 
 _LENGTH = struct.Struct("<Q")
@@ -47,10 +48,18 @@ def engine_of(app: HasEngine, is_over: Callable[[], bool] = bool) -> Engine | No
 
     :raises StoreError: it will not answer by itself.
     """
+    return when_there(lambda: app.engine, is_over)
+
+
+def when_there(call: Callable[[], T], is_over: Callable[[], bool] = bool) -> T | None:
+    """What a call says as soon as the store answers; None if it is over before.
+
+    :raises StoreError: it will not answer by itself.
+    """
     pause = FIRST_PAUSE
     while not is_over():
         try:
-            return app.engine
+            return call()
         except StoreError as error:
             if not error.retryable:
                 raise

@@ -61,7 +61,7 @@ class JsonSerializer(BaseSerializer):
         handler = self._handlers.get(kind)
         if handler is None:
             handler = next((handler for cls, handler in self._registered if issubclass(kind, cls)), None)
-            handler = handler or tables.classify(kind) or classes.classify(kind)
+            handler = handler or standard.late(kind) or tables.classify(kind) or classes.classify(kind)
             if handler is not None and "<locals>" not in kind.__qualname__:
                 self._handlers[kind] = handler
         return handler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from binascii import a2b_base64
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable
@@ -10,15 +11,16 @@ from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pynenc.exceptions import SerializationError
 from pynenc.secret import Secret
 from pynenc.serializer.walk import Build, Handler, Walk
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 _sort_key = msgspec.json.Encoder().encode
 _SORTABLE = (frozenset({str}), frozenset({int}))
@@ -183,8 +185,8 @@ def _decode_text(make: type[Any], data: str, _build: Build, _depth: int) -> Any:
 # -- time ----------------------------------------------------------------------------------------------------------------
 def _encode_zone(value: tzinfo, _walk: Walk, _depth: int) -> Any:
     """A name of the time zone database, or ``[microseconds, name]`` of a fixed offset."""
-    if type(value) is ZoneInfo and value.key is not None:
-        return value.key
+    if late(type(value)) is not None and (key := getattr(value, "key", None)) is not None:
+        return key
     if type(value) is timezone:
         offset = value.utcoffset(None)
         name = value.tzname(None)
@@ -196,6 +198,8 @@ def _encode_zone(value: tzinfo, _walk: Walk, _depth: int) -> Any:
 
 def _decode_zone(data: Any, _build: Build, _depth: int) -> tzinfo:
     if isinstance(data, str):
+        from zoneinfo import ZoneInfo
+
         return ZoneInfo(data)
     micros, name = data
     if name is not None:
@@ -280,6 +284,12 @@ def _decode_blob(data: str, build: Build, depth: int) -> Any:
     return build.blob(_str(data), depth)
 
 
+def _decode_uuid(data: str, _build: Build, _depth: int) -> UUID:
+    from uuid import UUID
+
+    return UUID(_str(data))
+
+
 _path = Handler("~path", _encode_path, _decode_path)
 
 #: Handlers by exact type.
@@ -305,18 +315,27 @@ HANDLERS: dict[type, Handler] = {
     date: Handler("~date", _encode_date, _decode_date),
     timedelta: Handler("~timedelta", _encode_timedelta, _decode_timedelta),
     timezone: Handler("~zone", _encode_zone, _decode_zone),
-    ZoneInfo: Handler("~zone", _encode_zone, _decode_zone),
     Decimal: Handler("~decimal", _encode_text, partial(_decode_text, Decimal)),
-    UUID: Handler("~uuid", _encode_text, partial(_decode_text, UUID)),
     _LOCAL_PATH: _path,
     pathlib.PurePosixPath: _path,
     pathlib.PureWindowsPath: _path,
     Secret: Handler("~secret", _encode_secret, _decode_secret),
 }
 
+#: The same for types whose modules not every program needs, by the names of both; they are imported when such a value comes.
+_LATE = {("zoneinfo", "ZoneInfo"): HANDLERS[timezone], ("uuid", "UUID"): Handler("~uuid", _encode_text, _decode_uuid)}
+
+
+def late(kind: type) -> Handler | None:
+    """The handler of a type that is not in the table because its module may not be there yet."""
+    handler = _LATE.get((kind.__module__, kind.__qualname__))
+    is_it = handler is not None and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind
+    return handler if is_it else None
+
+
 #: Handlers by tag.
 DECODERS: dict[str, Handler] = {
-    **{handler.tag: handler for handler in HANDLERS.values() if handler.tag},
+    **{handler.tag: handler for handler in (*HANDLERS.values(), *_LATE.values()) if handler.tag},
     "~str": HANDLERS[str],
     "~int": HANDLERS[int],
     "~dict": Handler("~dict", _encode_pairs, partial(_decode_pairs, dict)),

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from pynenc.core.records import ChangeKind, Filter, Purge
+from pynenc.engine.firing import state_scope
+from pynenc.engine.submit import Submitter
+from pynenc.engine.suspension import GivenUp
 from pynenc.exceptions import TriggerError
 from pynenc.testing import InlineRunner, VirtualClock
 from tests.integration.apps import triggered
@@ -292,6 +295,35 @@ def test_a_throttle_lets_so_many_pass_for_each_key(runner: InlineRunner) -> None
     emit("rung", n=1)
     runner.drain()
     assert sorted(calls(triggered.limited)) == [1, 1, 1, 2]
+
+
+@on_each_store
+@pytest.mark.parametrize(
+    "task", [triggered.joined, triggered.quiet, triggered.limited], ids=["join", "debounce", "throttle"]
+)
+def test_what_was_decided_with_a_state_is_kept_before_it_is_submitted(
+    runner: InlineRunner, monkeypatch: pytest.MonkeyPatch, task: Any
+) -> None:
+    """A firing that dies in between is carried out by its next attempt, whatever the state is then."""
+    send, died = Submitter.send, []
+
+    def die_first(self: Submitter, rows: list[Any]) -> Any:
+        if any(row.task == task.task_id.key for row in rows) and not died:
+            died.append(rows[0].id)
+            raise GivenUp
+        return send(self, rows)
+
+    monkeypatch.setattr(Submitter, "send", die_first)
+    for code in ("left", "right", "typed", "rung", "rung", "rung"):
+        emit(code, n=1, at=0)
+    runner.advance(25)
+    assert len(died) == 1
+    assert calls(task) == {"joined": [[1, 1]], "quiet": [1], "limited": [1, 1]}[task.func.__name__]
+    trigger = f"{task.func.__name__}.trigger1"
+    fired = [name for each in app.trigger.firings(trigger) for name in each["fired"]]
+    assert len(fired) == len(set(fired)) == len(calls(task))
+    kept = app.store.recall(state_scope(app.trigger.get(trigger).id), ["state"])["state"]
+    assert b'"decided":{}' in kept
 
 
 # -- failures and people ---------------------------------------------------------------------------------------------------
