@@ -11,6 +11,8 @@ PYTHON_313 = $(shell tools/find_python.sh 3.13)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Hundreds of test processes import the same modules: they need not compile them each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-313 typing lint format bench bench-peers docs prove clean

@@ -28,9 +28,22 @@ NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 many_ticks = pytest.mark.parametrize("runner", ["memory", "sqlite"], indirect=True)
 
 
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets a task lose its triggers, as a new version of the code would."""
+
+    def lose(task: str) -> None:
+        for key in [key for key in app._firing_tasks if key.startswith(f"pynenc.trigger.{MODULE}.{task}.")]:
+            monkeypatch.delitem(app._firing_tasks, key)
+            monkeypatch.delitem(app._by_key, key)
+
+    return lose
+
+
 @pytest.fixture(params=["memory", "sqlite", "valkey"])
-def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InlineRunner]:
-    """A runner of virtual time, a second past noon."""
+def runner(request: pytest.FixtureRequest, tmp_path: Path, without: Callable[[str], None]) -> Iterator[InlineRunner]:
+    """A runner of virtual time, a second past noon; hours have too many seconds for what ticks each second."""
+    without("each_second")
     app.close()
     app.conf.store = url_of(request.param, tmp_path)
     clock = VirtualClock()
@@ -419,18 +432,6 @@ def test_a_trigger_is_listed_with_its_next_tick(runner: InlineRunner) -> None:
 
 
 # -- definitions -----------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Lets a task lose its triggers, as a new version of the code would."""
-
-    def lose(task: str) -> None:
-        for key in [key for key in app._firing_tasks if key.startswith(f"pynenc.trigger.{MODULE}.{task}.")]:
-            monkeypatch.delitem(app._firing_tasks, key)
-            monkeypatch.delitem(app._by_key, key)
-
-    return lose
-
-
 @many_ticks
 def test_a_trigger_that_its_task_has_lost_is_gone(runner: InlineRunner, without: Callable[[str], None]) -> None:
     for task in ("paid", "ended", "hourly"):

@@ -18,6 +18,7 @@ from typing import Any
 
 from pynenc.core.records import Outcome
 from pynenc.core.status import FINAL
+from pynenc.runner import thread_runner, worker  # noqa: F401  # once, not in each life
 from tests.workflows.apps import shop
 
 #: Lives after which something must be wrong.
