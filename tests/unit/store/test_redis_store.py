@@ -89,6 +89,24 @@ def server() -> Iterator[RedisServer]:
 
 
 # -- what a step costs ---------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module", params=KINDS)
+def own(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server for nobody else: it counts for all its databases together."""
+    with RedisServer(request.param) as server:
+        yield server.url
+
+
+@pytest.fixture
+def quiet(own: str) -> Iterator[RedisStore]:
+    with client_of(own) as client:
+        client.flushdb()
+    store = opened(own)
+    beat(store)
+    yield store
+    assert store.check() == []
+    store.close()
+
+
 def commands_of(url: str, action: Callable[[], object]) -> dict[str, int]:
     """The commands that an action makes the server carry out, those of scripts included."""
     with client_of(url) as client:
@@ -100,72 +118,68 @@ def commands_of(url: str, action: Callable[[], object]) -> dict[str, int]:
     return {name: calls for name, calls in counts.items() if name not in ours}
 
 
-def test_each_operation_is_one_round_trip(store: RedisStore, url: str) -> None:
-    store.submit([new("warm")])
-    store.finish("r", [end(take(store)[0])], ClaimRequest("r", 1))
+def test_each_operation_is_one_round_trip(quiet: RedisStore, own: str) -> None:
+    quiet.submit([new("warm")])
+    quiet.finish("r", [end(take(quiet)[0])], ClaimRequest("r", 1))
     batch: list[Claimed] = []
     steps = {
-        "submit": lambda: store.submit([new(f"n{i}") for i in range(1000)]),
-        "claim": lambda: batch.extend(take(store, 500)),
-        "finish": lambda: store.finish("r", [end(claimed) for claimed in batch], ClaimRequest("r", 500)),
-        "finals": lambda: store.finals([claimed.id for claimed in batch]),
+        "submit": lambda: quiet.submit([new(f"n{i}") for i in range(1000)]),
+        "claim": lambda: batch.extend(take(quiet, 500)),
+        "finish": lambda: quiet.finish("r", [end(claimed) for claimed in batch], ClaimRequest("r", 500)),
+        "finals": lambda: quiet.finals([claimed.id for claimed in batch]),
     }
     for name, step in steps.items():
-        assert commands_of(url, step)["evalsha"] == 1, name
+        assert commands_of(own, step)["evalsha"] == 1, name
     # Whoever listens looks once when the connection is there.
-    watch = commands_of(url, lambda: store.watch(["n999"], lambda: None, waiter=Ref("n998", 1)))
+    watch = commands_of(own, lambda: quiet.watch(["n999"], lambda: None, waiter=Ref("n998", 1)))
     assert 1 <= watch["evalsha"] <= 2
 
 
-def test_submission_costs_the_same_few_commands_for_any_number(store: RedisStore, url: str) -> None:
-    store.submit([new("first")])
-    # The server counts for all its databases, and something of another test may just have ended there.
-    one = min(
-        (commands_of(url, lambda name=name: store.submit([new(name)])) for name in "abc"),
-        key=lambda counts: sum(counts.values()),
-    )
-    many = commands_of(url, lambda: store.submit([new(f"n{i}") for i in range(400)]))
+def test_submission_costs_the_same_few_commands_for_any_number(quiet: RedisStore, own: str) -> None:
+    quiet.submit([new("first")])
+    one = commands_of(own, lambda: quiet.submit([new("second")]))
+    many = commands_of(own, lambda: quiet.submit([new(f"n{i}") for i in range(400)]))
     assert sum(one.values()) <= 10
     assert sum(many.values()) <= sum(one.values()) + 5  # a block of the order may begin
 
 
-def test_claim_costs_the_same_whatever_waits(store: RedisStore, url: str) -> None:
-    store.submit([new("k0", running_key="k")])
-    store.submit([new(f"a{i}") for i in range(1000)])
-    assert len(take(store, 11)) == 11
-    few = commands_of(url, lambda: take(store, 10))
+def test_claim_costs_the_same_whatever_waits(quiet: RedisStore, own: str) -> None:
+    quiet.submit([new("k0", running_key="k")])
+    quiet.submit([new(f"a{i}") for i in range(1000)])
+    assert len(take(quiet, 11)) == 11
+    few = commands_of(own, lambda: take(quiet, 10))
     for at in range(0, 100_000, 2000):
-        store.submit([new(f"b{at + i}") for i in range(2000)])
+        quiet.submit([new(f"b{at + i}") for i in range(2000)])
     for at in range(0, 3000, 500):
-        store.submit([new(f"p{at + i}", running_key="k") for i in range(500)])
-    assert commands_of(url, lambda: take(store, 10)) == few
-    with client_of(url) as client:
+        quiet.submit([new(f"p{at + i}", running_key="k") for i in range(500)])
+    assert commands_of(own, lambda: take(quiet, 10)) == few
+    with client_of(own) as client:
         client.flushdb()
 
 
-def test_claim_of_a_thousand_costs_the_commands_of_one(store: RedisStore, url: str) -> None:
-    store.submit([new(f"n{i}") for i in range(2000)])
-    one = commands_of(url, lambda: take(store, 1))
-    many = commands_of(url, lambda: take(store, 1000))
+def test_claim_of_a_thousand_costs_the_commands_of_one(quiet: RedisStore, own: str) -> None:
+    quiet.submit([new(f"n{i}") for i in range(2000)])
+    one = commands_of(own, lambda: take(quiet, 1))
+    many = commands_of(own, lambda: take(quiet, 1000))
     assert sum(many.values()) == sum(one.values())
 
 
-def test_reactions_to_other_tasks_cost_a_finish_three_commands(store: RedisStore, url: str) -> None:
-    store.submit([new(f"n{i}") for i in range(400)])
-    first, second = take(store, 200), take(store, 200)
-    before = commands_of(url, lambda: store.finish("r", [end(claimed) for claimed in first]))
-    store.subscribe("o", [Reaction("elsewhere", S.SUCCESS, new("", task="pynenc.trigger.test"))])
-    after = commands_of(url, lambda: store.finish("r", [end(claimed) for claimed in second]))
+def test_reactions_to_other_tasks_cost_a_finish_three_commands(quiet: RedisStore, own: str) -> None:
+    quiet.submit([new(f"n{i}") for i in range(400)])
+    first, second = take(quiet, 200), take(quiet, 200)
+    before = commands_of(own, lambda: quiet.finish("r", [end(claimed) for claimed in first]))
+    quiet.subscribe("o", [Reaction("elsewhere", S.SUCCESS, new("", task="pynenc.trigger.test"))])
+    after = commands_of(own, lambda: quiet.finish("r", [end(claimed) for claimed in second]))
     assert sum(after.values()) <= sum(before.values()) + 3, (before, after)
     assert sum(before.values()) <= 10
 
 
-def test_memory_of_a_waiting_invocation_is_bounded(store: RedisStore, url: str) -> None:
+def test_memory_of_a_waiting_invocation_is_bounded(quiet: RedisStore, own: str) -> None:
     count, args = 10_000, b"x" * 100
     names = [f"019ac0de-0000-7000-8000-{i:012}" for i in range(count)]
-    with client_of(url) as client:
+    with client_of(own) as client:
         before = client.info("memory")["used_memory"]
-        store.submit([new(name, task="shop.tasks.send_mail", args=args) for name in names])
+        quiet.submit([new(name, task="shop.tasks.send_mail", args=args) for name in names])
         each = (client.info("memory")["used_memory"] - before) / count - len(args)
         client.flushdb()
     assert each < 400
