@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_313 := .venv313
-JOBS ?= auto
+# Test processes: more than processors, as many tests wait for other processes.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(3 * (os.cpu_count() or 2) // 2)')
 ARGS ?=
 
 BIN := $(VENV)/bin

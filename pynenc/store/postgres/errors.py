@@ -31,7 +31,7 @@ SHORT = frozenset({"53100", "53200", "53400", "25006", "57014"})
 
 #: What the server says when it refuses a connection for good; such errors carry no code.
 _REFUSED = re.compile(
-    r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|permission denied|invalid"
+    r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|permission denied|invalid|unrecognized configuration parameter"
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pynenc.exceptions import ConfigError
 from pynenc.store.postgres import schema
@@ -47,7 +47,7 @@ def parse(url: str) -> Settings:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     own = {name: options.pop(name) for name in ("schema", "prepare", "listen", "pool") if name in options}
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(_DEFAULTS | options), ""))
+    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(_DEFAULTS | options, quote_via=quote), ""))
     display = _without_password(url)
     if not _NAME.fullmatch(own.get("schema") or schema.DEFAULT):
         raise ConfigError(f"{display!r}: the name of a schema is letters, digits and underscores, no more than 63")

@@ -109,7 +109,8 @@ def test_a_restart_between_two_calls_is_not_noticed() -> None:
         store.close()
 
 
-def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pynenc.store.postgres.database.OPEN_SECONDS", 0.3)
     store = open_store("postgresql://me:hunter2@127.0.0.1:1/db?password=hunter3&connect_timeout=2", "unit")
     with pytest.raises(StoreError) as raised:
         store.open()
@@ -142,8 +143,16 @@ def test_a_refused_connection_is_final() -> None:
 def test_another_isolation_of_transactions_is_refused(store: PostgresStore) -> None:
     """Whoever has waited for the turn of an app must see what was done before it."""
     strict = open_store(shared_url() + "?options=-c%20default_transaction_isolation%3Dserializable", "unit")
-    with pytest.raises(StoreError, match="default_transaction_isolation"):
+    with pytest.raises(StoreError, match="transactions are serializable by default, and must be read committed"):
         strict.open()
+
+
+def test_a_wrong_option_of_the_connection_is_refused() -> None:
+    started = monotonic()
+    with pytest.raises(StoreError, match="refuses the connection.*unheard_of") as raised:
+        open_store(shared_url() + "?options=-c%20unheard_of%3D1", "unit").open()
+    assert not raised.value.retryable
+    assert monotonic() - started < 5
 
 
 # -- schemas ---------------------------------------------------------------------------------------------------------------
