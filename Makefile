@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-313 typing lint format bench bench-peers docs prove clean
+.PHONY: help demo test test-313 typing lint format bench bench-kills bench-peers docs prove clean
 
 help:  ## this list
 	@awk -F ':.*  ## ' '/^[a-z0-9-]+:.*  ## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,10 @@ format: $(VENV)/.installed-dev  ## mend what can be mended without thinking
 bench: $(VENV)/.installed-bench  ## measurements beside the raw engine and the peers that are installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-bench-peers: $(VENV)/.installed-peers  ## install all peers, which `make bench` then measures as well
+bench-kills: $(VENV)/.installed-bench  ## what becomes of calls whose workers are killed, beside the peers that are installed
+	$(BIN)/python -m benchmarks.killed $(ARGS)
+
+bench-peers: $(VENV)/.installed-peers  ## install all peers, which `make bench` and `make bench-kills` then take as well
 
 docs: $(VENV)/.installed-dev  ## what is generated from the code: the reference and the list of the public API
 	$(BIN)/python -m tools.make_reference

@@ -42,3 +42,15 @@ def test_workflows_of_many_steps(tmp_path):
 def test_replays_of_workflows(tmp_path):
     case = measured(tmp_path, "workflow-replay")
     assert {"pynenc 100 steps", "pynenc 1,000 steps"} <= case["figures"].keys()
+
+
+def test_calls_whose_workers_are_killed(tmp_path):
+    result = tmp_path / "run.json"
+    options = ["--only", "pynenc-sqlite", "--calls", "20", "--kills", "1", "--json", str(result)]
+    command = [sys.executable, "-m", "benchmarks.killed", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(result.read_text())["contenders"]
+    assert found["accepted"] >= 20
+    assert found["killed"] == len(found["again"]) >= 1
+    assert "| pynenc, SQLite | " in done.stdout
