@@ -27,7 +27,8 @@ from pynenc.invocation.dist_invocation import DistributedInvocation, Distributed
 from pynenc.invocation.spreading import CallParams, bind, distribute, in_batches, one_by_one
 from pynenc.invocation.spreading import can_batch_process as can_batch_process  # noqa: PLC0414 - its public place is here
 from pynenc.types import Func, Params, Result
-from pynenc.workflow.flow import Flow, Undo, recording
+from pynenc.workflow.compensation import Undo
+from pynenc.workflow.flow import Flow, recording
 from pynenc.workflow.telling import tell_once
 from pynenc.workflow.workflow_context import WorkflowContext
 

@@ -139,6 +139,7 @@ class Executor:
             raise running.departure
         if running.flow.is_failing:
             raise running.flow.failure()
+        running.flow.check_all_met()
 
     def _body(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Any:
         context.set_running(running)

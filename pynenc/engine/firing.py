@@ -108,9 +108,12 @@ class Decision:
 
     def decide(self, kind: str, cause: str, data: Any) -> dict[str, Any]:
         """Do what the kind asks for, or what an earlier attempt has decided."""
-        if decided := self._state.decided.get(self._place):
-            self._rows = msgspec.msgpack.decode(decided[0], type=list[New])
-            self._targets, self._why = set(decided[1]), list(decided[2])
+        decided = self._state.decided.get(self._place)
+        if decided and "rows" in decided:
+            self._rows = msgspec.msgpack.decode(decided["rows"], type=list[New])
+            self._targets, self._why = set(decided["targets"]), list(decided["why"])
+        elif decided:
+            self._fire_joined(decided["parts"], {}, cause)
         elif kind == "tick":
             self._tick(Tick(cause), data or {})
         elif kind == "manual":
@@ -127,8 +130,7 @@ class Decision:
         """Submit, then remember; with a state the other way round first."""
         if self._state.is_used and self._rows:
             rows = msgspec.msgpack.encode(self._rows)
-            self._state.decided[self._place] = [rows, sorted(self._targets), self._why]
-            self._keep(self._last | self._state.changed())
+            self._decide(rows=rows, targets=sorted(self._targets), why=self._why)
         fired = []
         for row, answer in zip(self._rows, self._submitter.send(self._rows) if self._rows else (), strict=True):
             if row.id in self._targets:
@@ -138,6 +140,11 @@ class Decision:
         self._state.decided.pop(self._place, None)
         self._keep(self._last | self._state.changed())
         return {"fired": fired, "why": "; ".join(self._why)}
+
+    def _decide(self, **what: Any) -> None:
+        """Keep what was decided before it is carried out: a later attempt finds a state that others have changed."""
+        self._state.decided[self._place] = what
+        self._keep(self._last | self._state.changed())
 
     def _keep(self, items: Mapping[str, bytes]) -> None:
         """Write what later firings must know, as long as this attempt owns the firing: one that woke up too late undoes nothing.
@@ -193,13 +200,21 @@ class Decision:
             lacking = missing(self._trigger.condition, times)
             self._why.append(f"waits for {' and '.join(lacking)}" if lacking else "the causes lie too far apart")
             return
-        parts: list[Part] = [(leaf, *leaves[str(leaf)][1:]) for leaf in used]
-        joined = {leaf: contexts.get(leaf) or self._again((leaf, *rest)) for leaf, *rest in parts}
+        parts = [(leaf, *leaves[str(leaf)]) for leaf in used]
         for leaf in used:
             del leaves[str(leaf)]
+        if cause.kind != "tick":  # which is decided together with the next one
+            self._decide(parts=parts)
+        self._fire_joined(parts, contexts, cause.id)
+
+    def _fire_joined(self, kept: list[Any], contexts: Mapping[int, ConditionContext], cause_id: str) -> None:
+        """Fire for causes that have come together: (leaf, time, kind, id, data) of each; unless a condition does not hold for its cause any more."""
+        parts: list[Part] = [(leaf, *rest) for leaf, _, *rest in kept]
+        joined = {part[0]: contexts.get(part[0]) or self._again(part) for part in parts}
         if gone := [leaf for leaf, found in joined.items() if found is None]:
-            for leaf in contexts.keys() - gone:
-                leaves[str(leaf)] = (at, cause.kind, cause.id, data)
+            for leaf, *noted in kept:
+                if leaf not in gone and noted[2] == cause_id:
+                    self._state.leaves[str(leaf)] = noted
             self._hold_no_more(gone)
         else:
             self._limit(parts, tuple(found for found in joined.values() if found is not None))
@@ -223,8 +238,12 @@ class Decision:
         if not isinstance(condition, ScheduleCondition) or not is_tick(condition.schedule, tick.at):
             self._why.append("the schedule has changed since")
             return
-        if data.get("backfill") or self._running.claimed.round:
-            self._fire_ticks(tick.leaf, [tick.at], str(data.get("again", "")))
+        if data.get("backfill"):
+            self._salt = str(data.get("again", ""))
+            self._consider(Tick(tick.id), {"last": 0})  # a tick of now did not come before one of the past
+            return
+        if self._running.claimed.round:
+            self._fire_ticks(tick.leaf, [tick.at])
             return
         upcoming = next_tick(condition.schedule, max(self._now, tick.at))
         following = [] if upcoming is None else [tick_row(self._firing, self._parts, tick.leaf, upcoming)]
@@ -248,11 +267,10 @@ class Decision:
             raise
         self._rows += following
 
-    def _fire_ticks(self, leaf: int, due: list[Microseconds], again: str = "") -> None:
+    def _fire_ticks(self, leaf: int, due: list[Microseconds]) -> None:
         key = f"last:{leaf}"
         kept = self._store.recall(state_scope(self._trigger.id), [key]).get(key)
         last = int(kept) if kept else 0
-        self._salt = again
         for at in due:
             self._consider(Tick(f"{leaf}:{at}", last), {"last": last})
             last = max(last, at)
@@ -322,7 +340,7 @@ class State:
     """What a trigger knows of earlier causes; read when it is first needed.
 
     :ivar leaves: the latest cause of each condition that has not been used. :ivar latest: by key, what a debounce waits for. :ivar decided: by firing and
-    round, what is to be submitted and may not have been yet.
+    round, what has come together (``parts``), then what is to be submitted and may not have been yet (``rows``).
     """
 
     def __init__(self, trigger: Trigger, store: Store, codec: Codec) -> None:
@@ -333,7 +351,7 @@ class State:
         kept = self._read() if self.is_used else {}
         self.leaves: dict[str, Any] = kept.get("leaves", {})
         self.latest: dict[str, str] = kept.get("latest", {})
-        self.decided: dict[str, list[Any]] = kept.get("decided", {})
+        self.decided: dict[str, dict[str, Any]] = kept.get("decided", {})
         self._passed: dict[str, list[list[Any]]] = kept.get("passed", {})
 
     def _read(self) -> dict[str, Any]:

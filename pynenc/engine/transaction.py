@@ -26,6 +26,6 @@ def driver_connection(connection: Any) -> Any:
             inner = getattr(connection, "connection", None)  # SQLAlchemy: a connection or a session; Django: a wrapper
         if isinstance(inner, MethodType):
             inner = inner()
-        if inner is None:
+        if inner is None or inner is connection:  # psycopg's is itself
             return connection
         connection = inner

@@ -102,26 +102,22 @@ class Triggers:
         if context.transaction() is None:
             self.declare_known()
         event_id = new_id()
-        found = self._store.recall(events_scope(code))
-        if not found and self._hears(code):  # the store was emptied since
-            self.forget_declared()
-            self.declare_known()
-            found = self._store.recall(events_scope(code))
-        rows = [
-            self._event_row(_decode_new(data), name, event_id, code, payload)
-            for name, data in sorted(found.items())
-            if data
-        ]
+        hearing = {name: _decode_new(data) for name, data in self._store.recall(events_scope(code)).items() if data}
+        # What this process knows and the store does not: declared by nobody yet, forgotten in a purge, or taken back by a runner of another version.
+        hearing = dict(self._own_hearing(code)) | hearing
+        rows = [self._event_row(new, name, event_id, code, payload) for name, new in sorted(hearing.items())]
         if rows:
             self._submitter.send(rows)
         for row in rows if self.run_inline else ():
             self.run_inline(row.id)  # type: ignore[misc]  # checked in the line before
         return event_id
 
-    def _hears(self, code: str) -> bool:
-        """Whether a trigger that this process knows hears of an event, and may be declared here."""
-        known = (found.firing.trigger for found in list(self._known.values()))
-        return context.transaction() is None and any(code in trigger.events for trigger in known)
+    def _own_hearing(self, code: str) -> Iterator[tuple[str, New]]:
+        """The triggers of this process that hear of an event, with their templates."""
+        for found in list(self._known.values()):
+            firing = found.firing
+            if code in firing.trigger.events:
+                yield firing.trigger.id, template(firing.trigger, self._conf, firing.target())
 
     def _event_row(self, new: New, name: str, event_id: str, code: str, payload: Any) -> New:
         row_id = derived_id(self._conf.app_id, name, "event", event_id)
@@ -155,7 +151,7 @@ class Triggers:
         """What runners do now and then: declare what the store has lost, and ticks that are missing."""
         firings = [found.firing for found in list(self._known.values())]
         if firings:
-            there = self._store.recall(DEFINITIONS)
+            there = {name for name, data in self._store.recall(DEFINITIONS).items() if not _decode(data).get("gone")}
             self._declare([firing for firing in firings if firing.trigger.id not in there])
             self._seed(firings)
 

@@ -22,6 +22,8 @@ from pynenc.exceptions import TriggerError
 SECOND: Microseconds = 1_000_000
 #: Shortest interval, in seconds.
 SHORTEST = 0.1
+#: Longest interval: ten years.
+LONGEST = 315_360_000.0
 MISFIRES = ("skip", "once", "all")
 
 
@@ -68,8 +70,8 @@ class IntervalSchedule:
     """
 
     def __init__(self, seconds: float) -> None:
-        if not seconds >= SHORTEST:
-            raise TriggerError(f"an interval is a number of seconds from {SHORTEST:g} up, not {seconds!r}")
+        if not SHORTEST <= seconds <= LONGEST:
+            raise TriggerError(f"an interval is a number of seconds from {SHORTEST:g} to {LONGEST:g}, not {seconds!r}")
         self._step = round(seconds * SECOND)
 
     def after(self, time: Microseconds, /) -> Iterator[Microseconds]:

@@ -132,6 +132,8 @@ class TriggerBuilder:
             raise TriggerError(f"the logic of several conditions is 'and' or 'or', not {logic!r}")
         if within is not None and not within > 0:
             raise TriggerError(f"'within' is a positive number of seconds, not {within!r}")
+        if within is not None and logic.lower() == "or":
+            raise TriggerError("'within' goes with 'and': of several conditions joined by 'or' one is enough")
         self._logic, self._within = logic.lower(), within
         return self
 

@@ -2,8 +2,9 @@
 
 A task factory gives each asyncio task that is created in a workflow's body a branch of its own, numbered in the order of creation. A branch that cannot go on
 without an event (a time, another invocation, a signal, a person) is *blocked*. A branch with living branches below it is taken to wait for them. When all
-others are blocked and no step runs, the body is cancelled, and the run is suspended until any of these events comes. So what a branch does beside durable
-operations keeps the run in memory while it lasts; in a step it is even done only once.
+others are blocked, no step runs, and no timer of the body's own is set (``asyncio.sleep``, ``asyncio.timeout``, ``wait_for``), the body is cancelled, and the
+run is suspended until any of these events comes. So what a branch does beside durable operations keeps the run in memory while it lasts; in a step it is even
+done only once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 from pynenc.engine.suspension import Suspended, union
@@ -20,6 +21,10 @@ from pynenc.workflow.replay import Branch
 
 #: Seconds that a body gets to go on otherwise when its last branch is blocked.
 SETTLE = 0.005
+
+
+#: Whether a timer that is set in this context belongs to a wait that survives a suspension.
+of_ours: ContextVar[bool | None] = ContextVar("pynenc_timer_of_ours", default=None)
 
 
 class Live:
@@ -39,7 +44,9 @@ class Branches:
 
     def __init__(self, flow: Flow, root: Branch) -> None:
         self._running = flow.running
+        self._flow = flow
         self._loop = asyncio.get_running_loop()
+        self._next_look: asyncio.TimerHandle | None = None
         self._live: dict[str, Live] = {root.path: Live(None)}
         self._is_due = False
         branch_here.set(root)
@@ -55,6 +62,7 @@ class Branches:
 
     def end(self, path: str) -> None:
         """A branch has ended; its parent may be the one that is waited for now."""
+        self._flow.survive(path)
         live = self._live.pop(path, None)
         if live is not None and live.parent is not None:
             live.parent.children -= 1
@@ -79,15 +87,31 @@ class Branches:
         live = self.here(branch)
         live.blocked.append(way)
         self._look_soon()
+        token = of_ours.set(True)
         try:
             return await until()
         finally:
+            of_ours.reset(token)
             live.blocked.remove(way)
 
     def _look_soon(self) -> None:
         if not self._is_due:
             self._is_due = True
-            self._loop.call_later(SETTLE, self._look)
+            self._look_at(self._loop.time() + SETTLE)
+
+    def _look_at(self, when: float) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        here = copy_context()
+        here.run(of_ours.set, True)
+        self._next_look = self._loop.call_at(when, self._look, context=here)
+
+    def _next_timer(self) -> float | None:
+        """When the next timer ends that the body itself has set, on the loop's clock. What loops keep of that has been the same in all versions of asyncio."""
+        timers = [timer for timer in getattr(self._loop, "_scheduled", ()) if not timer.cancelled()]
+        contexts = [(timer.when(), getattr(timer, "_context", None)) for timer in timers]
+        own = [when for when, at in contexts if at and at.get(running_flow) is self._flow and not at.get(of_ours)]
+        return min(own, default=None)
 
     def _look(self) -> None:
         """Suspend the body if it can only wait."""
@@ -97,9 +121,13 @@ class Branches:
         leaves = [live for live in self._live.values() if not live.children]
         if not ways or running.departure is not None or running.main is None or running.main.done():
             return
-        if all(live.blocked for live in leaves) and not any(live.busy for live in self._live.values()):
-            running.departure = union(ways)
-            running.main.cancel()
+        if not all(live.blocked for live in leaves) or any(live.busy for live in self._live.values()):
+            return
+        if (timer := self._next_timer()) is not None:
+            self._look_at(timer + SETTLE)
+            return
+        running.departure = union(ways)
+        running.main.cancel()
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:

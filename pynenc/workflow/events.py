@@ -121,10 +121,11 @@ async def async_wait_signal(flow: Flow, name: str, timeout: int | None) -> Any:
 def _look_signal(flow: Flow, name: str, timeout: int | None) -> Found:
     position, record = flow.meet(SIGNAL, name)
     if record is None:
-        due = flow.deadline(position, timeout) if timeout is not None else 0
+        operation = f"{SIGNAL} {name}"
+        due = flow.deadline(position, operation, timeout) if timeout is not None else 0
         found = None if flow.is_checked else _next_signal(flow, name)
         if found is None and not flow.is_over(due):
-            flow.begin(position, "deadline", encode(due))
+            flow.begin(position, operation, encode(due))
             seen = 0 if flow.inbox is None else flow.inbox.seen
             return None, Suspended(f"waits for signal {name}", due=due, signals=seen)
         record = flow.write(position, Record(SIGNAL, name, encode(found or (_TOO_LATE, b""))))

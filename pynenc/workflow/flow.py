@@ -20,31 +20,35 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from pynenc import context
-from pynenc.core.records import Final, Owner, Submitted
+from pynenc.core.records import Final, Owner
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.suspension import Departure, EndOfRecord, GivenUp, Suspended
-from pynenc.exceptions import InvocationNotFoundError, NonDeterminismError, StoreError, WorkflowError
-from pynenc.workflow import waiting
+from pynenc.exceptions import (
+    InvocationCancelledError,
+    InvocationNotFoundError,
+    NonDeterminismError,
+    StoreError,
+    WorkflowError,
+)
+from pynenc.workflow import compensation, waiting
+from pynenc.workflow.compensation import FAILING, Submit, Undo
 from pynenc.workflow.inbox import Inbox
 from pynenc.workflow.replay import (
     BEGUN,
-    COMPENSATION,
+    CALL,
     Branch,
     Cursor,
     Record,
     begun_at,
     decode_record,
     encode_record,
-    position_of,
 )
 
 logger = logging.getLogger("pynenc.workflow")
 T = TypeVar("T")
 
-#: The position under which is recorded that a workflow has failed and is being compensated.
-FAILING = position_of(COMPENSATION, 0)
-STEP, CALL, SLEEP, PAUSE, SIGNAL = "step", "execute_task", "sleep", "pause", "wait_signal"
+STEP, SLEEP, PAUSE, SIGNAL = "step", "sleep", "pause", "wait_signal"
 
 #: The branch of a body that runs in this context, and whether a step does.
 branch_here: ContextVar[Branch | None] = ContextVar("pynenc_branch", default=None)
@@ -52,18 +56,9 @@ in_step: ContextVar[bool] = ContextVar("pynenc_in_step", default=False)
 #: The flow whose branches are told apart in this context.
 running_flow: ContextVar[Flow | None] = ContextVar("pynenc_flow", default=None)
 
-#: Submits the calls of one operation under the given ids.
-Submit = Callable[[Sequence[str]], Sequence[Submitted]]
 encode = msgspec.msgpack.encode
 _called = msgspec.msgpack.Decoder(tuple[int, dict[int, str]]).decode
 _number = msgspec.msgpack.Decoder(int).decode
-
-
-class Undo(NamedTuple):
-    """A compensation: the task, and what submits its call."""
-
-    task: str
-    submit: Submit
 
 
 class Flow:
@@ -174,11 +169,27 @@ class Flow:
         return position, record
 
     def check(self) -> None:
-        """Refuse to go on after the body was left, and inside a step."""
+        """Refuse to go on after the body was left or cancelled, and inside a step."""
         if self.running.departure is not None:
             raise self.running.departure
+        if self.running.cancel_requested:
+            raise InvocationCancelledError(f"workflow {self.id} was cancelled", self.id)
         if in_step.get():
             raise WorkflowError("a step cannot use task.wf: it may run again as a whole; use task.wf around it")
+
+    def check_all_met(self) -> None:
+        """Refuse the end of a body that did not come to all that it did before.
+
+        :raises NonDeterminismError: something is left.
+        """
+        if self._cursor is not None and (left := self._cursor.left()):
+            raise NonDeterminismError(
+                f"the workflow returns, but recorded is {left}: its code has changed, or it depends on something that differs between runs",
+                "",
+                "to return",
+                left,
+                "",
+            )
 
     def failure(self) -> BaseException:
         """The error that a workflow failed with, raised again where it left the body."""
@@ -280,6 +291,12 @@ class Flow:
         pending = self._pending.setdefault(self.branch.path, [])
         pending.append((position, Record(STEP, name, payload, failed=True)))
 
+    def survive(self, path: str) -> None:
+        """A branch has ended: whoever goes on above it has survived what failed there."""
+        if pending := self._pending.pop(path, []):
+            above = path[: path.rstrip("/").rfind("/") + 1]
+            self._pending.setdefault(above, []).extend(pending)
+
     def step_value(self, position: str, record: Record) -> Any:
         """The value of a recorded step, or its exception raised."""
         if not record.failed:
@@ -302,9 +319,9 @@ class Flow:
     def call(self, name: str, count: int, submit: Submit) -> tuple[list[str], bool]:
         """Make ``count`` calls of a task as one operation; the ids of the invocations, and whether they were made now."""
         position, record = self.meet(CALL, name)
-        return self._call(position, record, name, count, submit), record is None
+        return self.call_at(position, record, name, count, submit), record is None
 
-    def _call(self, position: str, record: Record | None, name: str, count: int, submit: Submit) -> list[str]:
+    def call_at(self, position: str, record: Record | None, name: str, count: int, submit: Submit) -> list[str]:
         ids = self.cursor.child_ids(position, count)
         if record is None:
             if self._history is not None:
@@ -325,14 +342,14 @@ class Flow:
         return [others.get(index, own) for index, own in enumerate(ids)]
 
     # -- waiting for others ------------------------------------------------------------------------------------------------
-    def begin(self, position: str, kind: str, payload: bytes) -> Record:
-        """Record that an operation has begun; the record that counts."""
-        return self.cursor.begun(position) or self.write(begun_at(position), Record(BEGUN, kind, payload))
+    def begin(self, position: str, operation: str, payload: bytes) -> Record:
+        """Record that an operation (kind and name) has begun; the record that counts."""
+        return self.cursor.begun(position) or self.write(begun_at(position), Record(BEGUN, operation, payload))
 
-    def deadline(self, position: str, microseconds: int) -> int:
+    def deadline(self, position: str, operation: str, microseconds: int) -> int:
         """Until when an operation takes at most, counted from when it began."""
         due = self.engine.store.clock.now() + microseconds
-        return int(_number(self.begin(position, "deadline", encode(due)).payload))
+        return int(_number(self.begin(position, operation, encode(due)).payload))
 
     def wait(
         self, ids: Sequence[str], timeout: float | None, look: waiting.Look, *, is_race: bool = False
@@ -375,28 +392,8 @@ class Flow:
 
     # -- failing ---------------------------------------------------------------------------------------------------------
     def compensate(self, error: bytes) -> tuple[bytes, str]:
-        """Run the compensations in reverse order; the error to end with, and what to say of them.
-
-        :raises Suspended: one of them takes its time.
-        """
-        self.running.departure = None
-        records = self.cursor.records
-        if FAILING not in records:
-            if not self.undos:
-                return error, ""
-            self.write(FAILING, Record("failing", "", error))
-        branch, failed = Branch(COMPENSATION), []
-        for undo in reversed(self.undos):
-            position, record = self.cursor.meet(branch, CALL, undo.task, _compensating)
-            (child,) = self._call(position, record, undo.task, 1, undo.submit)
-            finals = self.known([child]) or self.engine.store.finals([child])
-            if not finals:
-                raise Suspended(f"compensates with {undo.task}", awaits=(child,))
-            final = finals[0]
-            if final.status is not InvocationStatus.SUCCESS:
-                logger.error("compensation %s %s of workflow %s: %s", undo.task, child, self.id, final.status.value)
-                failed.append(child)
-        return records[FAILING].payload, f"compensated; failed: {', '.join(failed)}" if failed else "compensated"
+        """Undo what was done (:func:`pynenc.workflow.compensation.compensate`)."""
+        return compensation.compensate(self, error)
 
 
 class History(NamedTuple):
@@ -410,10 +407,6 @@ def _ids_of(derive: Callable[[str, int], list[str]], position: str, record: Reco
     """The ids of the invocations of a recorded call."""
     count, others = _called(record.payload)
     return [others.get(index, own) for index, own in enumerate(derive(position, count))]
-
-
-def _compensating() -> str:
-    return "a compensation"
 
 
 def caller() -> str:

@@ -31,7 +31,7 @@ from pynenc.exceptions import NonDeterminismError
 
 #: Where compensations have their positions.
 COMPENSATION = "c/"
-PATCH, MARK, BEGUN = "patch", "mark", "begun"
+PATCH, MARK, BEGUN, CALL = "patch", "mark", "begun", "execute_task"
 _DIGITS = 8
 
 
@@ -118,9 +118,20 @@ class Cursor:
         if record is None:
             if branch.count < self._last.get(branch.path, 0):
                 raise _differs(position, _told(kind, name), "nothing, although later operations are", where())
+            begun = self.begun(position)
+            if begun is not None and begun.name != _told(kind, name):
+                raise _differs(position, _told(kind, name), begun.name, where())
         elif (record.kind, record.name) != (kind, name):
             raise _differs(position, _told(kind, name), _told(record.kind, record.name), where())
         return position, record
+
+    def left(self, path: str = "") -> str:
+        """What is recorded of a branch and it did not come to: the first operation, with its position; empty if it came to all."""
+        for position, record in sorted(self.records.items()):
+            is_own = position.rpartition("/")[0] == path and record.kind not in (MARK, BEGUN, PATCH)
+            if is_own and position not in self.met:
+                return f"{_told(record.kind, record.name)!r} at position {position}"
+        return ""
 
     def begun(self, position: str) -> Record | None:
         """What was recorded when the operation of a position began, if it is one that takes time."""
@@ -142,7 +153,7 @@ class Cursor:
             branch.advance()
             self.met.add(position)
             return "", True
-        if branch.count < self._last.get(branch.path, 0):
+        if self.is_replaying(branch):
             return "", False
         branch.advance()
         return position, True
@@ -150,6 +161,7 @@ class Cursor:
     def add(self, position: str, record: Record) -> None:
         """An operation was recorded."""
         self.records[position] = record
+        self.met.add(position)
         self._note(position, record)
 
     def is_replaying(self, branch: Branch) -> bool:

@@ -65,7 +65,7 @@ def begin_wait(flow: Flow, timeout: float | None) -> Wait:
     position, record = flow.meet(WAIT)
     if record is not None:
         return Wait(position, 0, _names(record.payload))
-    return Wait(position, 0 if timeout is None else flow.deadline(position, int(timeout * 1_000_000)), None)
+    return Wait(position, 0 if timeout is None else flow.deadline(position, WAIT, int(timeout * 1_000_000)), None)
 
 
 def end_wait(flow: Flow, wait: Wait, finals: list[Final]) -> list[Final]:

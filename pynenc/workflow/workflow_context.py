@@ -44,11 +44,13 @@ class WorkflowContext:
     def random(self) -> float:
         """A random number in [0, 1), the same whenever the body runs again."""
         flow = flow_here()
+        flow.check()
         return flow.source.random(flow.branch)
 
     def uuid(self) -> str:
         """A random UUID, the same whenever the body runs again."""
         flow = flow_here()
+        flow.check()
         return flow.source.uuid(flow.branch)
 
     def utc_now(self) -> datetime:

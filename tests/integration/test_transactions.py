@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from pynenc import Pynenc
 from pynenc.core.records import Filter
 from pynenc.exceptions import QueueFullError, StoreError
 from pynenc.testing.inline import InlineRunner
+from pynenc.testing.servers import postgres
+from pynenc.trigger import on_event
 from tests.api import functions
 
 
@@ -178,3 +181,33 @@ def test_atomic_of_django(app: Pynenc, connection: sqlite3.Connection, tmp_path:
         plus(1, 2)
     assert count(app) == 1
     connections["shop"].close()
+
+
+# -- events --------------------------------------------------------------------------------------------------------------
+def test_an_event_in_a_transaction_needs_no_earlier_declaration(app: Pynenc, connection: sqlite3.Connection) -> None:
+    shipped = app.task(triggers=on_event("paid").with_args_static({"x": 1, "y": 2}))(functions.plus)
+    with app.transaction(connection):
+        app.trigger.emit_event("paid")
+    assert count(app) == 0
+    connection.commit()
+    with InlineRunner(app) as runner:
+        runner.drain()
+        assert [call.result for call in app.find_invocations(tasks=shipped.task_id.key)] == [3]
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------------------------------------
+def test_a_connection_of_psycopg_is_taken_as_it_is() -> None:
+    url = postgres.new_url()
+    app = Pynenc(app_id="joined", store=url)
+    plus = app.task(functions.plus)
+    assert app.store.shared
+    with psycopg.connect(url.partition("?")[0]) as connection:
+        with app.transaction(connection):
+            plus(1, 2)
+        connection.rollback()
+        with app.transaction(connection):
+            call = plus(3, 4)
+        assert count(app) == 0
+        connection.commit()
+    assert run_all(app, call) == [7]
+    app.close()

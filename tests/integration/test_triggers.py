@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pynenc.core.records import ChangeKind, Filter, Purge
-from pynenc.engine.firing import state_scope
+from pynenc.engine.firing import Decision, state_scope
 from pynenc.engine.submit import Submitter
 from pynenc.engine.suspension import GivenUp
 from pynenc.exceptions import TriggerError
@@ -215,6 +215,7 @@ def test_a_backfill_fires_each_tick_once(runner: InlineRunner) -> None:
     assert app.trigger.backfill("hourly.hourly", start, end) == 0
     runner.drain()
     assert sorted(value[0][11:13] for value in calls(triggered.hourly)) == ["10", "11", "12", "13"]
+    assert all(last is None or last < at for at, last in calls(triggered.hourly)), "no later tick came before"
     app.trigger.backfill("hourly.hourly", start, start, again=True)
     runner.drain()
     assert sorted(value[0][11:13] for value in calls(triggered.hourly)) == ["10", "10", "11", "12", "13"]
@@ -339,6 +340,27 @@ def test_what_was_decided_with_a_state_is_kept_before_it_is_submitted(
     assert b'"decided":{}' in kept
 
 
+@on_each_store
+def test_causes_that_have_come_together_stay_so_when_the_decision_dies(
+    runner: InlineRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others come before it is decided again."""
+    arguments, died = Decision._arguments, []
+
+    def die_first(self: Decision, told: Any) -> Any:
+        if not died:
+            died.append(self)
+            raise GivenUp
+        return arguments(self, told)
+
+    monkeypatch.setattr(Decision, "_arguments", die_first)
+    for number in (1, 2):
+        emit("left", n=number)
+        emit("right", n=number)
+    runner.drain()
+    assert sorted(calls(triggered.joined)) == [[1, 1], [2, 2]]
+
+
 # -- failures and people ---------------------------------------------------------------------------------------------------
 def test_a_failing_provider_harms_nobody_and_is_fired_again_by_hand(runner: InlineRunner, tmp_path: Path) -> None:
     mended = tmp_path / "mended"
@@ -456,6 +478,22 @@ def test_a_trigger_that_comes_back_is_declared_again(
     emit("paid", country="ES", n=1)
     runner.drain()
     assert calls(triggered.paid) == [1]
+    assert not app.trigger.get("paid.trigger1").is_gone
+
+
+def test_a_trigger_that_another_version_took_back_is_declared_again(
+    runner: InlineRunner, without: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as other:
+        for key in [key for key in app._firing_tasks if ".paid." in key]:
+            other.delitem(app._firing_tasks, key)
+            other.delitem(app._by_key, key)
+        app.trigger.declare()  # as a runner does that starts with older code
+        assert app.trigger.get("paid.trigger1").is_gone
+    emit("paid", country="ES", n=1)
+    runner.drain()
+    assert len(calls(triggered.paid)) == 1, "who knows the trigger has it fired"
+    app.trigger.renew()
     assert not app.trigger.get("paid.trigger1").is_gone
 
 

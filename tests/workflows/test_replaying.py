@@ -201,7 +201,7 @@ def test_command_line(runner, tmp_path, monkeypatch):
     code, text = run("show", paused.invocation_id)
     assert "pause" in text
     operations = json.loads(run("show", listening.invocation_id, "--json")[1])["operations"]
-    assert [each["operation"] for each in operations] == ["wait_signal", "deadline"]
+    assert [each["operation"] for each in operations] == ["wait_signal", "wait_signal b"]
     path = tmp_path / "history.json"
     assert run("replay", slept.invocation_id, "--save", str(path)) == (
         0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from pynenc.trigger.conditions.base import Cause, Condition, ConditionContext, TriggerContext
 
@@ -60,21 +61,26 @@ def satisfied(condition: Condition, times: Mapping[int, float]) -> frozenset[int
 
     :param times: when the latest cause of each leaf came, in seconds; a leaf without one does not hold.
     """
-    return _satisfied(condition, times, 0)[0]
+    return next(iter(_ways(condition, times, 0)[0]), frozenset())
 
 
-def _satisfied(condition: Condition, times: Mapping[int, float], first: int) -> tuple[frozenset[int], int]:
-    """The same for the condition whose leaves begin at position ``first``; and the position after them."""
+def _ways(condition: Condition, times: Mapping[int, float], first: int) -> tuple[list[frozenset[int]], int]:
+    """All that makes the condition true whose leaves begin at position ``first``, the latest first; and the position after them.
+
+    A part that is too old for a window further out may have another one beside it that is not.
+    """
     if not isinstance(condition, CompositeCondition):
-        return frozenset({first} & times.keys()), first + 1
+        return [frozenset({first})] if first in times else [], first + 1
     parts = []
     for each in condition.conditions:
-        part, first = _satisfied(each, times, first)
-        parts.append(part)
+        ways, first = _ways(each, times, first)
+        parts.append(ways)
     if condition.logic == "or":
-        holding = [part for part in parts if part]
-        return max(holding, key=lambda part: max(times[leaf] for leaf in part), default=frozenset()), first
-    joined = frozenset().union(*parts)
-    when = [times[leaf] for leaf in joined]
-    is_met = all(parts) and (condition.within is None or max(when) - min(when) <= condition.within)
-    return joined if is_met else frozenset(), first
+        found = [way for ways in parts for way in ways]
+        return sorted(found, key=lambda way: max(times[leaf] for leaf in way), reverse=True), first
+    joined = [frozenset().union(*way) for way in product(*parts)]
+    return [way for way in joined if _lies_within(condition.within, [times[leaf] for leaf in way])], first
+
+
+def _lies_within(window: float | None, when: list[float]) -> bool:
+    return window is None or max(when) - min(when) <= window

@@ -149,7 +149,7 @@ def test_another_isolation_of_transactions_is_refused(store: PostgresStore) -> N
 
 def test_a_wrong_option_of_the_connection_is_refused() -> None:
     started = monotonic()
-    with pytest.raises(StoreError, match="refuses the connection.*unheard_of") as raised:
+    with pytest.raises(StoreError, match=r"refuses the connection.*unheard_of") as raised:
         open_store(shared_url() + "?options=-c%20unheard_of%3D1", "unit").open()
     assert not raised.value.retryable
     assert monotonic() - started < 5

@@ -342,6 +342,7 @@ A, B, C = (EventCondition(code) for code in "abc")
         (both(both(A, B), C, logic="or"), {0: 1}, set()),
         (both(both(A, B), C, logic="or"), {0: 1, 1: 1, 2: 0}, {0, 1}),
         (both(both(A, B, within=1), C, within=100), {0: 1, 1: 3, 2: 3}, set()),
+        (both(A, both(both(B, C), EventCondition("d"), logic="or"), within=10), {0: 101, 1: 0, 2: 100, 3: 99}, {0, 3}),
     ],
 )
 def test_what_satisfies_a_composite(condition, times, used):
