@@ -175,7 +175,7 @@ class Executor:
         started = self._now()
         running.main = asyncio.current_task()
         try:
-            value = await self._in_time(claimed, self._body(spec, claimed, running))
+            value = await self._in_time(claimed, lambda: self._body(spec, claimed, running))
             if running.flow is not None:
                 self._check_left(running)
             payload = self._codec.encode_result(spec, claimed, value)
@@ -189,16 +189,16 @@ class Executor:
         return ended
 
     @staticmethod
-    async def _in_time(claimed: Claimed, body: Coroutine[Any, Any, Any]) -> Any:
-        """Await a body, at most as long as its timeout; a ``TimeoutError`` of its own stays one."""
+    async def _in_time(claimed: Claimed, begin: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Await a body, at most as long as its timeout; a ``TimeoutError`` of its own stays one. The timer is set first: it is none of the body's own."""
         if not claimed.timeout:
-            return await body
+            return await begin()
         import asyncio
 
         limit = asyncio.timeout(claimed.timeout / outcome.SECOND)
         try:
             async with limit:
-                return await body
+                return await begin()
         except TimeoutError:
             if limit.expired():
                 raise TimeUp from None

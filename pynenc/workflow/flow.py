@@ -82,6 +82,7 @@ class Flow:
         self.branches: Any = None
         self.inbox: Inbox | None = None  # of the first wait for a signal that is new
         self.source = Cursor((self.engine.app_id, self.id, str(running.claimed.round)), {})  # for what needs no record
+        self._is_told = False
         self._history = records
         self._cursor: Cursor | None = None
         self._finals: dict[str, Final] = {}
@@ -172,7 +173,10 @@ class Flow:
         """Refuse to go on after the body was left or cancelled, and inside a step."""
         if self.running.departure is not None:
             raise self.running.departure
-        if self.running.cancel_requested:
+        if self.running.cancel_requested and not (
+            self.is_async or self._is_told
+        ):  # once: the body may clean up; asyncio tells tasks itself
+            self._is_told = True
             raise InvocationCancelledError(f"workflow {self.id} was cancelled", self.id)
         if in_step.get():
             raise WorkflowError("a step cannot use task.wf: it may run again as a whole; use task.wf around it")

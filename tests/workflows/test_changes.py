@@ -150,6 +150,15 @@ async def in_time() -> str:
         return "timed out"
 
 
+@app.workflow(timeout=3600)
+async def sleeps_for_long() -> list[Any]:
+    return list(await asyncio.gather(sleeps_for_long.wf.async_sleep(7200), one().async_result()))
+
+
+def test_the_limit_of_an_attempt_does_not_keep_it_in_memory(runner: InlineRunner) -> None:
+    assert runner.result(sleeps_for_long()) == [None, 1]
+
+
 @app.workflow
 async def polls() -> int:
     stop = asyncio.create_task(polls.wf.async_wait_signal("stop"))
