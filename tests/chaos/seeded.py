@@ -84,14 +84,14 @@ def forgets_a_step() -> None:
 
 def repeats_a_child() -> None:
     """A call of a workflow is made twice."""
-    call = Flow._call
+    call = Flow.call_at
 
     def twice(self: Flow, position: str, record: Any, name: str, count: int, submit: Any) -> list[str]:
         if record is None:
             submit([f"{self.id}-{position}-{number}" for number in range(count)])
         return call(self, position, record, name, count, submit)
 
-    Flow._call = twice
+    Flow.call_at = twice
 
 
 def loses_a_signal() -> None:
