@@ -51,6 +51,8 @@ from pynenc.trigger.trigger import Trigger
 
 #: Scopes of values: definitions, which are paused, who hears of an event, and what one trigger keeps.
 DEFINITIONS, PAUSED = "pynenc.triggers", "pynenc.triggers.paused"
+#: Where a firing that failed keeps what it had decided.
+DECIDED = "decided"
 #: A condition that holds because of a cause: position, kind, id and data of the cause.
 Part = tuple[int, str, str, Any]
 
@@ -104,11 +106,32 @@ class Decision:
         #: Makes a backfill that was asked for once more another cause.
         self._salt = ""
         self._state = State(self._trigger, self._store, self._codec)
-        self._place = f"{running.id}/{running.claimed.round}"
 
     def decide(self, kind: str, cause: str, data: Any) -> dict[str, Any]:
         """Do what the kind asks for, or what an earlier attempt has decided."""
-        decided = self._state.decided.get(self._place)
+        try:
+            return self._decide_and_carry_out(kind, cause, data)
+        except Exception:
+            self._set_aside()
+            raise
+
+    def _set_aside(self) -> None:
+        """The firing fails: what it had decided waits with it, not in the state of the others, for somebody who retries it."""
+        if decided := self._state.decided.pop(self._running.id, None):
+            own = self._running.id
+            self._store.remember(own, {DECIDED: self._codec.encode_value(decided, own, DECIDED)}, by=self._owner)
+            self._keep(self._state.changed())
+
+    def _decided(self) -> dict[str, Any]:
+        """What an earlier attempt has decided, or one before a person's retry."""
+        own = self._running.id
+        if own not in self._state.decided and self._state.is_used and self._running.claimed.round:
+            kept = self._store.recall(own, [DECIDED])
+            return dict(self._codec.decode_value(kept[DECIDED], own, DECIDED)) if kept else {}
+        return self._state.decided.get(own, {})
+
+    def _decide_and_carry_out(self, kind: str, cause: str, data: Any) -> dict[str, Any]:
+        decided = self._decided()
         if decided and "rows" in decided:
             self._rows = msgspec.msgpack.decode(decided["rows"], type=list[New])
             self._targets, self._why = set(decided["targets"]), list(decided["why"])
@@ -137,13 +160,13 @@ class Decision:
                 fired.append(answer.id)
                 if answer.existing:
                     self._why.append(f"{answer.id} had been fired already")
-        self._state.decided.pop(self._place, None)
+        self._state.decided.pop(self._running.id, None)
         self._keep(self._last | self._state.changed())
         return {"fired": fired, "why": "; ".join(self._why)}
 
     def _decide(self, **what: Any) -> None:
         """Keep what was decided before it is carried out: a later attempt finds a state that others have changed."""
-        self._state.decided[self._place] = what
+        self._state.decided[self._running.id] = what
         self._keep(self._last | self._state.changed())
 
     def _keep(self, items: Mapping[str, bytes]) -> None:
@@ -151,9 +174,12 @@ class Decision:
 
         :raises GivenUp: it does not.
         """
-        by = Owner(self._running.id, self._running.attempt, self._running.runner)
-        if items and not self._store.remember(state_scope(self._trigger.id), items, by=by):
+        if items and not self._store.remember(state_scope(self._trigger.id), items, by=self._owner):
             raise GivenUp
+
+    @property
+    def _owner(self) -> Owner:
+        return Owner(self._running.id, self._running.attempt, self._running.runner)
 
     def _is_paused(self) -> bool:
         return bool(self._store.recall(PAUSED, [self._trigger.id]).get(self._trigger.id))
@@ -339,8 +365,8 @@ class Decision:
 class State:
     """What a trigger knows of earlier causes; read when it is first needed.
 
-    :ivar leaves: the latest cause of each condition that has not been used. :ivar latest: by key, what a debounce waits for. :ivar decided: by firing and
-    round, what has come together (``parts``), then what is to be submitted and may not have been yet (``rows``).
+    :ivar leaves: the latest cause of each condition that has not been used. :ivar latest: by key, what a debounce waits for. :ivar decided: by firing, what
+    has come together (``parts``), then what is to be submitted and may not have been yet (``rows``).
     """
 
     def __init__(self, trigger: Trigger, store: Store, codec: Codec) -> None:

@@ -104,7 +104,7 @@ class Triggers:
         event_id = new_id()
         hearing = {name: _decode_new(data) for name, data in self._store.recall(events_scope(code)).items() if data}
         # What this process knows and the store does not: declared by nobody yet, forgotten in a purge, or taken back by a runner of another version.
-        hearing = dict(self._own_hearing(code)) | hearing
+        hearing |= self._missing(code, hearing)
         rows = [self._event_row(new, name, event_id, code, payload) for name, new in sorted(hearing.items())]
         if rows:
             self._submitter.send(rows)
@@ -112,12 +112,14 @@ class Triggers:
             self.run_inline(row.id)  # type: ignore[misc]  # checked in the line before
         return event_id
 
-    def _own_hearing(self, code: str) -> Iterator[tuple[str, New]]:
-        """The triggers of this process that hear of an event, with their templates."""
-        for found in list(self._known.values()):
-            firing = found.firing
-            if code in firing.trigger.events:
-                yield firing.trigger.id, template(firing.trigger, self._conf, firing.target())
+    def _missing(self, code: str, there: Mapping[str, New]) -> dict[str, New]:
+        """The triggers of this process that hear of an event and are not there, with their templates."""
+        firings = [found.firing for found in list(self._known.values())]
+        return {
+            firing.trigger.id: template(firing.trigger, self._conf, firing.target())
+            for firing in firings
+            if code in firing.trigger.events and firing.trigger.id not in there
+        }
 
     def _event_row(self, new: New, name: str, event_id: str, code: str, payload: Any) -> New:
         row_id = derived_id(self._conf.app_id, name, "event", event_id)

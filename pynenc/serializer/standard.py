@@ -11,16 +11,14 @@ from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from pynenc.exceptions import SerializationError
 from pynenc.secret import Secret
 from pynenc.serializer.walk import Build, Handler, Walk
-
-if TYPE_CHECKING:
-    from uuid import UUID
 
 _sort_key = msgspec.json.Encoder().encode
 _SORTABLE = (frozenset({str}), frozenset({int}))
@@ -284,12 +282,6 @@ def _decode_blob(data: str, build: Build, depth: int) -> Any:
     return build.blob(_str(data), depth)
 
 
-def _decode_uuid(data: str, _build: Build, _depth: int) -> UUID:
-    from uuid import UUID
-
-    return UUID(_str(data))
-
-
 _path = Handler("~path", _encode_path, _decode_path)
 
 #: Handlers by exact type.
@@ -316,26 +308,22 @@ HANDLERS: dict[type, Handler] = {
     timedelta: Handler("~timedelta", _encode_timedelta, _decode_timedelta),
     timezone: Handler("~zone", _encode_zone, _decode_zone),
     Decimal: Handler("~decimal", _encode_text, partial(_decode_text, Decimal)),
+    UUID: Handler("~uuid", _encode_text, partial(_decode_text, UUID)),
     _LOCAL_PATH: _path,
     pathlib.PurePosixPath: _path,
     pathlib.PureWindowsPath: _path,
     Secret: Handler("~secret", _encode_secret, _decode_secret),
 }
 
-#: The same for types whose modules not every program needs, by the names of both; they are imported when such a value comes.
-_LATE = {("zoneinfo", "ZoneInfo"): HANDLERS[timezone], ("uuid", "UUID"): Handler("~uuid", _encode_text, _decode_uuid)}
-
 
 def late(kind: type) -> Handler | None:
-    """The handler of a type that is not in the table because its module may not be there yet."""
-    handler = _LATE.get((kind.__module__, kind.__qualname__))
-    is_it = handler is not None and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind
-    return handler if is_it else None
+    """The handler of a type that is not in the table: the module of time zones takes long to import, and not every program needs it."""
+    return HANDLERS[timezone] if kind is getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None) else None
 
 
 #: Handlers by tag.
 DECODERS: dict[str, Handler] = {
-    **{handler.tag: handler for handler in (*HANDLERS.values(), *_LATE.values()) if handler.tag},
+    **{handler.tag: handler for handler in HANDLERS.values() if handler.tag},
     "~str": HANDLERS[str],
     "~int": HANDLERS[int],
     "~dict": Handler("~dict", _encode_pairs, partial(_decode_pairs, dict)),

@@ -353,7 +353,7 @@ class Places:
         row.place = Place.WAITING
         self.waits.stop(row.id)
         if is_unused and row.new.rate is not None:
-            self.rates[row.new.rate.key].forget(row.claimed)
+            self._rate_lane(row.new.rate).forget(row.claimed)
         self.let_go(row, now)
         if is_unknown:
             self.park(row, now)
@@ -364,7 +364,7 @@ class Places:
                 self._continue(row, outcome.args, outcome, now)
             self.admit(row, outcome.status, now)
         if is_unused and row.new.rate is not None:
-            self._go_first(row, self.rates[row.new.rate.key], now)
+            self._go_first(row, self._rate_lane(row.new.rate), now)
 
     def _continue(self, row: Row, args: bytes, outcome: Outcome, now: Microseconds) -> None:
         """The row continues as new: a new round with other arguments."""

@@ -127,9 +127,10 @@ class Cursor:
 
     def left(self, path: str = "") -> str:
         """What is recorded of a branch and it did not come to: the first operation, with its position; empty if it came to all."""
-        for position, record in sorted(self.records.items()):
-            is_own = position.rpartition("/")[0] == path and record.kind not in (MARK, BEGUN, PATCH)
-            if is_own and position not in self.met:
+        left = [position for position in self.records.keys() - self.met if position.rpartition("/")[0] == path]
+        for position in sorted(left):
+            record = self.records[position]
+            if record.kind not in (MARK, BEGUN, PATCH):
                 return f"{_told(record.kind, record.name)!r} at position {position}"
         return ""
 

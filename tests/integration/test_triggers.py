@@ -361,6 +361,32 @@ def test_causes_that_have_come_together_stay_so_when_the_decision_dies(
     assert sorted(calls(triggered.joined)) == [[1, 1], [2, 2]]
 
 
+@on_each_store
+def test_a_joining_decision_that_failed_is_fired_again_by_hand(
+    runner: InlineRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, failed = Decision._arguments, []
+
+    def fail_first(self: Decision, told: Any) -> Any:
+        if not failed:
+            failed.append(self)
+            raise ValueError("the provider")
+        return arguments(self, told)
+
+    monkeypatch.setattr(Decision, "_arguments", fail_first)
+    for number in (1, 2):
+        emit("left", n=number)
+        emit("right", n=number)
+        runner.drain()
+    assert calls(triggered.joined) == [[2, 2]]
+    (broken,) = [each for each in app.trigger.firings("joined.trigger1") if each["status"] == "failed"]
+    kept = app.store.recall(state_scope(app.trigger.get("joined.trigger1").id), ["state"])["state"]
+    assert b'"decided":{}' in kept, "nothing of it is left with the others"
+    app.get_invocation(broken["id"]).retry()
+    runner.drain()
+    assert calls(triggered.joined) == [[2, 2], [1, 1]]
+
+
 # -- failures and people ---------------------------------------------------------------------------------------------------
 def test_a_failing_provider_harms_nobody_and_is_fired_again_by_hand(runner: InlineRunner, tmp_path: Path) -> None:
     mended = tmp_path / "mended"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pynenc.core.records import Rate
+from pynenc.core.records import Purge, Rate
 from pynenc.testing.store_suite.base import SECOND, Clause
 
 
@@ -110,6 +110,21 @@ class Rating(Clause):
         self.release(self.take("x"))
         assert self.store.check() == []
         assert len(self.claimable()) == 1
+
+    def test_what_was_not_used_comes_back_after_its_rate_was_forgotten(self) -> None:
+        for name in ("a", "b"):
+            self.rated(name, n=1, key=name)
+        self.beat()
+        first, second = self.take("a"), self.take("b")
+        for _ in range(3):
+            self.clock.advance(10)
+            self.renew()
+        while self.store.purge(Purge()).more:
+            pass
+        self.release(first)
+        self.release(second, unknown_task=True)
+        assert self.store.check() == []
+        assert self.claimable() == ["a"]
 
     def test_rates_are_apart(self) -> None:
         self.rated("a", "b", n=1)
