@@ -51,8 +51,6 @@ from pynenc.trigger.trigger import Trigger
 
 #: Scopes of values: definitions, which are paused, who hears of an event, and what one trigger keeps.
 DEFINITIONS, PAUSED = "pynenc.triggers", "pynenc.triggers.paused"
-#: Where a firing that failed keeps what it had decided.
-DECIDED = "decided"
 #: A condition that holds because of a cause: position, kind, id and data of the cause.
 Part = tuple[int, str, str, Any]
 
@@ -93,6 +91,7 @@ class Decision:
         self._firing = firing
         self._trigger = firing.trigger
         self._running = running
+        self._owner = Owner(running.id, running.attempt, running.runner)
         self._store: Store = engine.store
         self._codec: Codec = engine.codec
         self._submitter: Submitter = engine.submitter
@@ -119,15 +118,15 @@ class Decision:
         """The firing fails: what it had decided waits with it, not in the state of the others, for somebody who retries it."""
         if decided := self._state.decided.pop(self._running.id, None):
             own = self._running.id
-            self._store.remember(own, {DECIDED: self._codec.encode_value(decided, own, DECIDED)}, by=self._owner)
+            self._store.remember(own, {"decided": self._codec.encode_value(decided, own, "decided")}, by=self._owner)
             self._keep(self._state.changed())
 
     def _decided(self) -> dict[str, Any]:
         """What an earlier attempt has decided, or one before a person's retry."""
         own = self._running.id
         if own not in self._state.decided and self._state.is_used and self._running.claimed.round:
-            kept = self._store.recall(own, [DECIDED])
-            return dict(self._codec.decode_value(kept[DECIDED], own, DECIDED)) if kept else {}
+            kept = self._store.recall(own, ["decided"])
+            return dict(self._codec.decode_value(kept["decided"], own, "decided")) if kept else {}
         return self._state.decided.get(own, {})
 
     def _decide_and_carry_out(self, kind: str, cause: str, data: Any) -> dict[str, Any]:
@@ -170,16 +169,9 @@ class Decision:
         self._keep(self._last | self._state.changed())
 
     def _keep(self, items: Mapping[str, bytes]) -> None:
-        """Write what later firings must know, as long as this attempt owns the firing: one that woke up too late undoes nothing.
-
-        :raises GivenUp: it does not.
-        """
+        """Write what later firings must know, as long as this attempt owns the firing (else ``GivenUp``): one that woke up too late undoes nothing."""
         if items and not self._store.remember(state_scope(self._trigger.id), items, by=self._owner):
             raise GivenUp
-
-    @property
-    def _owner(self) -> Owner:
-        return Owner(self._running.id, self._running.attempt, self._running.runner)
 
     def _is_paused(self) -> bool:
         return bool(self._store.recall(PAUSED, [self._trigger.id]).get(self._trigger.id))
