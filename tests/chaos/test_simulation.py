@@ -11,6 +11,7 @@ import pytest
 from pynenc.testing.checker import Kind
 from pynenc.testing.report import silent
 from pynenc.testing.simulation import run_seed, simulate
+from pynenc.testing.simulation.world import World
 from tests.conformance.test_seeded_bugs import (
     AcceptsASecondFinal,
     AcknowledgesBeforeItInserts,
@@ -60,6 +61,13 @@ def test_a_bug_is_caught(bug: type[Sound], has_ledger: bool) -> None:
         if {Kind(kind) for kind, _ in found} & BUGS[bug]:
             return
     raise AssertionError(found)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 873691])
+def test_the_verdict_waits_for_the_last_client(seed: int) -> None:
+    world = World(seed)
+    assert world.run().violations == []
+    assert world.clients == 0
 
 
 RUN = "import sys; from pynenc.testing.simulation import run_seed; print(run_seed(int(sys.argv[1])))"

@@ -11,6 +11,7 @@ from pynenc.core.status import FINAL, InvocationStatus
 from pynenc.exceptions import PynencError, StoreError
 from pynenc.testing.clock import SECOND, VirtualClock
 from pynenc.testing.passes import Act, Line
+from pynenc.testing.simulation.network import LONGEST
 from pynenc.testing.simulation.runner import LEASE, Runner
 from pynenc.testing.simulation.schedule import Process, Request, Scheduler, Sleep, Steps, call
 from pynenc.testing.simulation.script import KINDS, WEIGHTS
@@ -32,6 +33,7 @@ class Stage(Protocol):
     acknowledged: set[str]
     runners: list[Runner]
     passes: list[Line]
+    clients: int
     reacts: bool
     is_healed: bool
     jumped: float
@@ -49,6 +51,8 @@ def client(stage: Stage, name: str, rounds: int) -> Steps:
         stage.intend(batch)
         yield from _submit(stage, batch)
         yield Sleep(stage.random.random() * 1.5)
+    yield Sleep(2 * LONGEST)  # what it gave up may still arrive
+    stage.clients -= 1
 
 
 def _submit(stage: Stage, batch: list[New]) -> Generator[Request, Any, None]:
@@ -151,7 +155,7 @@ def janitor(stage: Stage, done: Callable[[], None]) -> Steps:
         for queue in QUEUES:  # again and again, since a late call may come after this one
             yield from call("set_queue", queue, QueueState.ACTIVE)
         counts = yield from call("count", Filter())
-        if not any(number for status, number in counts.items() if InvocationStatus(status) not in FINAL):
+        if not stage.clients and not any(number for status, number in counts.items() if InvocationStatus(status) not in FINAL):
             done()
             return
         if counts.get(InvocationStatus.PAUSED):

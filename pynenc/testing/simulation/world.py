@@ -69,6 +69,8 @@ class World:
         self.intended: dict[str, New] = {}
         self.acknowledged: set[str] = set()
         self.runners: list[Runner] = []
+        #: How many may still submit.
+        self.clients = 2
         self.is_healed = False
         self.jumped = 0.0
         self.problems: list[Violation] = []
@@ -136,7 +138,7 @@ class World:
             self.store.subscribe("echo", durable.REACTIONS)
         self.add_runner(Solo)
         self.add_runner(Supervisor)
-        for number in range(2):
+        for number in range(self.clients):
             self._start(f"client {number + 1}", people.client(self, f"c{number + 1}", self.random.randint(8, 18)))
         self._start("person", people.person(self))
         self._start("poster", people.poster(self))
