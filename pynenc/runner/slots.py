@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, get_native_id
+
+from pynenc.runner import processor
 
 #: Sleeping threads that are kept beyond one for each token, for the next bodies that wait.
 SPARE_THREADS = 16
@@ -23,26 +25,37 @@ SPARE_THREADS = 16
 class _Sleeper:
     """A thread in its bed: released with a token, or without one when the slots close."""
 
-    __slots__ = ("has_token", "lock")
+    __slots__ = ("_is_summoned", "_thread_id", "has_token", "lock")
 
     def __init__(self) -> None:
         self.has_token = False
         self.lock = Lock()
         self.lock.acquire()
+        self._thread_id = get_native_id()
+        self._is_summoned = False
+
+    def summon(self) -> None:
+        """Who calls this is about to sleep, and has left a token."""
+        self._is_summoned = self._is_summoned or processor.summon(self._thread_id)
+
+    def sleep(self) -> None:
+        """Until it is released."""
+        self.lock.acquire()
+        if self._is_summoned:
+            self._is_summoned = False
+            processor.disperse()
 
 
-class Turn:
+class Turn(_Sleeper):
     """A waiting body on its way back to a token."""
 
-    __slots__ = ("has_token", "is_over", "is_queued", "lock", "wake")
+    __slots__ = ("is_over", "is_queued", "wake")
 
     def __init__(self) -> None:
-        self.has_token = False
+        super().__init__()
         self.is_queued = False
         self.is_over = False
         self.wake: Callable[[], None] | None = None
-        self.lock = Lock()
-        self.lock.acquire()
 
 
 class Slots:
@@ -81,7 +94,7 @@ class Slots:
                 return False
             me = _Sleeper()
             self._sleepers.append(me)
-        me.lock.acquire()
+        me.sleep()
         return me.has_token
 
     def give(self) -> None:
@@ -108,11 +121,13 @@ class Slots:
 
     def _give(self) -> None:
         if self._returning:
+            self._returning[0].summon()
             self._grant(self._returning.popleft())
             self.wanted = bool(self._returning)
         else:
             self.free += 1
-            if self.calls:
+            if self.calls and self._sleepers:
+                self._sleepers[-1].summon()
                 self._match()
 
     def _grant(self, turn: Turn) -> None:
@@ -132,9 +147,10 @@ class Slots:
 
     # -- bodies that wait --------------------------------------------------------------------------------------------------
     def park(self) -> bool:
-        """A body begins to wait: its token is free for others. Whether a thread is missing that could use it."""
+        """A body begins to wait: its token is free for others, as after a call. Whether a thread is missing that could use it."""
         with self._lock:
             self.parked += 1
+            self.calls = min(self.calls + 1, self.count)
             self._give()
             return len(self._sleepers) < self.free and not self._is_closed
 
@@ -166,7 +182,7 @@ class Slots:
             turn.is_over = True
             if not turn.is_queued:
                 self._queue(turn)
-        turn.lock.acquire()
+        turn.sleep()
 
     def _queue(self, turn: Turn) -> None:
         turn.is_queued = True

@@ -348,7 +348,6 @@ class Worker:
             self.turns.make(claims=False)
         if self.slots.park():
             self._spawn()
-        self.slots.call()
 
     def unpark(self, me: BodySlot, turn: Turn) -> None:
         """The body of ``me`` goes on as soon as a token is free."""

@@ -99,7 +99,6 @@ def test_a_parked_body_lends_its_token(slots: Slots, sleepers: Sleepers) -> None
     assert slots.acquire()
     assert slots.acquire()
     assert slots.park(), "nobody sleeps: a thread is missing"
-    slots.call()
     assert slots.acquire()
     assert (slots.free, slots.parked) == (0, 1)
 
@@ -155,12 +154,12 @@ def test_closing_sends_sleepers_home_and_serves_parents_still(slots: Slots, slee
     assert slots.acquire()
     sleepers.add(2)
     slots.park()
+    assert sleepers.next(), "the token is lent at once"
     slots.close()
-    assert not sleepers.next()
     assert not sleepers.next()
     assert not slots.acquire()
     slots.unpark(Turn())
-    assert slots.busy == 1
+    assert slots.busy == 2
 
 
 def test_a_recalled_body_is_woken_once_it_has_a_token(slots: Slots) -> None:
@@ -169,7 +168,6 @@ def test_a_recalled_body_is_woken_once_it_has_a_token(slots: Slots) -> None:
     assert slots.acquire()
     turn, woken = Turn(), []
     slots.park()
-    slots.call()
     assert slots.acquire(), "somebody else runs meanwhile"
     slots.recall(turn, lambda: woken.append(turn.has_token))
     assert (slots.wanted, woken) == (True, [])
