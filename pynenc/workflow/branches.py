@@ -1,15 +1,17 @@
 """The branches of an async body: which asyncio task is which, and when the body as a whole can only wait.
 
 A task factory gives each asyncio task that is created in a workflow's body a branch of its own, numbered in the order of creation. A branch that cannot go on
-without an event (a time, another invocation, a signal, a person) is *blocked*. A branch with living branches below it is taken to wait for them. When all
-others are blocked, no step runs, and no timer of the body's own is set (``asyncio.sleep``, ``asyncio.timeout``, ``wait_for``), the body is cancelled, and the
-run is suspended until any of these events comes. So what a branch does beside durable operations keeps the run in memory while it lasts; in a step it is even
-done only once.
+without an event (a time, another invocation, a signal, a person) is *blocked*. A branch with living branches below it is taken to wait for them, and one that
+waits for a lock, a semaphore, an event or a queue of asyncio for another branch. When all others are blocked, no step runs, and no timer of the body's own is
+set (``asyncio.sleep``, ``asyncio.timeout``, ``wait_for``), the body is cancelled, and the run is suspended until any of these events comes. So what else a
+branch does beside durable operations keeps the run in memory while it lasts; in a step it is even done only once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import asyncio.locks
+import asyncio.queues
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
@@ -19,8 +21,10 @@ from pynenc.engine.suspension import Suspended, union
 from pynenc.workflow.flow import Flow, branch_here, running_flow
 from pynenc.workflow.replay import Branch
 
-#: Seconds that a body gets to go on otherwise when its last branch is blocked.
-SETTLE = 0.005
+#: Seconds that a body gets to go on otherwise when its last branch is blocked; and between two looks at a branch that does something else.
+SETTLE, RECHECK = 0.005, 0.5
+#: The code in which a branch waits for another one.
+BETWEEN_BRANCHES = frozenset({asyncio.locks.__file__, asyncio.queues.__file__})
 
 
 #: Whether a timer that is set in this context belongs to a wait that survives a suspension.
@@ -30,9 +34,10 @@ of_ours: ContextVar[bool | None] = ContextVar("pynenc_timer_of_ours", default=No
 class Live:
     """A living branch. ``blocked``: what it waits for; ``busy``: how many steps or short waits it is in."""
 
-    __slots__ = ("blocked", "busy", "children", "parent")
+    __slots__ = ("blocked", "busy", "children", "parent", "task")
 
     def __init__(self, parent: Live | None) -> None:
+        self.task: asyncio.Future[Any] | None = None
         self.parent = parent
         self.children = 0
         self.blocked: list[Suspended] = []
@@ -69,7 +74,11 @@ class Branches:
         self._look_soon()
 
     def here(self, branch: Branch) -> Live:
-        return self._live.setdefault(branch.path, Live(None))
+        return self.at(branch.path)
+
+    def at(self, path: str) -> Live:
+        """The living branch of a path."""
+        return self._live.setdefault(path, Live(None))
 
     @asynccontextmanager
     async def busy(self, branch: Branch) -> AsyncIterator[None]:
@@ -118,16 +127,27 @@ class Branches:
         self._is_due = False
         running = self._running
         ways = [way for live in self._live.values() for way in live.blocked]
-        leaves = [live for live in self._live.values() if not live.children]
         if not ways or running.departure is not None or running.main is None or running.main.done():
             return
-        if not all(live.blocked for live in leaves) or any(live.busy for live in self._live.values()):
+        if any(live.busy for live in self._live.values()):
+            return
+        leaves = [live for live in self._live.values() if not (live.children or live.blocked)]
+        if not all(_waits_for_a_branch(live.task or running.main) for live in leaves):
+            self._look_at(self._loop.time() + RECHECK)  # it may come to wait for a branch, which nobody tells
             return
         if (timer := self._next_timer()) is not None:
             self._look_at(timer + SETTLE)
             return
         running.departure = union(ways)
         running.main.cancel()
+
+
+def _waits_for_a_branch(task: Any) -> bool:
+    """Whether what a task is in the midst of is a wait for something that another branch will do."""
+    frame: Any = task.get_coro()
+    while (inner := getattr(frame, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
+        frame = inner
+    return getattr(getattr(frame, "cr_code", None), "co_filename", "") in BETWEEN_BRANCHES
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
@@ -149,6 +169,7 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
         task: asyncio.Future[Any] = make(loop, coro, context=chosen, **options)
         if fork is not None:
             flow, path = fork
+            flow.branches.at(path).task = task
             task.add_done_callback(lambda _: flow.branches.end(path))
         return task
 

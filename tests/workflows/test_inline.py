@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -166,6 +168,41 @@ def test_async_branches(runner, done):
     assert invocation.resume("fine")
     assert runner.result(invocation) == [1, 4, 7, "now", "fine"]
     assert sorted(done()) == ["add 0 1", "add 1 1", "add 2 1", "double 0", "double 1", "double 2"]
+
+
+@pytest.mark.parametrize(
+    ("way", "days"), [("semaphore", 2), ("lock", 3), ("event", 1), ("queue", 1)], ids=lambda value: str(value)
+)
+def test_branches_that_wait_for_one_another(runner, way, days):
+    invocation = shop.taking_turns(way)
+    for _ in range(days):
+        runner.drain()
+        assert invocation.status is InvocationStatus.PAUSED
+        runner.advance(DAY)
+    assert sorted(runner.result(invocation)) == [0, 1, 2]
+
+
+def test_a_branch_that_reads_a_socket_is_not_cut_off(runner, done):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    connection.settimeout(0.1)
+                    try:
+                        connection.recv(1)  # it says nothing, and is there still
+                    except TimeoutError:
+                        connection.sendall(b"hello\n")
+
+        thread = Thread(target=serve)
+        thread.start()
+        invocation = shop.keeps_listening(server.getsockname()[1])
+        runner.drain()
+        assert (invocation.status, done()) == (InvocationStatus.PAUSED, ["read hello"])
+        runner.advance(DAY)
+        assert runner.result(invocation) == "hello"
+        thread.join(20)
 
 
 def test_cancel_with_members(runner):

@@ -13,6 +13,8 @@ from typing import Any
 from pynenc import Pynenc, RetryError
 from pynenc.exceptions import ResultTimeoutError
 
+DAY = 24 * 3600
+
 app = Pynenc(app_id="workflows", store="memory://")
 
 
@@ -261,6 +263,63 @@ async def gathers(seconds: float = 100) -> list[Any]:
         return value + await add(number, 1).async_result()
 
     return list(await asyncio.gather(*(branch(n) for n in range(3)), wf.async_wait_signal("go"), wf.async_pause("ok?")))
+
+
+@app.workflow
+async def taking_turns(way: str) -> list[Any]:
+    """Branches that wait for one another by means of asyncio, while the first of them waits for a day."""
+    wf = taking_turns.wf
+    turn, begun, lock = asyncio.Semaphore(2), asyncio.Event(), asyncio.Lock()
+    told: asyncio.Queue[int] = asyncio.Queue()
+
+    async def by_semaphore(number: int) -> int:
+        async with turn:
+            await wf.async_sleep(DAY)
+            return number
+
+    async def by_lock(number: int) -> int:
+        async with lock:
+            await wf.async_sleep(DAY)
+            return number
+
+    async def by_event(number: int) -> int:
+        if number == 0:
+            await asyncio.sleep(0.02)  # the others wait already when this begins to
+            await wf.async_sleep(DAY)
+            begun.set()
+        await begun.wait()
+        return number
+
+    async def by_queue(number: int) -> int:
+        if number == 0:
+            await wf.async_sleep(DAY)
+            told.put_nowait(1)
+            told.put_nowait(2)
+            return 0
+        return await told.get()
+
+    ways = {"semaphore": by_semaphore, "lock": by_lock, "event": by_event, "queue": by_queue}
+    return list(await asyncio.gather(*map(ways[way], range(3))))
+
+
+@app.workflow
+async def keeps_listening(port: int) -> str:
+    """A branch that waits for a day, and one for a socket and then for the other branch."""
+    first = asyncio.Event()
+
+    async def rests() -> None:
+        await keeps_listening.wf.async_sleep(DAY)
+        first.set()
+
+    async def reads() -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        line = (await reader.readline()).decode().strip()
+        writer.close()
+        witness(f"read {line}")
+        await first.wait()
+        return line
+
+    return (await asyncio.gather(rests(), reads()))[1]
 
 
 @app.workflow
