@@ -303,10 +303,12 @@ class Triggers:
         """Fire by hand, whatever the conditions, limits and a pause say; returns the id of the firing, whose result names the call.
 
         :param arguments: of the triggered task; by default those that the trigger has without a cause, such as static ones.
-        :raises TriggerError: there is no such trigger.
+        :raises TriggerError: there is no such trigger. :raises TypeError: its task cannot be called like this (noticed here if this process has imported it).
         """
         firing_id = new_id()
         key = FIRING + self._named(name)
+        if arguments is not None and (known := self._known.get(key)):
+            known.firing.target().binder.bind((), dict(arguments))
         new = self._template(key)
         data = dict(arguments) if arguments is not None else None
         self._submitter.send([fill(new, self.spec(key), self._codec, firing_id, "manual", firing_id, data)])

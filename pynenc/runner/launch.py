@@ -34,6 +34,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 #: Seconds between two tries to reach the store at the start; each is twice as long as the one before.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
+#: Seconds that forks of a zygote get to export spans when the runner stops.
+LINGER = 2.0
 
 
 class HasEngine(Protocol):
@@ -114,10 +116,13 @@ def send_launch(connection: socket.socket, launch: Launch) -> None:
 
 
 def receive_launch(connection: socket.socket) -> Launch:
-    """Read it, and make the same modules importable as in the parent."""
+    """Read it, and make the same modules importable as in the parent.
+
+    :raises SystemExit: there is no parent any more.
+    """
     frame = receive_frame(connection)
     if frame is None:
-        raise EOFError("the supervisor went away before it said what to run")
+        raise SystemExit("the supervisor went away before it said what to run")
     share_one_arena()
     launch = msgspec.msgpack.decode(frame, type=Launch)
     sys.path[:] = list(launch.paths)

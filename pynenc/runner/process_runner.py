@@ -22,12 +22,11 @@ from pynenc.engine import Engine
 from pynenc.engine.execute import HandBack
 from pynenc.exceptions import RunnerError, StoreError, WorkerLostError
 from pynenc.runner.body import BodySlot
-from pynenc.runner.launch import Job, Launch, Up, receive_frame, send_frame, send_launch, start_process
+from pynenc.runner.launch import LINGER, Job, Launch, Up, receive_frame, send_frame, send_launch, start_process
 from pynenc.runner.process import describe_exit
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.thread_runner import ThreadRunner
 from pynenc.runner.worker import Execute, Worker
-from pynenc.runner.zygote import LINGER
 from pynenc.serializer.errors import encode_error
 
 logger = logging.getLogger("pynenc.runner")

@@ -28,10 +28,7 @@ import msgspec
 from pynenc.context import Running, Slot
 from pynenc.engine.execute import TimeUp
 from pynenc.runner.body import interrupt
-from pynenc.runner.launch import Job, Up, die_with_parent, engine_of, receive_frame, receive_launch, send_frame
-
-#: Seconds that forks get to export spans when the runner stops.
-LINGER = 2.0
+from pynenc.runner.launch import LINGER, Job, Up, die_with_parent, engine_of, receive_frame, receive_launch, send_frame
 
 
 class ForkedSlot(Slot):

@@ -24,7 +24,7 @@ from pynenc.trigger.conditions.exception import ExceptionCondition, ExceptionCon
 from pynenc.trigger.conditions.result import ResultCondition, ResultContext
 from pynenc.trigger.conditions.status import StatusCondition, StatusContext
 from pynenc.trigger.filters import make_filter
-from pynenc.trigger.functions import checked
+from pynenc.trigger.functions import check_class, checked
 from pynenc.trigger.schedule import MISFIRES
 from pynenc.trigger.trigger import Debounce, Key, Throttle, Trigger
 
@@ -168,6 +168,7 @@ class TriggerBuilder:
         """Arguments from an object of your own. Several providers are merged, later ones win."""
         if not isinstance(p, ArgumentProvider):
             raise TriggerError(f"an argument provider is an ArgumentProvider, not {p!r:.80}: derive a class from it")
+        check_class(type(p), "argument provider")
         self._providers.append(p)
         return self
 

@@ -89,6 +89,13 @@ def test_pause_fire_and_resume(triggers: Shop):
     assert triggers.json("triggers", "resume", "seen.trigger1") == {"id": "shop.seen.trigger1", "state": "active"}
 
 
+def test_firing_with_arguments_that_do_not_fit_is_refused(triggers: Shop):
+    text = triggers.run("triggers", "fire", "seen.trigger1", "--args", '{"day": 7}', code=1)
+    assert "'day'" in text
+    assert "seen" in text
+    assert "seen.trigger1" not in triggers.run("invocations", "list"), "nothing was submitted"
+
+
 def test_a_backfill(triggers: Shop):
     given = ("triggers", "backfill", "seen.trigger2", "--from", "2026-01-01", "--to", "2026-01-03T06:00+00:00")
     assert triggers.run(*given) == "3 tick(s) submitted\n"

@@ -307,6 +307,14 @@ def test_arguments_are_merged_and_only_from_what_there_is():
     assert merged == {"n": 1, "m": 2, "own": "m.f.trigger1"}
 
 
+def test_the_class_of_a_provider_is_at_the_top_level_of_a_module():
+    class Hidden(ArgumentProvider):
+        def get_arguments(self, context): ...
+
+    with pytest.raises(TriggerError, match="Hidden cannot be used as argument provider"):
+        on_event("a").with_args_provider(Hidden())
+
+
 def test_a_provider_must_return_a_dict():
     (provider,) = on_event("a").with_args_from_trigger_context(bad).build("m.f").providers
     with pytest.raises(TriggerError, match="returned 3"):
