@@ -22,7 +22,8 @@ from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
-from pynenc.exceptions import InvocationNotFoundError, StoreError
+from pynenc.engine.suspension import DIFFERS
+from pynenc.exceptions import InvocationNotFoundError, StoreError, WorkflowError
 from pynenc.store.base import Store
 
 if TYPE_CHECKING:
@@ -180,7 +181,15 @@ class Engine:
         return rows
 
     def resume(self, invocation_id: str, value: Any = None, reason: str = "resumed") -> bool:
-        """Let a paused workflow go on; ``value`` is what its ``pause`` returns. Whether that was accepted."""
+        """Let a paused workflow go on; ``value`` is what its ``pause`` returns. Whether that was accepted.
+
+        :raises WorkflowError: there is a value, and the run waits for none: its code and record differ.
+        """
+        rows = self.store.get([invocation_id]) if value is not None else []
+        if any(row.status is InvocationStatus.PAUSED and row.reason.startswith(DIFFERS) for row in rows):
+            raise WorkflowError(
+                f"workflow {invocation_id} takes no value, since its code and record differ: resume it without one, and give the value when it is paused"
+            )
         payload = self.codec.encode_value(value, invocation_id, RESUME_KEY)
         return self._let_go_on(self.amend([invocation_id], ChangeKind.RESUME, reason, value=payload), invocation_id)
 

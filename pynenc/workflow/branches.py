@@ -94,6 +94,12 @@ class Branches:
             of_ours.reset(token)
             live.blocked.remove(way)
 
+    def leave(self) -> None:
+        """The body was left in one of its branches; the others need not wait for that one."""
+        main = self._running.main
+        if main is not None and not main.done() and asyncio.current_task(self._loop) is not main:
+            self._loop.call_soon_threadsafe(main.cancel)
+
     def _look_soon(self) -> None:
         if not self._is_due:
             self._is_due = True

@@ -14,10 +14,10 @@ import msgspec
 
 from pynenc import context
 from pynenc.core.records import Blob, Claimed, Final, Invocation, WorkflowRef
-from pynenc.engine.suspension import Departure
-from pynenc.exceptions import NonDeterminismError, WorkflowError
+from pynenc.engine.suspension import Departure, Differs
+from pynenc.exceptions import WorkflowError
 from pynenc.workflow.flow import Flow, History
-from pynenc.workflow.replay import BEGUN, COMPENSATION, MARK, Record, decode_record
+from pynenc.workflow.replay import BEGUN, COMPENSATION, DIFFERENCE, MARK, Record, decode_record
 
 if TYPE_CHECKING:
     from pynenc.engine import Engine
@@ -138,11 +138,9 @@ def _repeat(flow: Flow, claimed: Claimed, status: str, call: Callable[..., Any])
             _on_a_loop(flow, lambda: call(spec.binder.call, spec.func, bound))
         else:
             call(spec.binder.call, spec.func, bound)
-    except NonDeterminismError as error:
-        return str(error), False
     except BaseException as error:
         if flow.running.departure is not None or isinstance(error, Departure):
-            return "", False
+            return _difference(flow), False
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         if status not in _FAILED:
@@ -150,7 +148,13 @@ def _repeat(flow: Flow, claimed: Claimed, status: str, call: Callable[..., Any])
         return "", True
     if flow.running.departure is None and status == "failed":
         return "the workflow returns, but it failed", True
-    return "", flow.running.departure is None
+    return _difference(flow), flow.running.departure is None
+
+
+def _difference(flow: Flow) -> str:
+    """Where the body was left since it does something else than recorded."""
+    way = flow.running.departure
+    return str(way.error) if isinstance(way, Differs) else ""
 
 
 def _on_a_loop(flow: Flow, begin: Callable[[], Any]) -> None:
@@ -174,7 +178,7 @@ def _left_over(flow: Flow, story: Story) -> str:
         position
         for position, record in story.records.items()
         if record.kind not in (MARK, BEGUN)
-        and not position.startswith(COMPENSATION)
+        and not position.startswith((COMPENSATION, DIFFERENCE))
         and position not in flow.cursor.met
     )
     if not left:

@@ -93,10 +93,13 @@ def _look_pause(flow: Flow, reason: str) -> Found:
 
 
 def _resume_since(flow: Flow, begun: Record | None) -> tuple[int, bytes] | None:
-    """The first attempt since a pause began after which the run was resumed, and with what; unless another pause took that."""
+    """The first attempt since a pause began after which the run was resumed, and with what; unless that was for another pause, or since code and record
+    differed.
+    """
     if begun is None or flow.is_checked:
         return None
     taken = {_resumed(record.payload)[0] for record in flow.cursor.records.values() if record.kind == PAUSE}
+    taken |= flow.cursor.differed()
     stored = flow.insist(lambda: flow.engine.store.recall(flow.id))
     resumes = {int(key.removeprefix(_RESUME)): value for key, value in stored.items() if key.startswith(_RESUME)}
     since = _number(begun.payload)
