@@ -188,7 +188,9 @@ class Flow:
             raise WorkflowError("a step cannot use task.wf: it may run again as a whole; use task.wf around it")
 
     def check_all_met(self) -> None:
-        """Refuse the end of a body that did not come to all that it did before."""
+        """Refuse the end of a body that has failed, or did not come to all that it did before."""
+        if not self.is_first and FAILING in self.cursor.records:
+            raise self.failure()
         if self._cursor is not None and (left := self._cursor.left()):
             raise difference.stop(self, difference.not_all_met(left))
 

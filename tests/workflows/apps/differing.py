@@ -141,3 +141,16 @@ def unsteady() -> None:
 @app.task
 def waits_for_unsteady() -> None:
     return unsteady().result
+
+
+@app.workflow
+def bare() -> str:
+    done.append("bare")
+    return "whole"
+
+
+@app.workflow
+def books_early() -> str:
+    wf = books_early.wf
+    wf.compensate(undo, "flight")
+    return wf.step(act, "flight")

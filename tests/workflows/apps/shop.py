@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from pynenc import Pynenc, RetryError
@@ -248,6 +249,40 @@ def saga(words: list[str]) -> None:
         saga.wf.step(double, len(word))
         saga.wf.compensate(undo, word)
     saga.wf.step(refuse, "payment")
+
+
+def die(word: str) -> None:
+    """Kill the process."""
+    witness(f"die {word}")
+    os.kill(os.getpid(), 9)
+
+
+@app.workflow(max_crashes=2)
+def dies(word: str) -> None:
+    wf = dies.wf
+    wf.step(double, 1)
+    wf.compensate(undo, word)
+    if word == "always":
+        die(word)
+    wf.step(die, word)
+
+
+#: What a body that is stuck waits for: no exception reaches it meanwhile.
+FREED = Lock()
+
+
+def stick() -> None:
+    with FREED:
+        pass
+
+
+@app.workflow(timeout=0.2)
+def sticks(word: str) -> None:
+    wf = sticks.wf
+    wf.compensate(undo, word)
+    if word == "always":
+        stick()
+    wf.step(stick)
 
 
 # -- async ------------------------------------------------------------------------------------------------------------------
