@@ -49,6 +49,8 @@ class Branches:
         self._next_look: asyncio.TimerHandle | None = None
         self._live: dict[str, Live] = {root.path: Live(None)}
         self._is_due = False
+        #: The branches that were cancelled: what they would have done, nobody knows.
+        self.cut: tuple[str, ...] = ()
         branch_here.set(root)
         running_flow.set(flow)
         install(self._loop)
@@ -60,8 +62,9 @@ class Branches:
             above.children += 1
         self._live[branch.path] = Live(above)
 
-    def end(self, path: str) -> None:
-        """A branch has ended; its parent may be the one that is waited for now."""
+    def end(self, path: str, *, is_cut: bool) -> None:
+        """A branch has ended, or was cancelled; its parent may be the one that is waited for now."""
+        self.cut += (path,) if is_cut else ()
         self._flow.survive(path)
         live = self._live.pop(path, None)
         if live is not None and live.parent is not None:
@@ -155,7 +158,7 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
         task: asyncio.Future[Any] = make(loop, coro, context=chosen, **options)
         if fork is not None:
             flow, path = fork
-            task.add_done_callback(lambda _: flow.branches.end(path))
+            task.add_done_callback(lambda task: flow.branches.end(path, is_cut=task.cancelled()))
         return task
 
     factory.is_pynenc = True  # type: ignore[attr-defined]

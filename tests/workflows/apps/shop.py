@@ -299,6 +299,33 @@ async def gathers(seconds: float = 100) -> list[Any]:
 
 
 @app.workflow
+async def cuts_a_branch() -> str:
+    wf = cuts_a_branch.wf
+
+    async def branch() -> None:
+        await wf.async_step(double if MODE == "old" else len, MODE == "old" or "x")
+        await wf.async_sleep(100)
+
+    async def nothing() -> None:
+        pass
+
+    own = asyncio.create_task(nothing() if MODE == "none" else branch())
+    await wf.async_sleep(10)
+    if MODE == "old":
+        own.cancel()
+    else:
+        await own
+    return "cut"
+
+
+@app.workflow(max_retries=1)
+def second_try() -> int:
+    if second_try.invocation.num_retries == 0:
+        raise RetryError
+    return int(second_try.wf.step(double, 4))
+
+
+@app.workflow
 async def dozes() -> float:
     before = dozes.wf.utc_now()
     await dozes.wf.async_sleep(timedelta(days=30))
