@@ -62,9 +62,12 @@ class Branches:
             above.children += 1
         self._live[branch.path] = Live(above)
 
-    def end(self, path: str, *, is_cut: bool) -> None:
+    def end(self, path: str, task: asyncio.Future[Any]) -> None:
         """A branch has ended, or was cancelled; its parent may be the one that is waited for now."""
-        self.cut += (path,) if is_cut else ()
+        if task.cancelled():
+            self.cut += (path,)
+        elif self._running.departure is not None:
+            task.exception()  # how the body was left need not be asked for
         self._flow.survive(path)
         live = self._live.pop(path, None)
         if live is not None and live.parent is not None:
@@ -158,7 +161,7 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
         task: asyncio.Future[Any] = make(loop, coro, context=chosen, **options)
         if fork is not None:
             flow, path = fork
-            task.add_done_callback(lambda task: flow.branches.end(path, is_cut=task.cancelled()))
+            task.add_done_callback(lambda task: flow.branches.end(path, task))
         return task
 
     factory.is_pynenc = True  # type: ignore[attr-defined]

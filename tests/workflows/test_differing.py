@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -157,8 +158,10 @@ def test_a_child_that_is_stopped_lets_its_parent_wait(runner: InlineRunner) -> N
 
 
 # -- branches --------------------------------------------------------------------------------------------------------------
-def test_a_branch_that_nobody_awaits_stops_the_run(runner: InlineRunner) -> None:
+def test_a_branch_that_nobody_awaits_stops_the_run(runner: InlineRunner, caplog: pytest.LogCaptureFixture) -> None:
     invocation = stopped(runner, differing.forgets_a_branch)
+    gc.collect()
+    assert [each.name for each in caplog.records if each.levelno == logging.ERROR] == ["pynenc.workflow"]
     invocation.resume()
     invocation.signal("go", 1)
     assert runner.result(invocation) == 1
