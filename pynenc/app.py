@@ -34,6 +34,7 @@ from pynenc.store import open_store
 from pynenc.store.base import Clock, Store
 from pynenc.task import Task, WorkflowTask
 from pynenc.travel import Launched, remember, restore
+from pynenc.workflow.events import is_asking
 from pynenc.workflow.flow import Flow
 from pynenc.workflow.telling import tell_once
 
@@ -186,7 +187,7 @@ class Pynenc:
             make_flow=Flow,
             triggers=self._firing_tasks,
         )
-        engine.owns = self._by_key.__contains__
+        engine.owns, engine.is_asking = self._by_key.__contains__, is_asking
         return engine
 
     def scratch_engine(self) -> Engine:

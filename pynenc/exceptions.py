@@ -230,7 +230,7 @@ class WorkflowPauseError(WorkflowError):
 
 
 class NonDeterminismError(WorkflowError):
-    """A replayed workflow did something else than its record says.
+    """A replayed workflow did something else than its record says. With runners nobody gets it: the run waits for a person.
 
     :ivar position: where. :ivar asked: what it did now. :ivar recorded: what it did before. :ivar where: the line of code, as ``file:line``.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pynenc.cli.output import ago, duration
 from pynenc.core.records import UNKNOWN_TASK, Filter, Invocation, Page, QueueState
 from pynenc.core.status import InvocationStatus, Place
+from pynenc.engine.suspension import DIFFERS
 from pynenc.store.base import Store
 
 
@@ -29,7 +30,9 @@ def _suspended(row: Invocation, now: int) -> list[str]:
         reasons.append(f"it goes on {ago(row.due, now)}")
     if row.waiting_for:
         reasons.append(f"it goes on when one of these ends: {', '.join(row.waiting_for[:5])}")
-    if not (row.due or row.waiting_for):
+    if row.reason.startswith(DIFFERS):
+        reasons.append(f"put its code back or mend it, then let it try again: pynenc workflows resume {row.id}")
+    elif not (row.due or row.waiting_for):
         reasons.append(f"let it go on: pynenc workflows resume {row.id}, or send the signal that it waits for")
     return reasons
 

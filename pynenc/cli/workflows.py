@@ -141,8 +141,9 @@ def _value(app: Pynenc, story: check.Story, position: str, record: Record) -> st
 @click.pass_obj
 @guarded
 def resume(spec: str | None, /, *, invocation_id: str, value: str) -> None:
-    """Let a paused workflow go on; its wf.pause() returns VALUE (JSON, or plain text)."""
-    _accepted(load_app(spec).get_invocation(invocation_id).resume(_json(value)), invocation_id, "paused")
+    """Let a paused workflow go on; its wf.pause() returns VALUE (JSON, or plain text). Without VALUE: let one try again whose code and record differed."""
+    app = load_app(spec)
+    _accepted(app.get_invocation(invocation_id).resume(_json(value)), app, invocation_id)
 
 
 @workflows.command(epilog="Example: pynenc workflows signal ID paid 99.5")
@@ -153,7 +154,8 @@ def resume(spec: str | None, /, *, invocation_id: str, value: str) -> None:
 @guarded
 def signal(spec: str | None, /, *, invocation_id: str, name: str, value: str) -> None:
     """Send a signal; wf.wait_signal(NAME) returns VALUE (JSON, or plain text)."""
-    _accepted(load_app(spec).get_invocation(invocation_id).signal(name, _json(value)), invocation_id, "running")
+    app = load_app(spec)
+    _accepted(app.get_invocation(invocation_id).signal(name, _json(value)), app, invocation_id)
 
 
 @workflows.command(epilog="Example: pynenc workflows cancel ID --yes")
@@ -172,9 +174,11 @@ def cancel(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool) -> None:
         raise SystemExit(1)
 
 
-def _accepted(is_accepted: bool, invocation_id: str, needed: str) -> None:  # noqa: FBT001 - the answer
+def _accepted(is_accepted: bool, app: Pynenc, invocation_id: str) -> None:  # noqa: FBT001 - the answer
     if not is_accepted:
-        raise InvocationStatusError(f"{invocation_id} is not {needed}: see `pynenc workflows show {invocation_id}`")
+        row = app.engine.get(invocation_id)
+        why = f" ({row.reason})" if row.status is InvocationStatus.PAUSED and row.reason else ""
+        raise InvocationStatusError(f"{invocation_id} does not wait for this: it is {row.status}{why}")
     click.echo(f"{invocation_id} goes on")
 
 

@@ -294,12 +294,13 @@ class ChangeKind(StrEnum):
 
 
 class Change(_Record, frozen=True):
-    """A change that a person asks for. ``priority`` is read by REPRIORITISE, ``value`` by RESUME and SIGNAL, ``reason`` is kept in the history."""
+    """What a person asks for: ``priority`` to REPRIORITISE, ``value`` to SIGNAL and RESUME (what ``attempt`` suspended; 0: any), ``reason`` for the history."""
 
     kind: ChangeKind
     reason: str = ""
     priority: float = 0.0
     value: bytes = b""
+    attempt: int = 0
 
 
 class Amended(_Record, frozen=True):

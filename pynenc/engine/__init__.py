@@ -22,6 +22,7 @@ from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
+from pynenc.engine.suspension import DIFFERS
 from pynenc.exceptions import InvocationNotFoundError, StoreError
 from pynenc.store.base import Store
 
@@ -83,6 +84,8 @@ class Engine:
         self.known_triggers = triggers
         #: Whether this process has imported a task.
         self.owns: Callable[[str], bool] = bool
+        #: Whether a suspended run waits for a person.
+        self.is_asking: Callable[[Store, Invocation], bool] = lambda _store, _row: True
         #: Development mode: runs an invocation at once.
         self.inline: Callable[[str], None] | None = None
         self.executor = Executor(codec, store.clock, resolve, handle, hooks, self, make_flow)
@@ -180,9 +183,22 @@ class Engine:
         return rows
 
     def resume(self, invocation_id: str, value: Any = None, reason: str = "resumed") -> bool:
-        """Let a paused workflow go on; ``value`` is what its ``pause`` returns. Whether that was accepted."""
-        payload = self.codec.encode_value(value, invocation_id, RESUME_KEY)
-        return self._let_go_on(self.amend([invocation_id], ChangeKind.RESUME, reason, value=payload), invocation_id)
+        """Let a paused workflow go on; ``value`` is what its ``pause`` returns. Whether that was accepted, which is when a pause is there to take it; without
+        a value also when code and record differ.
+        """
+        rows = [row for row in self.store.get([invocation_id]) if row.status is InvocationStatus.PAUSED]
+        if not rows or not (
+            value is None if rows[0].reason.startswith(DIFFERS) else self.is_asking(self.store, rows[0])
+        ):
+            return False
+        change = Change(
+            ChangeKind.RESUME,
+            reason,
+            value=self.codec.encode_value(value, invocation_id, RESUME_KEY),
+            attempt=rows[0].attempt,
+        )
+        (answer,) = self.store.amend([invocation_id], change)
+        return self._let_go_on([answer.accepted], invocation_id)
 
     def signal(self, invocation_id: str, name: str, value: Any = None) -> bool:
         """Send a signal to a workflow; whether it was accepted, which is until it ends."""

@@ -137,8 +137,6 @@ class Executor:
         """A body that was left before and returned all the same has not ended."""
         if running.departure is not None:
             raise running.departure
-        if running.flow.is_failing:
-            raise running.flow.failure()
         running.flow.check_all_met()
 
     def _body(self, spec: TaskSpec, claimed: Claimed, running: context.Running) -> Any:

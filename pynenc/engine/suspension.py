@@ -5,6 +5,9 @@ A body that swallows one does not get on: the next durable operation raises it a
 
 from __future__ import annotations
 
+#: How the reason begins of a run whose code and record differ.
+DIFFERS = "code and record differ: "
+
 
 class Departure(BaseException):
     """Base of the ways."""
@@ -19,6 +22,14 @@ class Suspended(Departure):
         self.due = due
         self.awaits = awaits
         self.signals = signals
+
+
+class Differs(Suspended):
+    """The body does something else than its record says (``difference``): the run goes on when a person says so, with the code as it is then."""
+
+    def __init__(self, difference: str, error: Exception) -> None:
+        super().__init__(DIFFERS + difference)
+        self.error = error
 
 
 class Continued(Departure):

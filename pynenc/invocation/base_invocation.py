@@ -180,7 +180,9 @@ class BaseInvocation(Generic[Params, Result]):
         return self._engine.cancel([self.invocation_id], reason)[0]
 
     def resume(self, value: Any = None) -> bool:
-        """Let a paused workflow go on; ``wf.pause`` returns ``value``. Whether that was accepted: it was paused."""
+        """Let a paused workflow go on; ``wf.pause`` returns ``value``. Whether that was accepted: it was in a pause.
+        Without a value it also lets a run try again whose code and record differed.
+        """
         return self._engine.resume(self.invocation_id, value)
 
     def signal(self, name: str, value: Any = None) -> bool:

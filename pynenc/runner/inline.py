@@ -22,8 +22,10 @@ from pynenc.core.records import (
 )
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.engine import Engine
-from pynenc.exceptions import WorkflowPauseError
+from pynenc.engine.suspension import DIFFERS
+from pynenc.exceptions import NonDeterminismError, WorkflowError, WorkflowPauseError
 from pynenc.store.base import SystemClock
+from pynenc.workflow.replay import ADVICE
 
 LEASE = 365 * 24 * 3600 * SECOND
 #: Holders of one running key that are looked at.
@@ -132,7 +134,7 @@ class InlineRunner:
     def refuse_to_hang(self, ids: Sequence[str]) -> None:
         """Say so when the only way on is that somebody resumes or signals what ``ids`` need.
 
-        :raises WorkflowPauseError: that is so.
+        :raises WorkflowPauseError: that is so. :raises NonDeterminismError: their code and record differ.
         """
         level, seen = list(ids), set(ids)
         if not ids or self._engine.store.finals(ids):
@@ -141,10 +143,7 @@ class InlineRunner:
             rows = self._engine.store.get(level)
             for row in rows:
                 if row.place is Place.WAITING and not row.due and not row.waiting_for:
-                    raise WorkflowPauseError(
-                        f"{row.task} {row.id} is paused ({row.reason or 'without a reason'}) and nobody else is here to let it go on: "
-                        "call invocation.resume(value) or invocation.signal(name, value) first"
-                    )
+                    raise _stuck(row)
             level = [name for row in rows for name in row.waiting_for if name not in seen]
             seen.update(level)
 
@@ -170,6 +169,16 @@ class InlineRunner:
         self.executed += 1
         running = self._engine.executor.running(claimed, self._id, InlineSlot(self))
         self._engine.store.finish(self._id, [self._engine.executor.run(claimed, running)])
+
+
+def _stuck(row: Invocation) -> WorkflowError:
+    """What is wrong with a run that only a person can let go on."""
+    if row.reason.startswith(DIFFERS):
+        return NonDeterminismError(f"{row.task} {row.id}: {row.reason}: {ADVICE}")
+    return WorkflowPauseError(
+        f"{row.task} {row.id} is paused ({row.reason or 'without a reason'}) and nobody else is here to let it go on: "
+        "call invocation.resume(value) or invocation.signal(name, value) first"
+    )
 
 
 def _waits_for(row: Invocation, due: Microseconds) -> bool:

@@ -28,6 +28,7 @@ from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.thread_runner import ThreadRunner
 from pynenc.runner.worker import Execute, Worker
 from pynenc.serializer.errors import encode_error
+from pynenc.workflow.compensation import end_without_body
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -162,7 +163,7 @@ class ProcessRunner(ThreadRunner):
         forks, connection = self._fork(Job(claimed, worker.beat.id))
         with connection:
             fork = Fork(connection, worker, slot, claimed)
-            return fork.follow() or self._fate(worker, claimed, fork, forks)
+            return fork.follow() or self._end(worker, claimed, fork, forks)
 
     def _fork(self, job: Job) -> tuple[ForkServer, socket.socket]:
         """A process for one job; from a new zygote if the last one died."""
@@ -188,10 +189,14 @@ class ProcessRunner(ThreadRunner):
                     if tries == RESTARTS:
                         raise
 
-    def _fate(self, worker: Worker, claimed: Claimed, fork: Fork, forks: ForkServer) -> Outcome:
-        """The fork died without an outcome: killed by us for a reason, or by its own doing."""
-        now = worker.engine.store.clock.now()
+    def _end(self, worker: Worker, claimed: Claimed, fork: Fork, forks: ForkServer) -> Outcome:
+        """The fork died without an outcome."""
         claimed = _as_it_is(worker, claimed)
+        return end_without_body(worker.engine, claimed, worker.turns.beat.id, self._fate(worker, claimed, fork, forks))
+
+    def _fate(self, worker: Worker, claimed: Claimed, fork: Fork, forks: ForkServer) -> Outcome:
+        """It was killed by us for a reason, or by its own doing."""
+        now = worker.engine.store.clock.now()
         if fork.killed == "timeout":
             return worker.engine.executor.timed_out(claimed, now)
         if fork.killed == "cancel":

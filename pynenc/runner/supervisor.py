@@ -36,6 +36,7 @@ from pynenc.runner.process import WorkerProcess, describe_exit
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.vital import Loop, Vital
 from pynenc.serializer.errors import encode_error
+from pynenc.workflow.compensation import end_without_body
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -298,7 +299,8 @@ class Supervisor:
             owned = self._store.owned(child.beat.id)
             if owned:
                 running = {(entry.invocation_id, entry.attempt) for entry in entries if not entry.is_parked}
-                outcomes = [self._fate(claimed, child, running, code) for claimed in owned]
+                fates = [(claimed, self._fate(claimed, child, running, code)) for claimed in owned]
+                outcomes = [end_without_body(self._engine, claimed, child.beat.id, ended) for claimed, ended in fates]
                 self._suspects = self._suspects or any(ended.alone for ended in outcomes)
                 self._store.finish(child.beat.id, outcomes)
                 with self._reading:

@@ -48,6 +48,7 @@ from pynenc.runner.pump import Pump
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots, Turn
 from pynenc.runner.turns import Turns
+from pynenc.workflow.compensation import end_without_body
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -302,7 +303,8 @@ class Worker:
         return ended, is_mine
 
     def _timed_out(self, claimed: Claimed, started: int) -> Outcome:
-        return self.engine.executor.timed_out(claimed, started)
+        ended = self.engine.executor.timed_out(claimed, started)
+        return end_without_body(self.engine, claimed, self.turns.beat.id, ended)
 
     def _report_last(self, progress: object) -> None:
         """What a body reported last, and the pump has not written yet."""

@@ -237,7 +237,8 @@ class Store(Protocol):
 
         CANCEL: unclaimed → CANCELLED at once; claimed → ``cancel_requested`` (accepted), its runner is woken and told by ``heartbeat``; final → refused.
         REQUEUE: final → a new round: retries and crashes 0, the old outcome kept in the history, due now. Otherwise: LATER → due now; else refused.
-        REPRIORITISE: any that is not final. RESUME: PAUSED → admitted again, its value remembered under key ``resume:<attempt>`` of the scope ``<id>``.
+        REPRIORITISE: any that is not final. RESUME: PAUSED → admitted again, its value remembered under key ``resume:<attempt>`` of the scope ``<id>``;
+        refused when another ``attempt`` than the given one suspended it, since the answer is not for that.
         SIGNAL: not final → its value is remembered under key ``signal:<number>`` of the scope ``<id>``, where the number (nine digits) counts the signals
         before it; what is PAUSED and waits for signals is admitted. Final → refused.
         """

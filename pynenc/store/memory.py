@@ -251,7 +251,7 @@ class MemoryStore:
         return True
 
     def _resume(self, row: Row, change: Change, now: Microseconds) -> bool:
-        if row.place is not Place.WAITING:
+        if row.place is not Place.WAITING or change.attempt not in (0, row.attempt):
             return False
         self._places.values.put(row.id, {f"resume:{row.attempt}": change.value})
         self._places.rouse(row, now, change.reason)

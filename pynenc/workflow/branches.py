@@ -54,6 +54,8 @@ class Branches:
         self._next_look: asyncio.TimerHandle | None = None
         self._live: dict[str, Live] = {root.path: Live(None)}
         self._is_due = False
+        #: The branches that were cancelled: what they would have done, nobody knows.
+        self.cut: tuple[str, ...] = ()
         branch_here.set(root)
         running_flow.set(flow)
         install(self._loop)
@@ -65,8 +67,12 @@ class Branches:
             above.children += 1
         self._live[branch.path] = Live(above)
 
-    def end(self, path: str) -> None:
-        """A branch has ended; its parent may be the one that is waited for now."""
+    def end(self, path: str, task: asyncio.Future[Any]) -> None:
+        """A branch has ended, or was cancelled; its parent may be the one that is waited for now."""
+        if task.cancelled():
+            self.cut += (path,)
+        elif self._running.departure is not None:
+            task.exception()  # how the body was left need not be asked for
         self._flow.survive(path)
         live = self._live.pop(path, None)
         if live is not None and live.parent is not None:
@@ -102,6 +108,12 @@ class Branches:
         finally:
             of_ours.reset(token)
             live.blocked.remove(way)
+
+    def leave(self) -> None:
+        """The body was left in one of its branches; the others need not wait for that one."""
+        main = self._running.main
+        if main is not None and not main.done() and asyncio.current_task(self._loop) is not main:
+            self._loop.call_soon_threadsafe(main.cancel)
 
     def _look_soon(self) -> None:
         if not self._is_due:
@@ -170,7 +182,7 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
         if fork is not None:
             flow, path = fork
             flow.branches.at(path).task = task
-            task.add_done_callback(lambda _: flow.branches.end(path))
+            task.add_done_callback(lambda task: flow.branches.end(path, task))
         return task
 
     factory.is_pynenc = True  # type: ignore[attr-defined]

@@ -14,10 +14,10 @@ import msgspec
 
 from pynenc import context
 from pynenc.core.records import Blob, Claimed, Final, Invocation, WorkflowRef
-from pynenc.engine.suspension import Departure
-from pynenc.exceptions import NonDeterminismError, WorkflowError
+from pynenc.engine.suspension import Departure, Differs
+from pynenc.exceptions import WorkflowError
 from pynenc.workflow.flow import Flow, History
-from pynenc.workflow.replay import BEGUN, COMPENSATION, MARK, Record, decode_record
+from pynenc.workflow.replay import BEGUN, COMPENSATION, DIFFERENCE, MARK, Record, decode_record
 
 if TYPE_CHECKING:
     from pynenc.engine import Engine
@@ -39,6 +39,8 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     blobs: dict[str, bytes]
     workflow: WorkflowRef | None
     created: int
+    retries: int = 0
+    parent: str | None = None
     records: dict[str, Record]
     finals: dict[str, Final]
 
@@ -72,6 +74,8 @@ def tell(engine: Engine, invocation_id: str) -> Story:
         blobs=engine.store.get_blobs(row.blobs),
         workflow=row.workflow,
         created=row.created,
+        retries=row.retries,
+        parent=row.parent,
         records=records,
         finals=finals,
     )
@@ -116,6 +120,8 @@ def check(engine: Engine, story: Story, call: Callable[..., Any] | None = None) 
         tuple(story.blobs),
         round=story.round,
         created=story.created,
+        retries=story.retries,
+        parent=story.parent,
         workflow=story.workflow,
     )
     flow = _flow(engine, claimed, History(story.records, story.finals))
@@ -138,19 +144,23 @@ def _repeat(flow: Flow, claimed: Claimed, status: str, call: Callable[..., Any])
             _on_a_loop(flow, lambda: call(spec.binder.call, spec.func, bound))
         else:
             call(spec.binder.call, spec.func, bound)
-    except NonDeterminismError as error:
-        return str(error), False
     except BaseException as error:
         if flow.running.departure is not None or isinstance(error, Departure):
-            return "", False
+            return _difference(flow), False
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        if status not in _FAILED:
+        if status not in _FAILED and not flow.is_failing:
             return f"the workflow raises {type(error).__name__}: {error}, which it did not", True
         return "", True
     if flow.running.departure is None and status == "failed":
         return "the workflow returns, but it failed", True
-    return "", flow.running.departure is None
+    return _difference(flow), flow.running.departure is None
+
+
+def _difference(flow: Flow) -> str:
+    """Where the body was left since it does something else than recorded."""
+    way = flow.running.departure
+    return str(way.error) if isinstance(way, Differs) else ""
 
 
 def _on_a_loop(flow: Flow, begin: Callable[[], Any]) -> None:
@@ -169,12 +179,13 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _left_over(flow: Flow, story: Story) -> str:
-    """What is recorded, and the body did not come to before its end."""
+    """What is recorded, and the body did not come to before its end. A branch that is cancelled may come farther or less far each time."""
+    cut = () if flow.branches is None else flow.branches.cut
     left = sorted(
         position
         for position, record in story.records.items()
         if record.kind not in (MARK, BEGUN)
-        and not position.startswith(COMPENSATION)
+        and not position.startswith((COMPENSATION, DIFFERENCE, *cut))
         and position not in flow.cursor.met
     )
     if not left:

@@ -6,18 +6,27 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pynenc.core.records import Submitted
+import msgspec
+from msgspec.structs import replace
+
+from pynenc.core.outcome import released
+from pynenc.core.records import Claimed, Outcome, Owner, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.suspension import Suspended
-from pynenc.workflow.replay import CALL, COMPENSATION, Branch, Record, position_of
+from pynenc.exceptions import StoreError
+from pynenc.workflow.difference import not_all_met, stop
+from pynenc.workflow.replay import CALL, COMPENSATION, Branch, Record, encode_record, position_of
 
 if TYPE_CHECKING:
+    from pynenc.engine import Engine
     from pynenc.workflow.flow import Flow
 
 logger = logging.getLogger("pynenc.workflow")
 
 #: The position under which is recorded that a workflow has failed and is being compensated.
 FAILING = position_of(COMPENSATION, 0)
+encode = msgspec.msgpack.encode
+_places = msgspec.msgpack.Decoder(list[str]).decode
 #: Submits the calls of one operation under the given ids.
 Submit = Callable[[Sequence[str]], Sequence[Submitted]]
 
@@ -32,7 +41,7 @@ class Undo(NamedTuple):
 def compensate(flow: Flow, error: bytes) -> tuple[bytes, str]:
     """Run the compensations in reverse order; the error to end with, and what to say of them.
 
-    :raises Suspended: one of them takes its time.
+    :raises Suspended: one of them takes its time, or the body registers others than it did when it failed.
     """
     flow.running.departure = None
     records = flow.cursor.records
@@ -40,9 +49,9 @@ def compensate(flow: Flow, error: bytes) -> tuple[bytes, str]:
         if not flow.undos:
             return error, ""
         flow.write(FAILING, Record("failing", "", error))
-    branch, failed = Branch(COMPENSATION), []
-    for undo in reversed(flow.undos):
-        position, record = flow.cursor.meet(branch, CALL, undo.task, lambda: "a compensation")
+    cause, undos, branch, failed = records[FAILING], _registered(flow), Branch(COMPENSATION), []
+    for undo in reversed(undos):
+        position, record = flow.meet_in(branch, CALL, undo.task, lambda: "a compensation")
         (child,) = flow.call_at(position, record, undo.task, 1, undo.submit)
         finals = flow.known([child]) or flow.engine.store.finals([child])
         if not finals:
@@ -51,4 +60,39 @@ def compensate(flow: Flow, error: bytes) -> tuple[bytes, str]:
         if final.status is not InvocationStatus.SUCCESS:
             logger.error("compensation %s %s of workflow %s: %s", undo.task, child, flow.id, final.status.value)
             failed.append(child)
-    return records[FAILING].payload, f"compensated; failed: {', '.join(failed)}" if failed else "compensated"
+    done = [cause.name, "compensated" if undos else "", f"failed: {', '.join(failed)}" if failed else ""]
+    return cause.payload, "; ".join(filter(None, done))
+
+
+def end_without_body(engine: Engine, claimed: Claimed, runner: str, ended: Outcome) -> Outcome:
+    """What becomes of an attempt whose body is gone: its process died, or it does not react to its timeout. If that would end a workflow, it gets one more
+    attempt, in which the body replays to where it was, and what it did is compensated. If that one ends so, too, the workflow has failed.
+    """
+    if ended.status is not InvocationStatus.FAILED:
+        return ended
+    scope, by = f"{claimed.id}/{claimed.round}", Owner(claimed.id, claimed.attempt, runner)
+    try:
+        known = engine.store.recall(scope)
+        if FAILING in known:
+            logger.error("workflow %s %s could not be compensated: %s", claimed.task, claimed.id, ended.reason)
+            return replace(ended, reason=f"{ended.reason}; its compensation was not carried out to the end")
+        spec = engine.executor.resolve(claimed.task)
+        if not (known or (spec is not None and spec.is_workflow)):
+            return ended
+        cause = encode_record(Record("failing", ended.reason, ended.payload))
+        engine.store.remember(scope, {FAILING: cause}, once=True, by=by)
+    except StoreError as error:
+        logger.warning("workflow %s %s could not be ended (%s); it goes back", claimed.task, claimed.id, error)
+        return released(claimed, "its end could not be written", started=claimed.claimed)
+    logger.error("workflow %s %s has failed (%s) and is compensated", claimed.task, claimed.id, ended.reason)
+    is_crash = ended.crashes > claimed.crashes
+    back = released(claimed, f"{ended.reason}; to be compensated", alone=is_crash, started=claimed.claimed)
+    return replace(back, crashes=ended.crashes)
+
+
+def _registered(flow: Flow) -> list[Undo]:
+    """The compensations in the order in which they were registered when the workflow failed: branches may come to them in another one now."""
+    places = _places(flow.begin(FAILING, "compensate", encode(list(flow.undos))).payload)
+    if lost := [place for place in places if place not in flow.undos]:
+        raise stop(flow, not_all_met(f"compensation {lost[0]}"))
+    return [flow.undos[place] for place in places]

@@ -11,12 +11,14 @@ from typing import Any
 
 import msgspec
 
+from pynenc.core.records import Invocation
 from pynenc.engine import RESUME_KEY, signal_key
 from pynenc.engine.suspension import Continued, Departure, Suspended
 from pynenc.exceptions import ResultTimeoutError
+from pynenc.store.base import Store
 from pynenc.workflow.flow import PAUSE, SIGNAL, SLEEP, Flow, encode
 from pynenc.workflow.inbox import Inbox
-from pynenc.workflow.replay import Record
+from pynenc.workflow.replay import Record, decode_record
 
 #: What a pause was resumed with: after which attempt, and the value. It begins with the attempt that came to it.
 _resumed = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
@@ -92,11 +94,23 @@ def _look_pause(flow: Flow, reason: str) -> Found:
     return flow.engine.codec.decode_value(_resumed(record.payload)[1], flow.id, RESUME_KEY), None
 
 
+def is_asking(store: Store, row: Invocation) -> bool:
+    """Whether a run is in a pause."""
+    records = store.recall(f"{row.id}/{row.round}")
+    waiting = [
+        record for position, record in records.items() if "b" in position and position.replace("b", "") not in records
+    ]
+    return any(decode_record(record).name == PAUSE for record in waiting)
+
+
 def _resume_since(flow: Flow, begun: Record | None) -> tuple[int, bytes] | None:
-    """The first attempt since a pause began after which the run was resumed, and with what; unless another pause took that."""
+    """The first attempt since a pause began after which the run was resumed, and with what; unless that was for another pause, or since code and record
+    differed.
+    """
     if begun is None or flow.is_checked:
         return None
     taken = {_resumed(record.payload)[0] for record in flow.cursor.records.values() if record.kind == PAUSE}
+    taken |= flow.cursor.differed()
     stored = flow.insist(lambda: flow.engine.store.recall(flow.id))
     resumes = {int(key.removeprefix(_RESUME)): value for key, value in stored.items() if key.startswith(_RESUME)}
     since = _number(begun.payload)

@@ -10,7 +10,6 @@ left when all their branches wait (:mod:`~pynenc.workflow.branches`).
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from pynenc.exceptions import (
     StoreError,
     WorkflowError,
 )
-from pynenc.workflow import compensation, waiting
+from pynenc.workflow import compensation, difference, waiting
 from pynenc.workflow.compensation import FAILING, Submit, Undo
 from pynenc.workflow.inbox import Inbox
 from pynenc.workflow.replay import (
@@ -78,7 +77,7 @@ class Flow:
         self.id = running.id
         self.scope = f"{running.id}/{running.claimed.round}"
         self.root = Branch()
-        self.undos: list[Undo] = []
+        self.undos: dict[str, Undo] = {}  # by the place in the body, which is the same in each replay
         self.branches: Any = None
         self.inbox: Inbox | None = None  # of the first wait for a signal that is new
         self.source = Cursor((self.engine.app_id, self.id, str(running.claimed.round)), {})  # for what needs no record
@@ -164,10 +163,17 @@ class Flow:
     def meet(self, kind: str, name: str = "") -> tuple[str, Record | None]:
         """The next operation: its position, and its record if it was made before."""
         self.check()
-        position, record = self.cursor.meet(self.branch, kind, name, caller)
+        position, record = self.meet_in(self.branch, kind, name, difference.caller)
         if record is None and self.is_failing:
             raise self.failure()
         return position, record
+
+    def meet_in(self, branch: Branch, kind: str, name: str, where: Callable[[], str]) -> tuple[str, Record | None]:
+        """The next operation of a branch."""
+        try:
+            return self.cursor.meet(branch, kind, name, where)
+        except NonDeterminismError as error:
+            raise difference.stop(self, error) from error
 
     def check(self) -> None:
         """Refuse to go on after the body was left or cancelled, and inside a step."""
@@ -182,18 +188,11 @@ class Flow:
             raise WorkflowError("a step cannot use task.wf: it may run again as a whole; use task.wf around it")
 
     def check_all_met(self) -> None:
-        """Refuse the end of a body that did not come to all that it did before.
-
-        :raises NonDeterminismError: something is left.
-        """
+        """Refuse the end of a body that has failed, or did not come to all that it did before."""
+        if not self.is_first and FAILING in self.cursor.records:
+            raise self.failure()
         if self._cursor is not None and (left := self._cursor.left()):
-            raise NonDeterminismError(
-                f"the workflow returns, but recorded is {left}: its code has changed, or it depends on something that differs between runs",
-                "",
-                "to return",
-                left,
-                "",
-            )
+            raise difference.stop(self, difference.not_all_met(left))
 
     def failure(self) -> BaseException:
         """The error that a workflow failed with, raised again where it left the body."""
@@ -246,6 +245,8 @@ class Flow:
     def leave(self, departure: Departure) -> Departure:
         """The body is left here; to be raised."""
         self.running.departure = self.running.departure or departure
+        if self.branches is not None:
+            self.branches.leave()
         return departure
 
     def suspend(self, reason: str, *, due: int = 0, awaits: tuple[str, ...] = (), signals: int = -1) -> Departure:
@@ -335,14 +336,7 @@ class Flow:
             record = self.write(position, Record(CALL, name, encode((count, others))))
         recorded, others = _called(record.payload)
         if recorded != count:
-            asked, before = f"{count} call(s) of {name}", f"{recorded} call(s) of {name}"
-            raise NonDeterminismError(
-                f"at position {position} the workflow makes {asked} ({caller()}), but recorded are {before}",
-                position,
-                asked,
-                before,
-                caller(),
-            )
+            raise difference.stop(self, difference.other_count(position, name, count, recorded))
         return [others.get(index, own) for index, own in enumerate(ids)]
 
     # -- waiting for others ------------------------------------------------------------------------------------------------
@@ -395,6 +389,12 @@ class Flow:
             self.write(*mark, once=False)
 
     # -- failing ---------------------------------------------------------------------------------------------------------
+    def register(self, undo: Undo) -> None:
+        """Note what undoes the work that was done so far."""
+        branch = self.branch
+        branch.undos += 1
+        self.undos[f"{branch.path}{branch.undos}"] = undo
+
     def compensate(self, error: bytes) -> tuple[bytes, str]:
         """Undo what was done (:func:`pynenc.workflow.compensation.compensate`)."""
         return compensation.compensate(self, error)
@@ -411,19 +411,6 @@ def _ids_of(derive: Callable[[str, int], list[str]], position: str, record: Reco
     """The ids of the invocations of a recorded call."""
     count, others = _called(record.payload)
     return [others.get(index, own) for index, own in enumerate(derive(position, count))]
-
-
-def caller() -> str:
-    """The line of the user's code that is at work, as ``file:line``."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        if not (name == "pynenc" or name.startswith("pynenc.")):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return "unknown"
 
 
 def flow_here() -> Flow:

@@ -29,8 +29,12 @@ import msgspec
 from pynenc.core.ids import derived_id, digest
 from pynenc.exceptions import NonDeterminismError
 
-#: Where compensations have their positions.
-COMPENSATION = "c/"
+#: Where compensations have their positions, and where is noted at which attempts code and record differed.
+COMPENSATION, DIFFERENCE = "c/", "d/"
+ADVICE = (
+    "its code has changed, or it depends on something that differs between runs (time, random numbers, the order of a set); "
+    "guard changes with wf.patched(...), put what varies into wf.step(...)"
+)
 PATCH, MARK, BEGUN, CALL = "patch", "mark", "begun", "execute_task"
 _DIGITS = 8
 
@@ -51,7 +55,7 @@ decode_record = msgspec.msgpack.Decoder(Record).decode
 class Branch:
     """One line of execution within a body, and its counters."""
 
-    __slots__ = ("branches", "count", "draws", "path", "waits")
+    __slots__ = ("branches", "count", "draws", "path", "undos", "waits")
 
     def __init__(self, path: str = "") -> None:
         self.path = path
@@ -59,6 +63,7 @@ class Branch:
         self.waits = 0
         self.draws = 0
         self.branches = 0
+        self.undos = 0
 
     def advance(self) -> None:
         """The next operation."""
@@ -134,6 +139,10 @@ class Cursor:
                 return f"{_told(record.kind, record.name)!r} at position {position}"
         return ""
 
+    def differed(self) -> set[int]:
+        """The attempts at which code and record differed."""
+        return {int(name.removeprefix(DIFFERENCE)) for name in self.records if name.startswith(DIFFERENCE)}
+
     def begun(self, position: str) -> Record | None:
         """What was recorded when the operation of a position began, if it is one that takes time."""
         return self.records.get(begun_at(position))
@@ -205,11 +214,5 @@ def _told(kind: str, name: str) -> str:
 
 
 def _differs(position: str, asked: str, recorded: str, where: str) -> NonDeterminismError:
-    return NonDeterminismError(
-        f"at position {position} the workflow asks for {asked!r} ({where}), but recorded is {recorded!r}: its code has changed, or it depends on something "
-        "that differs between runs (time, random numbers, the order of a set); guard changes with wf.patched(...), put what varies into wf.step(...)",
-        position,
-        asked,
-        recorded,
-        where,
-    )
+    difference = f"at position {position} the workflow asks for {asked!r} ({where}), but recorded is {recorded!r}"
+    return NonDeterminismError(f"{difference}: {ADVICE}", position, asked, recorded, where)

@@ -127,7 +127,7 @@ class WorkflowContext:
         flow.check()
         if not flow.is_first:
             _ = flow.cursor
-        flow.undos.append(task._undo(args, kwargs))
+        flow.register(task._undo(args, kwargs))
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> None:
         """End this run and begin the next one of the same invocation, with other arguments and an empty history. Does not return."""

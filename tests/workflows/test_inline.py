@@ -100,6 +100,45 @@ def test_two_pauses(runner):
     assert runner.result(invocation) == ["yes", {"and": 1}]
 
 
+@pytest.mark.parametrize(
+    "flow",
+    [lambda: shop.naps(1), lambda: shop.hears(["a"]), shop.calls, shop.dozes],
+    ids=["time", "signal", "child", "async"],
+)
+def test_a_run_that_waits_for_no_person_is_not_resumed(runner, flow):
+    invocation = flow()
+    runner.drain()
+    before = shop.app.engine.get(invocation.invocation_id)
+    assert before.status is InvocationStatus.PAUSED
+    for value in ("lost", None):
+        assert not invocation.resume(value)
+    assert shop.app.engine.get(invocation.invocation_id) == before
+    assert not [key for key in shop.app.store.recall(invocation.invocation_id) if key.startswith("resume")]
+
+
+def test_two_persons_answer_one_pause(runner):
+    invocation = shop.main_wf_task({"approval": True})
+    runner.drain()
+    store, engine = shop.app.store, shop.app.engine
+    is_asking = engine.is_asking
+
+    def slowly(store, row):
+        """Meanwhile another one answers, and the run comes to its end or to another wait."""
+        engine.is_asking = is_asking
+        assert is_asking(store, row)
+        assert invocation.resume("first")
+        return True
+
+    engine.is_asking = slowly
+    assert not invocation.resume("second")
+    assert (
+        engine.codec.decode_value(
+            store.recall(invocation.invocation_id)["resume:1"], invocation.invocation_id, "resume"
+        )
+        == "first"
+    )
+
+
 def test_signals(runner):
     invocation = shop.listens(None)
     assert invocation.signal("a", 1)

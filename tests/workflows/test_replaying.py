@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from msgspec.structs import replace
 
 from pynenc.cli.main import cli
 from pynenc.core.records import Beat, ClaimRequest
@@ -130,6 +131,8 @@ FLOWS = [
     lambda: shop.gathers(),
     lambda: shop.calls(),
     lambda: shop.main_wf_task({"approval": True}),
+    lambda: shop.cuts_a_branch(),
+    lambda: shop.second_try(),
 ]
 
 
@@ -148,13 +151,33 @@ def test_histories_repeat_at_each_point(runner, flow, done):
             assert verdict.ended
             assert verdict.operations == len(
                 [r for r in story.records.values() if r.kind not in ("mark", "failing", "begun")]
-            ) - (2 if story.task.endswith("saga") else 0)
+            ) - (2 if story.task.endswith(("saga", "cuts_a_branch")) else 0)
             return
         if shop.app.engine.get(invocation.invocation_id).reason in ("Waiting for approval", "ok?"):
             invocation.resume("fine")
         invocation.signal("go", 1)
         runner.advance(1000)
     pytest.fail("it does not end")
+
+
+def test_a_branch_that_is_not_cancelled_any_more_is_compared(runner, monkeypatch):
+    invocation = shop.cuts_a_branch()
+    assert runner.result(invocation) == "cut"
+    story = check.tell(shop.app.engine, invocation.invocation_id)
+    for mode in ("other", "none"):
+        monkeypatch.setattr(shop, "MODE", mode)
+        assert "'step" in check.check(shop.app.scratch_engine(), story).problem
+
+
+def test_a_history_of_a_run_that_goes_back_to_be_compensated_repeats(runner):
+    invocation = shop.saga(["flight"])
+    runner.drain()
+    store = shop.app.store
+    engine, row = shop.app.engine, shop.app.engine.get(invocation.invocation_id)
+    story = replace(check.tell(engine, row.id), status="registered")
+    assert story.records["c/00000000"].kind == "failing"
+    assert check.check(shop.app.scratch_engine(), story).problem == ""
+    assert store.check() == []
 
 
 def test_changed_code_is_found(runner, monkeypatch):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pynenc.core.status import InvocationStatus
-from pynenc.exceptions import InvocationCancelledError
+from pynenc.exceptions import InvocationCancelledError, TaskTimeoutError, WorkerLostError
 from tests.workflows.apps import shop
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +83,36 @@ def test_processes_that_die_at_each_step(url, tmp_path, runner_cls):
     assert done["step 2"] == done["step 3"] == 2
     assert one.num_retries == other.num_retries == 0
     assert shop.app.store.check() == []
+
+
+@pytest.mark.parametrize("runner_cls", ["MultiThreadRunner", "ProcessRunner"])
+def test_a_workflow_that_kills_its_processes_is_compensated(url, tmp_path, runner_cls):
+    with program(url, runner_cls, PROCESSES="1"):
+        once = shop.dies("once")
+        with pytest.raises(WorkerLostError, match="2 time"):
+            once.get_result(timeout=LONG)
+        always = shop.dies("always")
+        with pytest.raises(WorkerLostError, match="3 time"):
+            always.get_result(timeout=LONG)
+    done = Counter(words(tmp_path))
+    assert (done["die once"], done["undo once"]) == (2, 1)
+    assert (done["die always"], done["undo always"]) == (3, 0)
+    assert shop.app.engine.get(once.invocation_id).reason.startswith("crash 2 of 2")
+    assert shop.app.engine.get(once.invocation_id).reason.endswith("; compensated")
+    assert "its compensation was not carried out" in shop.app.engine.get(always.invocation_id).reason
+    assert shop.app.store.check() == []
+
+
+def test_a_workflow_that_does_not_react_to_its_timeout_is_compensated(url, tmp_path, monkeypatch):
+    monkeypatch.setattr(shop.app.conf.runner, "cancel_grace", 0.1)
+    with shop.FREED, threads():
+        once, always = shop.sticks("once"), shop.sticks("always")
+        for invocation in (once, always):
+            with pytest.raises(TaskTimeoutError):
+                invocation.get_result(timeout=LONG)
+    assert words(tmp_path) == ["undo once"]
+    assert shop.app.engine.get(once.invocation_id).reason == "timeout; compensated"
+    assert "its compensation was not carried out" in shop.app.engine.get(always.invocation_id).reason
 
 
 def test_cancelling_a_workflow_stops_its_members(url, tmp_path):

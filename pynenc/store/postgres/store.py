@@ -59,7 +59,7 @@ _CYCLE_VALUES = ", ".join(f"${n}" for n in range(1, 30))
 CYCLE = f"SELECT * FROM @cycle({_CYCLE_VALUES})"
 START = "SELECT @start($1, $2, $3, $4, $5)"
 REPORT = "SELECT @report($1, $2, $3, $4, $5)"
-AMEND = "SELECT * FROM @amend($1, $2, $3, $4, $5, $6, $7)"
+AMEND = "SELECT * FROM @amend($1, $2, $3, $4, $5, $6, $7, $8)"
 SIGNALS = "SELECT * FROM @signals($1, $2)"
 LEASE_TIME = "SELECT set_config('pynenc.lease', $1, true)"
 HEARTBEAT = "SELECT * FROM @heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
@@ -359,9 +359,8 @@ class PostgresStore:
             return []
         orders = change.kind == "cancel"
         reason = record.without_nul(change.reason)
-        rows = self._change(
-            AMEND, self._at, Texts(ids), change.kind.value, reason, float(change.priority), change.value, orders=orders
-        )
+        values = (change.kind.value, reason, float(change.priority), change.value, change.attempt)
+        rows = self._change(AMEND, self._at, Texts(ids), *values, orders=orders)
         return [
             Amended(name, accepted, None if status is None else STATUSES[status]) for name, accepted, status in rows
         ]

@@ -231,9 +231,8 @@ class RedisStore:
     def amend(self, ids: Sequence[str], change: Change) -> list[Amended]:
         if not ids:
             return []
-        answer = self._run(
-            "amend", change.kind.value, change.reason, repr(change.priority), change.value, *map(str, ids), durable=True
-        )
+        values = (change.kind.value, change.reason, repr(change.priority), change.value, change.attempt)
+        answer = self._run("amend", *values, *map(str, ids), durable=True)
         pairs = zip(ids, answer[::2], answer[1::2], strict=True)
         return [Amended(name, ok == 1, STATUSES[status] if status >= 0 else None) for name, ok, status in pairs]
 

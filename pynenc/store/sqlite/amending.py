@@ -69,7 +69,7 @@ def _reprioritise(tx: Tx, row: Row, change: Change) -> bool:
 
 
 def _resume(tx: Tx, row: Row, change: Change) -> bool:
-    if row.place != WAITING:
+    if row.place != WAITING or change.attempt not in (0, row.attempt):
         return False
     tx.run(REMEMBER, row.id, f"resume:{row.attempt}", change.value)
     life.rouse(tx, row, change.reason or "resumed")

@@ -364,6 +364,19 @@ class Amending(Clause):
             assert self.store.get([name]) == before
             assert self.store.recall(name) == {}
 
+    def test_resume_of_what_another_attempt_suspended_is_refused(self) -> None:
+        self.put("w")
+        self.beat()
+        for number in (1, 2):
+            self.end(self.run("w"), S.PAUSED)
+            before = self.row("w"), self.store.recall("w")
+            for other in (number - 1 or 9, number + 1):
+                answer = self.amend("w", ChangeKind.RESUME, value=b"for another", attempt=other)
+                assert (answer.accepted, answer.status) == (False, S.PAUSED)
+            assert (self.row("w"), self.store.recall("w")) == before
+            assert self.amend("w", ChangeKind.RESUME, value=b"yes", attempt=number).accepted
+        assert self.store.recall("w") == {"resume:1": b"yes", "resume:2": b"yes"}
+
     def test_change_before_the_fence_is_seen_by_the_writer(self) -> None:
         self.put("a")
         self.beat()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from pynenc import Pynenc, RetryError
@@ -252,6 +253,40 @@ def saga(words: list[str]) -> None:
     saga.wf.step(refuse, "payment")
 
 
+def die(word: str) -> None:
+    """Kill the process."""
+    witness(f"die {word}")
+    os.kill(os.getpid(), 9)
+
+
+@app.workflow(max_crashes=2)
+def dies(word: str) -> None:
+    wf = dies.wf
+    wf.step(double, 1)
+    wf.compensate(undo, word)
+    if word == "always":
+        die(word)
+    wf.step(die, word)
+
+
+#: What a body that is stuck waits for: no exception reaches it meanwhile.
+FREED = Lock()
+
+
+def stick() -> None:
+    with FREED:
+        pass
+
+
+@app.workflow(timeout=0.2)
+def sticks(word: str) -> None:
+    wf = sticks.wf
+    wf.compensate(undo, word)
+    if word == "always":
+        stick()
+    wf.step(stick)
+
+
 # -- async ------------------------------------------------------------------------------------------------------------------
 @app.workflow
 async def gathers(seconds: float = 100) -> list[Any]:
@@ -320,6 +355,33 @@ async def keeps_listening(port: int) -> str:
         return line
 
     return (await asyncio.gather(rests(), reads()))[1]
+
+
+@app.workflow
+async def cuts_a_branch() -> str:
+    wf = cuts_a_branch.wf
+
+    async def branch() -> None:
+        await wf.async_step(double if MODE == "old" else len, MODE == "old" or "x")
+        await wf.async_sleep(100)
+
+    async def nothing() -> None:
+        pass
+
+    own = asyncio.create_task(nothing() if MODE == "none" else branch())
+    await wf.async_sleep(10)
+    if MODE == "old":
+        own.cancel()
+    else:
+        await own
+    return "cut"
+
+
+@app.workflow(max_retries=1)
+def second_try() -> int:
+    if second_try.invocation.num_retries == 0:
+        raise RetryError
+    return int(second_try.wf.step(double, 4))
 
 
 @app.workflow

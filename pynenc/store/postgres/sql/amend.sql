@@ -1,20 +1,20 @@
 -- What people do to invocations, and what waiting does to those that are waited for.
 
-CREATE OR REPLACE FUNCTION @amend(app_ bigint, at_ bigint, ids text[], kind text, reason_ text, priority_ float8, value_ bytea)
+CREATE OR REPLACE FUNCTION @amend(app_ bigint, at_ bigint, ids text[], kind text, reason_ text, priority_ float8, value_ bytea, attempt_ bigint)
 RETURNS TABLE (id_ text, accepted boolean, status_ smallint) LANGUAGE plpgsql SET enable_seqscan = off AS $f$
 DECLARE
     now bigint := @time(at_);
 BEGIN
     PERFORM @take_turn(app_);
     FOREACH id_ IN ARRAY ids LOOP
-        accepted := @amend_one(app_, now, id_, kind, reason_, priority_, value_);
+        accepted := @amend_one(app_, now, id_, kind, reason_, priority_, value_, attempt_);
         status_ := (SELECT status FROM @inv WHERE app = app_ AND id = id_);
         RETURN NEXT;
     END LOOP;
     PERFORM @react(app_, now);
 END $f$;
 
-CREATE OR REPLACE FUNCTION @amend_one(app_ bigint, now bigint, id_ text, kind text, reason_ text, priority_ float8, value_ bytea)
+CREATE OR REPLACE FUNCTION @amend_one(app_ bigint, now bigint, id_ text, kind text, reason_ text, priority_ float8, value_ bytea, attempt_ bigint)
 RETURNS boolean LANGUAGE plpgsql AS $f$
 DECLARE
     r @inv;
@@ -33,7 +33,7 @@ BEGIN
         PERFORM @save(r);
         PERFORM @raise_awaited(app_, ARRAY[id_], '{}', r.rank, 0);
     ELSIF kind = 'resume' THEN
-        RETURN @resume(r, reason_, value_, now);
+        RETURN attempt_ IN (0, r.attempt) AND @resume(r, reason_, value_, now);
     ELSIF kind = 'signal' THEN
         PERFORM @signal(r, reason_, value_, now);
     ELSIF r.place = P_CLAIMED THEN

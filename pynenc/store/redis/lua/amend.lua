@@ -1,5 +1,5 @@
--- ARGV: now, kind, reason, priority, value; then the ids. Answers with whether it was accepted and the status (-1: no such) of each.
-local kind, reason, priority, value = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+-- ARGV: now, kind, reason, priority, value, attempt; then the ids. Answers with whether it was accepted and the status (-1: no such) of each.
+local kind, reason, priority, value, attempt = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local change = {}
 
 function change.cancel(r)
@@ -48,7 +48,7 @@ function change.reprioritise(r)
 end
 
 function change.resume(r)
-  if r.place ~= WAITING then
+  if r.place ~= WAITING or (attempt ~= 0 and attempt ~= r.attempt) then
     return false
   end
   call('HSET', P .. 'val:' .. r.id, 'resume:' .. r.attempt, value)
@@ -73,7 +73,7 @@ function change.signal(r)
 end
 
 local answers = {}
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   local r = row.load(ARGV[i])
   answers[#answers + 1] = r and change[kind](r) and 1 or 0
   answers[#answers + 1] = r and r.status or -1

@@ -1,0 +1,58 @@
+"""Code and record that differ: the body is left where it does something else than it did, and the run waits for a person.
+
+Nothing is compensated, and nothing of the record is lost: after a roll-back, or with code that is mended, the run goes on from it. What it waited for before
+is found again when it does: times are recorded, finals stay final, signals queue up. The attempts at which this happened are noted, since what a person lets
+them go on with is no answer to a pause of the body.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from pynenc.engine.suspension import Departure, Differs
+from pynenc.exceptions import NonDeterminismError
+from pynenc.workflow.replay import ADVICE, DIFFERENCE, Record, encode_record, position_of
+
+if TYPE_CHECKING:
+    from pynenc.workflow.flow import Flow
+
+logger = logging.getLogger("pynenc.workflow")
+
+
+def stop(flow: Flow, error: NonDeterminismError) -> Departure:
+    """The body is left since it does something else than recorded; to be raised."""
+    way = Differs(str(error).removesuffix(f": {ADVICE}"), error)
+    departure = flow.leave(way)
+    if not flow.is_checked:
+        position = position_of(DIFFERENCE, flow.running.attempt)
+        note = Record("differs", "", flow.encode(way.reason, position))
+        flow.remember(flow.scope, {position: encode_record(note)})
+        logger.error("workflow %s %s waits for a person: %s: %s", flow.running.task, flow.id, way.reason, ADVICE)
+    return departure
+
+
+def not_all_met(left: str) -> NonDeterminismError:
+    """The error of a body that returns before it came to all that it did."""
+    return NonDeterminismError(f"the workflow returns, but recorded is {left}: {ADVICE}", "", "to return", left, "")
+
+
+def other_count(position: str, name: str, asked: int, recorded: int) -> NonDeterminismError:
+    """The error of a body that makes another number of calls at once."""
+    where, now, before = caller(), f"{asked} call(s) of {name}", f"{recorded} call(s) of {name}"
+    difference = f"at position {position} the workflow makes {now} ({where}), but recorded are {before}"
+    return NonDeterminismError(f"{difference}: {ADVICE}", position, now, before, where)
+
+
+def caller() -> str:
+    """The line of the user's code that is at work, as ``file:line``."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if not (name == "pynenc" or name.startswith("pynenc.")):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return "unknown"
