@@ -33,7 +33,7 @@ BEGIN
         PERFORM @save(r);
         PERFORM @raise_awaited(app_, ARRAY[id_], '{}', r.rank, 0);
     ELSIF kind = 'resume' THEN
-        RETURN attempt_ IN (0, r.attempt) AND @resume(r, reason_, value_, now);
+        RETURN CASE WHEN attempt_ IN (0, r.attempt) THEN @resume(r, reason_, value_, now) ELSE false END;
     ELSIF kind = 'signal' THEN
         PERFORM @signal(r, reason_, value_, now);
     ELSIF r.place = P_CLAIMED THEN
