@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import tomllib
@@ -13,6 +14,9 @@ from pynenc.app import Pynenc
 from pynenc.exceptions import ConfigError
 
 _HELP = 'name it with --app module:attribute (or PYNENC__APP, or `app = "module:attribute"` under [tool.pynenc] in pyproject.toml)'
+
+#: What makes an app.
+_MAKERS = frozenset({"Pynenc", "PynencBuilder"})
 
 
 def load_app(spec: str | None) -> Pynenc:
@@ -106,11 +110,30 @@ def _only_app(module: ModuleType, spec: str) -> Pynenc:
     return apps[0]
 
 
+def _makes_an_app(path: Path) -> bool:
+    """Whether a file assigns an app at its top level, as far as can be seen without running it."""
+    text = path.read_text(errors="replace")
+    if "Pynenc" not in text or path.name.startswith("test_") or path.name == "conftest.py":
+        return False
+    try:
+        body = ast.parse(text).body
+    except SyntaxError:
+        return True  # importing it tells what is wrong
+    defined = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    makers = _MAKERS | {node.name for node in defined if _MAKERS & _names_in(node)}
+    values = [node.value for node in body if isinstance(node, ast.Assign | ast.AnnAssign) and node.value]
+    calls = [node for value in values for node in ast.walk(value) if isinstance(node, ast.Call)]
+    return any(makers & _names_in(call.func) for call in calls)
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    return {getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(node)}
+
+
 def _from_folder(folder: Path) -> Pynenc:
-    """The one app that the Python files of a folder define."""
-    candidates = [path for path in sorted(folder.glob("*.py")) if "Pynenc" in path.read_text(errors="replace")]
+    """The one app that the Python files of a folder define. No other file is imported, since that would run it; nor are tests."""
     found: dict[int, tuple[Pynenc, Path]] = {}
-    for path in candidates:
+    for path in filter(_makes_an_app, sorted(folder.glob("*.py"))):
         for app in _apps_of(_import_file(path)):
             found.setdefault(id(app), (app, path))
     if len(found) != 1:

@@ -14,6 +14,7 @@ from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
 from pynenc.cli.output import EXIT_UNSOUND, ago, confirm, guarded, json_option, print_json, print_table, yes_option
 from pynenc.conf.show import rows as config_rows
+from pynenc.conf.show import task_rows
 from pynenc.core.records import Filter, Purge, QueueState
 from pynenc.exceptions import ConfigError
 from pynenc.store import open_store
@@ -130,6 +131,8 @@ def show_config(spec: str | None, /, *, with_defaults: bool, as_json: bool) -> N
     app = load_app(spec)
     app.import_tasks()
     found = [row for row in config_rows(app.conf) if with_defaults or as_json or row.origin != "default"]
+    if app.conf.sources:
+        found += task_rows(app.conf.sources, [(name.module, name.func_name) for name in app.tasks])
     if as_json:
         print_json([row._asdict() for row in found])
         return

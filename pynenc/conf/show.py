@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
 from pynenc.conf.config_pynenc import ConfigPynenc
+from pynenc.conf.config_task import ConfigTask
 from pynenc.conf.legacy import PARTS
 from pynenc.conf.location import redact_url
+from pynenc.conf.resolver import Sources, environment_task
 from pynenc.conf.section import Section
+from pynenc.conf.values import suggestion
 
 HIDDEN_UNLESS_SET = frozenset((*PARTS, "sqlite_db_path"))
 
@@ -25,8 +28,20 @@ class Row(NamedTuple):
 
 
 def rows(conf: ConfigPynenc) -> list[Row]:
-    """All settings of an app, section by section; older settings only when they are set, those of single tasks not at all."""
+    """All settings of an app, section by section; older settings only when they are set. For those of single tasks see :func:`task_rows`."""
     return [row for section in conf.sections for row in _rows(section)]
+
+
+def task_rows(sources: Sources, tasks: Iterable[tuple[str, str]]) -> Iterator[Row]:
+    """What is said about single tasks outside of their code. What speaks of none of ``tasks`` (module and function) has no effect, which its origin tells."""
+    names = {f"{module}.{func}": f"{module}.{func}" for module, func in tasks}
+    names |= {environment_task(module, func): f"{module}.{func}" for module, func in tasks}
+    for tables in (sources.file, sources.code, sources.environment):
+        for key, layer in tables.tasks.items():
+            note = "" if key in names else f" (no effect: there is no such task{suggestion(key, names.values())})"
+            for field, found in layer.items():
+                doc = ConfigTask.settings[field].doc
+                yield Row(f"task {names.get(key, key)}", field, _written(found.value), found.origin + note, doc)
 
 
 def _rows(section: Section) -> Iterator[Row]:

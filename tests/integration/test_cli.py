@@ -141,6 +141,37 @@ def test_the_app_is_named_in_several_ways(shop, spec):
     assert shop.json("--app", spec, "status")["runners"] == 0
 
 
+SCRIPT = """'Reports what an app of Pynenc did.'
+from pathlib import Path
+from shop import app
+
+runs = sorted(app.tasks)
+Path("ran").touch()
+"""
+
+
+def test_looking_for_the_app_runs_no_scripts_and_no_tests(shop):
+    (shop.folder / "report.py").write_text(SCRIPT)
+    (shop.folder / "test_shop.py").write_text(SHOP.replace('"shop"', '"test"'))
+    assert shop.json("status")["store"].endswith("shop.db")
+    assert not (shop.folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "app: Pynenc = make()\n",
+        "from pynenc import PynencBuilder\napps = [PynencBuilder().app_id('made').build()]\napp = apps[0]\n",
+    ],
+    ids=["factory", "builder"],
+)
+def test_an_app_is_found_however_it_is_made(shop, made):
+    (shop.folder / "shop.py").unlink()
+    factory = "from pynenc import Pynenc\n\ndef make():\n    return Pynenc(app_id='made')\n\n"
+    (shop.folder / "made.py").write_text(factory + made)
+    assert shop.run("status")
+
+
 def test_without_a_name_the_environment_the_project_and_the_folder_are_asked(shop, monkeypatch):
     (shop.folder / "other.py").write_text(SHOP.replace('"shop"', '"other"'))
     assert "several apps (other.py, shop.py)" in shop.run("status", code=2)
@@ -339,6 +370,14 @@ def test_config_show_tells_where_values_come_from(shop, monkeypatch):
     assert "very-secret" not in text + json.dumps([*rows.values()])
     assert "max_result" not in text
     assert "max_result" in shop.run("config", "show", "--all")
+
+
+def test_config_show_tells_what_is_said_about_single_tasks(shop, monkeypatch):
+    monkeypatch.setenv("PYNENC__CONFIGTASK__SHOP#FAIL__MAX_RETRIES", "4")
+    (shop.folder / "pynenc.toml").write_text('app = "shop"\n[task."shop.fial"]\npriority = 2\n')
+    rows = {(row["section"], row["field"]): row for row in shop.json("config", "show")}
+    assert rows["task shop.fail", "max_retries"]["value"] == "4"
+    assert "no effect: there is no such task; did you mean 'shop.fail'?" in rows["task shop.fial", "priority"]["origin"]
 
 
 def test_a_wrong_setting_is_one_clear_line(shop, monkeypatch):
