@@ -155,7 +155,9 @@ def janitor(stage: Stage, done: Callable[[], None]) -> Steps:
         for queue in QUEUES:  # again and again, since a late call may come after this one
             yield from call("set_queue", queue, QueueState.ACTIVE)
         counts = yield from call("count", Filter())
-        if not stage.clients and not any(number for status, number in counts.items() if InvocationStatus(status) not in FINAL):
+        if not stage.clients and not any(
+            number for status, number in counts.items() if InvocationStatus(status) not in FINAL
+        ):
             done()
             return
         if counts.get(InvocationStatus.PAUSED):

@@ -270,7 +270,8 @@ def test_prepared_statements_that_get_lost_are_given_up(store: PostgresStore) ->
 
 def test_options_of_a_url() -> None:
     settings = parse("postgres://me:pw@host:5/db?schema=Tasks&prepare=off&sslmode=require")
-    assert (settings.schema, settings.prepare, settings.listen) == ("Tasks", False, True)
+    assert (settings.schema, settings.prepare, settings.listen) == ("Tasks", False, None)
+    assert [parse(f"postgres://host/db?listen={each}").listen for each in ("on", "off")] == [True, False]
     assert "sslmode=require" in settings.conninfo
     assert "schema" not in settings.conninfo
     with pytest.raises(ConfigError, match="prepare=on or off"):
