@@ -155,9 +155,14 @@ class Engine:
         return sum(self.store.count(Filter(tasks=tasks, statuses=tuple(statuses))).values())
 
     def cancel(self, invocation_ids: Sequence[str], reason: str = "on request") -> list[bool]:
-        """Ask invocations to stop, workflows with all their members; for each id whether it was accepted."""
+        """Ask invocations to stop, workflows with all their members; for each id whether it was accepted. Whoever asks again asks the members again,
+        which the first one may not have lived to do.
+        """
         accepted = self.amend(invocation_ids, ChangeKind.CANCEL, reason)
-        for row in self.store.get([name for name, done in zip(invocation_ids, accepted, strict=True) if done]):
+        done = dict(zip(invocation_ids, accepted, strict=True))
+        for row in self.store.get(invocation_ids):
+            if not (done[row.id] or row.status is InvocationStatus.CANCELLED):
+                continue
             spec = self.executor.resolve(row.task)
             if spec is not None and spec.is_workflow:
                 self.cancel_members(row.id, reason)

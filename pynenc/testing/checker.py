@@ -55,6 +55,8 @@ class Kind(StrEnum):
     LOST_FIRING = "lost firing"
     #: A cause that was acted on more than once: P14.
     DOUBLE_FIRING = "double firing"
+    #: A trigger that fired more often than its throttle or debounce lets it.
+    OVER_RATE = "over rate"
     #: Anything else: a broken invariant of a store, a step that is no rule, a process that died by itself.
     UNSOUND = "unsound"
 

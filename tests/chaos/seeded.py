@@ -12,7 +12,8 @@ import msgspec
 from pynenc.core.reaction import Reaction
 from pynenc.core.records import Amended, Change, ChangeKind
 from pynenc.core.status import InvocationStatus
-from pynenc.engine.firing import Decision
+from pynenc.engine import Engine
+from pynenc.engine.firing import Decision, State
 from pynenc.engine.triggers import Triggers
 from pynenc.store.sqlite import SqliteStore
 from pynenc.workflow.flow import STEP, Flow
@@ -52,7 +53,8 @@ def loses_a_call() -> None:
     carry_out = Decision._carry_out
 
     def lossy(self: Decision) -> dict[str, Any]:
-        self._rows = [] if is_unlucky() else self._rows
+        if is_unlucky():
+            self._rows = [row for row in self._rows if row.id not in self._targets]
         return carry_out(self)
 
     Decision._carry_out = lossy
@@ -63,7 +65,9 @@ def fires_twice() -> None:
     carry_out = Decision._carry_out
 
     def twice(self: Decision) -> dict[str, Any]:
-        self._rows += [msgspec.structs.replace(row, id=f"{row.id}-again") for row in self._rows]
+        self._rows += [
+            msgspec.structs.replace(row, id=f"{row.id}-again") for row in self._rows if row.id in self._targets
+        ]
         return carry_out(self)
 
     Decision._carry_out = twice
@@ -74,7 +78,7 @@ def forgets_a_step() -> None:
     remember = SqliteStore.remember
 
     def lossy(self: SqliteStore, scope: str, items: Mapping[str, bytes], **options: Any) -> dict[str, bytes]:
-        if options.get("by") is None:
+        if options.get("by") is None or scope.startswith("pynenc."):
             return remember(self, scope, items, **options)
         kept = {position: value for position, value in items.items() if decode_record(value).kind != STEP}
         return {**items, **(remember(self, scope, kept, **options) if kept else {})}
@@ -106,6 +110,73 @@ def loses_a_signal() -> None:
     SqliteStore.amend = lossy
 
 
+def loses_a_tick() -> None:
+    """A tick is noted and not fired."""
+    fire = Decision._fire_ticks
+    Decision._fire_ticks = lambda self, leaf, due: None if is_unlucky() else fire(self, leaf, due)
+
+
+def forgets_a_cause() -> None:
+    """A cause that waits for another one is forgotten."""
+    join = Decision._join
+    Decision._join = lambda self, *of: None if is_unlucky() else join(self, *of)
+
+
+def joins_twice() -> None:
+    """Causes that came together wait for more."""
+    fire = Decision._fire_joined
+
+    def again(self: Decision, kept: list[Any], *more: Any) -> None:
+        fire(self, kept, *more)
+        self._state.leaves |= {str(leaf): noted for leaf, *noted in kept}
+
+    Decision._fire_joined = again
+
+
+def forgets_the_throttle() -> None:
+    """All pass."""
+    State.may_pass = lambda *_: True
+
+
+def holds_all_back() -> None:
+    """A throttle lets one of three pass that has room."""
+    may_pass = State.may_pass
+    State.may_pass = lambda *of: may_pass(*of) and is_unlucky()
+
+
+def knows_no_quiet() -> None:
+    """A debounce fires for all."""
+    settle = Decision._settle
+
+    def hasty(self: Decision, cause: str, data: dict[str, Any]) -> None:
+        self._state.latest[data["key"]] = cause
+        settle(self, cause, data)
+
+    Decision._settle = hasty
+
+
+def loses_the_last() -> None:
+    """A debounce never fires."""
+    Decision._settle = lambda *_: None
+
+
+def loses_a_resume() -> None:
+    """That a workflow goes on is acknowledged and not stored."""
+    amend = SqliteStore.amend
+
+    def lossy(self: SqliteStore, ids: Sequence[str], change: Change) -> list[Amended]:
+        if change.kind is ChangeKind.RESUME and is_unlucky():
+            return [Amended(name, accepted=True, status=None) for name in ids]
+        return amend(self, ids, change)
+
+    SqliteStore.amend = lossy
+
+
+def spares_the_children() -> None:
+    """A workflow is cancelled, and what belongs to it is not."""
+    Engine.cancel_members = lambda *_: None
+
+
 BUGS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -116,6 +187,15 @@ BUGS: dict[str, Callable[[], None]] = {
         forgets_a_step,
         repeats_a_child,
         loses_a_signal,
+        loses_a_tick,
+        forgets_a_cause,
+        joins_twice,
+        forgets_the_throttle,
+        holds_all_back,
+        knows_no_quiet,
+        loses_the_last,
+        loses_a_resume,
+        spares_the_children,
     )
 }
 if BUG in os.environ:

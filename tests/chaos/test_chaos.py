@@ -15,7 +15,7 @@ from pynenc.store.base import Store
 from pynenc.testing.chaos import ChaosPlan, books, run_chaos, triggers, verdict, witness, workflows
 from pynenc.testing.chaos.books import Books
 from pynenc.testing.chaos.witness import Witnessed
-from pynenc.testing.checker import Kind
+from pynenc.testing.checker import FOREVER, Kind
 from pynenc.testing.report import Report, silent
 
 
@@ -59,7 +59,7 @@ SPOILT: dict[Kind, Callable[[Witnessed], Witnessed]] = {
     Kind.ZOMBIE: lambda seen: seen._replace(bodies=[]),
     Kind.UNSOUND: with_larger_batch,
     Kind.WRONG_WORKFLOW: with_another_token,
-    Kind.LOST_FIRING: lambda seen: seen._replace(events={**seen.events, "unheard of": True}),
+    Kind.LOST_FIRING: lambda seen: seen._replace(events={**seen.events, f"{triggers.NOTE}:unheard of": True}),
 }
 
 
@@ -88,9 +88,9 @@ def changed(task: str, **fields: object) -> Spoil:
     return lambda rows: [msgspec.structs.replace(row, **fields) if row is last(rows, task) else row for row in rows]
 
 
-def without(task: str) -> Spoil:
-    """The last row of a task is missing."""
-    return lambda rows: [row for row in rows if row is not last(rows, task)]
+def without(task: str, *, first: bool = False) -> Spoil:
+    """The last row of a task is missing, or the first one."""
+    return lambda rows: [row for row in rows if row is not last(rows[::-1] if first else rows, task)]
 
 
 def twice(task: str) -> Spoil:
@@ -111,7 +111,11 @@ ORDER, TRIP, PART, UNDO = (
     task.task_id.key for task in (workflows.order, workflows.trip, workflows.part, workflows.undo)
 )
 NOTED, MEASURED, CHANGED = (task.task_id.key for task in (triggers.noted, triggers.measured, triggers.changed))
-EVENT, RESULT, STATUS = (trigger.key for trigger in books._triggers())
+EVENT, RESULT, STATUS, TICK, PAIR, BURST, RUSH = (trigger.key for trigger in books._triggers())
+TICKED, PAIRED, THROTTLED, DEBOUNCED = (
+    task.task_id.key for task in (triggers.ticked, triggers.paired, triggers.throttled, triggers.debounced)
+)
+VIGIL, WATCH = (task.task_id.key for task in (workflows.vigil, workflows.watch))
 
 BOOKS: dict[str, tuple[Kind, Spoil]] = {
     "a child is missing": (Kind.WRONG_WORKFLOW, without(PART)),
@@ -128,6 +132,14 @@ BOOKS: dict[str, tuple[Kind, Spoil]] = {
         Kind.WRONG_WORKFLOW,
         changed(ORDER, payload=b'{"by":"x","tokens":{},"value":7}'),
     ),
+    "a workflow that was cancelled is not": (Kind.WRONG_WORKFLOW, changed(VIGIL, status=S.SUCCESS)),
+    "a child of what was cancelled failed": (Kind.WRONG_WORKFLOW, changed(WATCH, status=S.FAILED)),
+    "a child was called when all was cancelled": (Kind.WRONG_WORKFLOW, changed(WATCH, created=FOREVER)),
+    "a firing of a throttle is missing": (Kind.LOST_FIRING, without(THROTTLED, first=True)),
+    "a tick is missing": (Kind.LOST_FIRING, without(TICKED, first=True)),
+    "there is no next tick": (Kind.LOST_FIRING, lambda rows: [row for row in rows if not books.is_upcoming(row)]),
+    **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (PAIR, BURST, RUSH, DEBOUNCED)},
+    **{f"{name} is there twice": (Kind.DOUBLE_FIRING, twice(name)) for name in (TICKED, PAIRED, THROTTLED, DEBOUNCED)},
     **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (EVENT, RESULT, STATUS)},
     **{f"{name} is there twice": (Kind.DOUBLE_FIRING, twice(name)) for name in (EVENT, RESULT, STATUS)},
     **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (NOTED, MEASURED, CHANGED)},

@@ -22,6 +22,15 @@ FOUND = {
     "forgets_a_step": Kind.WRONG_WORKFLOW,
     "repeats_a_child": Kind.WRONG_WORKFLOW,
     "loses_a_signal": Kind.STUCK,
+    "loses_a_tick": Kind.LOST_FIRING,
+    "forgets_a_cause": Kind.LOST_FIRING,
+    "joins_twice": Kind.DOUBLE_FIRING,
+    "forgets_the_throttle": Kind.OVER_RATE,
+    "holds_all_back": Kind.LOST_FIRING,
+    "knows_no_quiet": Kind.OVER_RATE,
+    "loses_the_last": Kind.LOST_FIRING,
+    "loses_a_resume": Kind.STUCK,
+    "spares_the_children": Kind.WRONG_WORKFLOW,
 }
 
 
@@ -35,7 +44,7 @@ def test_a_bug_is_found(bug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(storm, "STILLNESS", 4.0)
     plan = ChaosPlan(
         seed=SEED,
-        invocations=80,
+        invocations=150,
         runners=1,
         clients=1,
         harm_every=1e6,
@@ -43,4 +52,4 @@ def test_a_bug_is_found(bug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         imports=("tests.chaos.seeded",),
     )
     report = run_chaos(plan, silent)
-    assert {violation.kind for violation in report.violations} == {FOUND[bug]}
+    assert {violation.kind for violation in report.violations} == {FOUND[bug]}, report.violations

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
-from pynenc.testing.causes import check_causes
-from pynenc.testing.checker import Kind
+from pynenc.testing.causes import Decided, check_causes, check_debounce, check_pairs, check_throttle
+from pynenc.testing.checker import Kind, Violation
+from pynenc.testing.clock import SECOND
 from pynenc.testing.passes import Act, Line, Passes
 
 #: A step that was carried out twice, since the first process died before its token was recorded; then three passes that get it, and a signal.
@@ -69,3 +71,73 @@ def test_what_is_wrong_is_named(line: Line, said: str) -> None:
 def test_causes_are_counted(must: str, may: str, found: str, kinds: list[Kind]) -> None:
     violations = check_causes("the firing", Counter(must), Counter(may), Counter(found))
     assert [violation.kind for violation in violations] == kinds
+
+
+# -- what joins, throttles and debounces -----------------------------------------------------------------------------------
+def decided(cause: str, *seconds: float, lasts: float = 0.1) -> Decided:
+    """A firing with an attempt at each of these times."""
+    begins = tuple(int(each * SECOND) for each in seconds)
+    return Decided(cause, begins[0], begins, begins[-1] + int(lasts * SECOND))
+
+
+def kinds(violations: Iterable[Violation]) -> list[Kind]:
+    return [violation.kind for violation in violations]
+
+
+L1, R1, L2, R2 = decided("l:1", 1), decided("r:1", 2), decided("l:2", 20), decided("r:2", 40)
+SLOW = decided("l:1", 1, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("firings", "calls", "found"),
+    [
+        ([L1, R1, L2, R2], ["l:1 r:1"], []),
+        ([L1, R1], [], [Kind.LOST_FIRING]),
+        ([SLOW, R1], [], []),
+        ([L1, R1, L2], ["l:1 r:1", "l:2 r:1"], [Kind.DOUBLE_FIRING, Kind.PHANTOM]),
+        ([L2, R2], ["l:2 r:2"], [Kind.PHANTOM]),
+        ([L1, R1], ["l:1 r:1", "l:1 r:1"], [Kind.DOUBLE_FIRING, Kind.DOUBLE_FIRING]),
+        ([L1, decided("l:3", 1.5), R1], ["l:3 r:1"], []),
+    ],
+)
+def test_causes_that_come_together(firings: list[Decided], calls: list[str], found: list[Kind]) -> None:
+    told = [tuple(each.split()) for each in calls]
+    assert kinds(check_pairs("the trigger", firings, told, 5 * SECOND)) == found
+
+
+BURST = [decided(str(second), second) for second in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("firings", "called", "found"),
+    [
+        (BURST, "013", []),
+        (BURST, "01", [Kind.LOST_FIRING]),
+        (BURST, "0134", []),
+        (BURST, "0123", [Kind.OVER_RATE, Kind.OVER_RATE]),
+        (BURST, "12", [Kind.LOST_FIRING]),
+        ([*BURST[:2], decided("2", 2, 9)], "012", []),
+        ([*BURST[:2], decided("2", 2, 2.5)], "012", [Kind.OVER_RATE]),
+    ],
+)
+def test_throttled_causes(firings: list[Decided], called: str, found: list[Kind]) -> None:
+    assert kinds(check_throttle("the trigger", firings, called, 2, 3 * SECOND)) == found
+
+
+RUSH = [decided("a", 1), decided("b", 1.5), decided("c", 9)]
+SETTLED = [decided("a", 2), decided("b", 2.6), decided("c", 10)]
+
+
+@pytest.mark.parametrize(
+    ("settled", "called", "found"),
+    [
+        (SETTLED, "bc", []),
+        (SETTLED, "b", [Kind.LOST_FIRING]),
+        (SETTLED, "c", [Kind.LOST_FIRING]),
+        (SETTLED, "abc", [Kind.OVER_RATE]),
+        (SETTLED, "bcc", [Kind.DOUBLE_FIRING]),
+        (SETTLED[:2], "b", [Kind.LOST_FIRING]),
+    ],
+)
+def test_debounced_causes(settled: list[Decided], called: str, found: list[Kind]) -> None:
+    assert kinds(check_debounce("the trigger", RUSH, settled, Counter(called), SECOND)) == found

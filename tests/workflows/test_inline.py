@@ -9,6 +9,7 @@ from threading import Thread
 
 import pytest
 
+from pynenc.core.records import ChangeKind
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import InvocationCancelledError
 from pynenc.testing import InlineRunner
@@ -250,5 +251,17 @@ def test_cancel_with_members(runner):
     (child,) = shop.app.find_invocations(tasks=(shop.child_flow.task_id.key,))
     assert (invocation.status, child.status) == (InvocationStatus.PAUSED, InvocationStatus.PAUSED)
     assert invocation.cancel()
+    with pytest.raises(InvocationCancelledError):
+        runner.result(child)
+
+
+def test_cancelling_again_reaches_the_members(runner):
+    """Whoever cancelled it did not live to ask them."""
+    invocation = shop.parent()
+    runner.drain()
+    (child,) = shop.app.find_invocations(tasks=(shop.child_flow.task_id.key,))
+    assert shop.app.engine.amend([invocation.invocation_id], ChangeKind.CANCEL, "killed after that") == [True]
+    assert child.status is InvocationStatus.PAUSED
+    assert not invocation.cancel()
     with pytest.raises(InvocationCancelledError):
         runner.result(child)

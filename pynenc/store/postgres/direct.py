@@ -110,25 +110,29 @@ def _prepare(
 
 def _answer(connection: psycopg.Connection[Any]) -> Any:
     """The result of what was sent. A connection that is left before it has answered is of no use to anybody."""
-    pgconn = connection.pgconn
-    sockets = (pgconn.socket,)
+    first = None
     try:
-        while True:
-            # What is large is sent as fast as it is read at the other end.
-            readable, writable, _ = select(sockets, sockets if pgconn.flush() else (), (), ANSWER_SECONDS)
-            if not (readable or writable):
-                raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s")
-            if readable:
-                pgconn.consume_input()
-                if not pgconn.is_busy():
-                    break
-        result = pgconn.get_result()
-        while pgconn.get_result() is not None:
-            pass
+        while (result := _next(connection.pgconn)) is not None:
+            first = first or result
+        while connection.pgconn.notifies() is not None:
+            """A pooler hands on what somebody else listens to: nobody here wants it."""
     except BaseException:
         connection.close()
         raise
-    return result
+    return first
+
+
+def _next(pgconn: Any) -> Any:
+    """The next result; None at the end of the answer. It is not asked for before it is there, because libpq would wait for it and hold up all threads."""
+    sockets = (pgconn.socket,)
+    while pgconn.is_busy():
+        # What is large is sent as fast as it is read at the other end.
+        readable, writable, _ = select(sockets, sockets if pgconn.flush() else (), (), ANSWER_SECONDS)
+        if not (readable or writable):
+            raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s")
+        if readable:
+            pgconn.consume_input()
+    return pgconn.get_result()
 
 
 def _error(connection: psycopg.Connection[Any], result: Any) -> psycopg.Error:

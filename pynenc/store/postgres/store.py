@@ -147,7 +147,7 @@ class ServerClock:
 class PostgresStore:
     """Invocations of one app in a schema of a PostgreSQL database.
 
-    :param url: ``postgresql://user:password@host:port/database``, with ``?schema=pynenc``, ``prepare=on|off``, ``listen=on|off``, ``pool=16`` and any
+    :param url: ``postgresql://user:password@host:port/database``, with ``?schema=pynenc``, ``prepare=on|off``, ``listen=auto|on|off``, ``pool=16`` and any
         parameter of libpq.
     """
 

@@ -21,6 +21,7 @@ _DEFAULTS = {
 }
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _SWITCH = {"on": True, "off": False}
+_LISTEN = {**_SWITCH, "auto": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +29,19 @@ class Settings:
     """What a URL asks for.
 
     :ivar conninfo: for the driver. :ivar display: without password. :ivar prepare: whether statements are prepared on the server.
-    :ivar listen: whether a connection for wake-ups may be kept. :ivar pool: how many connections are kept at most.
+    :ivar listen: whether a connection for wake-ups is kept; None: unless a pooler is between. :ivar pool: how many connections are kept at most.
     """
 
     conninfo: str
     display: str
     schema: str = schema.DEFAULT
     prepare: bool = True
-    listen: bool = True
+    listen: bool | None = None
     pool: int = 16
 
 
 def parse(url: str) -> Settings:
-    """The settings of ``postgresql://user:password@host:port/database?schema=pynenc&prepare=on&listen=on&pool=16``, with any parameter of libpq.
+    """The settings of ``postgresql://user:password@host:port/database?schema=pynenc&prepare=on&listen=auto&pool=16``, with any parameter of libpq.
 
     :raises ConfigError: an option has a value that it cannot have.
     """
@@ -57,12 +58,12 @@ def parse(url: str) -> Settings:
             display,
             own.get("schema") or schema.DEFAULT,
             _SWITCH[own.get("prepare", "on")],
-            _SWITCH[own.get("listen", "on")],
+            _LISTEN[own.get("listen", "auto")],
             max(2, int(own.get("pool", "16"))),
         )
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"{display!r}: options of a PostgreSQL URL are schema=NAME, prepare=on or off, listen=on or off, pool=NUMBER, "
+            f"{display!r}: options of a PostgreSQL URL are schema=NAME, prepare=on or off, listen=on, off or auto, pool=NUMBER, "
             "and the parameters of libpq"
         ) from error
 

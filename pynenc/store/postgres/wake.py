@@ -11,8 +11,8 @@ exclusively. So a mark either is seen by the operation, or is written after its 
 the mark finds what the operation did.
 
 Marks stay for some seconds after they are needed: a runner that is busy and idle in turns, or a client that waits for one result after the other,
-writes nothing. Where LISTEN is not possible, as behind a pooler, or while its connection is gone, a poll takes its place; and a slow one always runs
-beside it, because a process may be killed between its commit and its NOTIFY.
+writes nothing. Where LISTEN is not possible, as behind a pooler, where it would stay with a server process that somebody else has next, or while its
+connection is gone, a poll takes its place; and a slow one always runs beside it, because a process may be killed between its commit and its NOTIFY.
 """
 
 from __future__ import annotations
@@ -427,7 +427,7 @@ class Ear:
         #: Set once it listens, or cannot.
         self.is_ready = Event()
         self._reader, self._writer = os.pipe()
-        self._can_hear = database.settings.listen
+        self._can_hear = database.settings.listen is not False
         self._pause = FIRST_POLL
         self._polled = time.monotonic()
         self._thread = Thread(target=self._run, name="pynenc-wake", daemon=True)
@@ -453,6 +453,9 @@ class Ear:
         """Listen until the connection breaks."""
         connection = self._database.connect()
         try:
+            if self._database.settings.listen is None and is_pooled(connection):
+                self._can_hear = False
+                return
             connection.execute(f"LISTEN {schema.quoted(self._bell.channel())}".encode())
             self.is_ready.set()
             if is_again:
@@ -463,7 +466,7 @@ class Ear:
                 self._wait(connection, SLOW_POLL / 2)
                 hears_itself = self._receive(connection) or hears_itself
                 if not hears_itself and time.monotonic() > until:
-                    # A pooler between: notifications go to whoever has the server process now.
+                    # A pooler between that cannot be told: notifications go to whoever has the server process now.
                     connection.execute("UNLISTEN *")
                     self._can_hear = False
                     return
@@ -516,3 +519,9 @@ class Ear:
             if not self._thread.is_alive():
                 os.close(self._reader)
                 os.close(self._writer)
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Whether another server process answers than the one that the connection was told of: poolers make keys of their own."""
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return row != (connection.info.backend_pid,)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
+from pynenc.core.outcome import SECOND
 from pynenc.core.reaction import cause_of
 from pynenc.core.records import HistoryEntry, Invocation
-from pynenc.core.status import InvocationStatus
-from pynenc.testing.causes import check_causes
+from pynenc.core.status import InvocationStatus, Place
+from pynenc.testing.causes import Decided, check_causes, check_debounce, check_pairs, check_throttle
 from pynenc.testing.chaos import triggers
 from pynenc.testing.chaos.tasks import app
 from pynenc.testing.chaos.witness import Witnessed
-from pynenc.testing.chaos.workflows import ENDINGS, Ending
-from pynenc.testing.checker import Kind, Violation
+from pynenc.testing.chaos.workflows import ENDINGS, Ending, vigil
+from pynenc.testing.checker import FOREVER, Kind, Violation, entries_by_id
 from pynenc.testing.passes import Passes
 from pynenc.testing.report import Figure
 from pynenc.trigger.trigger import Trigger
@@ -23,6 +24,15 @@ from pynenc.trigger.trigger import Trigger
 S = InvocationStatus
 #: What a workflow that was compensated says of its end, beside the error that it failed with.
 COMPENSATED, NO_ROOM = "compensated", b"no room"
+_TASKS = (
+    triggers.noted,
+    triggers.measured,
+    triggers.changed,
+    triggers.ticked,
+    triggers.paired,
+    triggers.throttled,
+    triggers.debounced,
+)
 
 
 class Books:
@@ -36,6 +46,8 @@ class Books:
         self._rows = rows
         self._history = history
         self._seen = seen
+        self._trails = entries_by_id(history)
+        self._tellings: dict[str, dict[str, Any]] = {}
         self._passes = Passes(seen.passes)
         self._by_task: dict[str, list[Invocation]] = defaultdict(list)
         self._children: dict[str, list[Invocation]] = defaultdict(list)
@@ -54,14 +66,16 @@ class Books:
         for task in ENDINGS:
             for row in self._by_task[task]:
                 yield from self._check_workflow(row) if row.status.is_final() else ()
+        for row in self._by_task[vigil.task_id.key]:
+            yield from self._check_cancelled(row)
         for trigger in _triggers():
             yield from self._check_firings(trigger)
-            yield from self._check_calls(trigger)
+            yield from _CALLS[trigger.task](self, trigger)
 
     def figures(self) -> dict[str, Figure]:
         """How much was checked."""
         return {
-            "workflows": sum(len(self._by_task[task]) for task in ENDINGS),
+            "workflows": sum(len(self._by_task[task]) for task in (*ENDINGS, vigil.task_id.key)),
             "passes": self._passes.count,
             "firings": sum(len(self._by_task[trigger.key]) for trigger in _triggers()),
         }
@@ -108,14 +122,25 @@ class Books:
             if child.status is not S.SUCCESS or child.workflow is None or child.workflow.id != row.id:
                 yield f"has a child {child.id} that is {child.status}, of {child.workflow}"
 
+    def _check_cancelled(self, row: Invocation) -> Iterator[Violation]:
+        """It ended by that; nothing was called then, and nothing that it had called began once the cancellation was acknowledged."""
+        children = self._children[row.id]
+        told = self._seen.cancelled.get(row.id, FOREVER)
+        late = [child.id for child in children if any(begin > told > child.created for begin in self._begins(child))]
+        late += [child.id for child in children if child.created > row.ended > 0]
+        ends = {child.status for child in children} - {S.CANCELLED, S.SUCCESS}
+        if row.status is not S.CANCELLED or late or ends:
+            text = f"{row.id} ({row.task}) is {row.status}, its children ended {sorted(ends)}, and these began after it was cancelled: {late}"
+            yield Violation(Kind.WRONG_WORKFLOW, text)
+
     # -- triggers --------------------------------------------------------------------------------------------------------
     def _check_firings(self, trigger: Trigger) -> Iterator[Violation]:
         """Each cause has its firing. An event that nobody was told about may have happened or not."""
         must, may = Counter(_cause(entry) for entry in self._changes(trigger)), Counter[str]()
-        if triggers.NOTE in trigger.events:
-            must.update(nonce for nonce, is_certain in self._seen.events.items() if is_certain)
-            may.update(nonce for nonce, is_certain in self._seen.events.items() if not is_certain)
-        found = Counter(self._cause_of(row) for row in self._by_task[trigger.key])
+        for nonce, is_certain in self._seen.events.items():
+            if nonce.partition(":")[0] in trigger.events:
+                (must if is_certain else may)[nonce] += 1
+        found = Counter(self._cause_of(row) for row in self._firings(trigger, "event", "change"))
         yield from check_causes(f"the firing of {trigger.id}", must, may, found)
 
     def _check_calls(self, trigger: Trigger) -> Iterator[Violation]:
@@ -129,9 +154,63 @@ class Books:
         found = Counter(self._arguments(row)["cause"] for row in self._by_task[trigger.task])
         yield from check_causes(f"the call by {trigger.id}", must, may, found)
 
+    def _check_ticks(self, trigger: Trigger) -> Iterator[Violation]:
+        """Each tick has its call, from the first until the trigger was paused; and there is a next one."""
+        ticks = {int(self._told(row)["cause"].partition(":")[2]): row for row in self._by_task[trigger.key]}
+        if all(row.status.is_final() for row in ticks.values()):
+            yield Violation(Kind.LOST_FIRING, f"{trigger.id} has no next tick")
+        paused = [at for at, row in ticks.items() if not row.status.is_final() or b"is paused" in row.payload]
+        begin, end, over = min(ticks, default=0), min(paused, default=0), max(ticks, default=0)
+        step = round(triggers.TICK * SECOND)
+        must, may = (Counter(map(str, range(*each, step))) for each in ((begin, end), (end, over + 1)))
+        yield from check_causes(f"the call by {trigger.id}", must, may, self._called(trigger))
+
+    def _check_pairs(self, trigger: Trigger) -> Iterator[Violation]:
+        firings = [self._decided(row) for row in self._firings(trigger, "event")]
+        calls = [tuple(cause.split(" ")) for cause in self._called(trigger).elements()]
+        yield from check_pairs(trigger.id, firings, calls, round(triggers.WINDOW * SECOND))
+
+    def _check_throttled(self, trigger: Trigger) -> Iterator[Violation]:
+        called = self._called(trigger)
+        yield from check_causes(f"the call by {trigger.id}", Counter(), Counter(self._seen.events.keys()), called)
+        firings = [self._decided(row) for row in self._firings(trigger, "event")]
+        n, seconds = triggers.RATE
+        yield from check_throttle(trigger.id, firings, called, n, round(seconds * SECOND))
+
+    def _check_debounced(self, trigger: Trigger) -> Iterator[Violation]:
+        told = {self._told(row)["cause"]: self._cause_of(row) for row in self._firings(trigger, "event")}
+        settled = [
+            self._decided(row, told.get(self._told(row)["cause"], "")) for row in self._firings(trigger, "settle")
+        ]
+        firings = [self._decided(row) for row in self._firings(trigger, "event")]
+        called, quiet = self._called(trigger), round(triggers.QUIET * SECOND)
+        yield from check_debounce(trigger.id, firings, settled, called, quiet)
+
+    def _called(self, trigger: Trigger) -> Counter[str]:
+        """The causes of its calls."""
+        return Counter(self._arguments(row)["cause"] for row in self._by_task[trigger.task])
+
+    def _firings(self, trigger: Trigger, *kinds: str) -> list[Invocation]:
+        return [row for row in self._by_task[trigger.key] if self._told(row)["kind"] in kinds]
+
+    def _told(self, firing: Invocation) -> dict[str, Any]:
+        if firing.id not in self._tellings:
+            self._tellings[firing.id] = self._arguments(firing)
+        return self._tellings[firing.id]
+
+    def _decided(self, firing: Invocation, cause: str = "") -> Decided:
+        begins = tuple(self._begins(firing))
+        return Decided(
+            cause or self._cause_of(firing), firing.created, begins, firing.ended, firing.status is S.SUCCESS
+        )
+
+    def _begins(self, row: Invocation) -> list[int]:
+        """When its attempts began."""
+        return [entry.at for entry in self._trails[row.id] if entry.status is S.PENDING]
+
     def _cause_of(self, firing: Invocation) -> str:
         """Of a firing: the change of status, or the nonce of the event."""
-        told = self._arguments(firing)
+        told = self._told(firing)
         return str(told["data"]["payload"]["nonce"] if told["kind"] == "event" else told["cause"])
 
     def _changes(self, trigger: Trigger) -> Iterator[HistoryEntry]:
@@ -146,6 +225,22 @@ class Books:
         return (entry for entry in self._changes(trigger) if entry.id not in unwanted)
 
 
+_CALLS: dict[str, Callable[[Books, Trigger], Iterator[Violation]]] = {
+    triggers.noted.task_id.key: Books._check_calls,
+    triggers.measured.task_id.key: Books._check_calls,
+    triggers.changed.task_id.key: Books._check_calls,
+    triggers.ticked.task_id.key: Books._check_ticks,
+    triggers.paired.task_id.key: Books._check_pairs,
+    triggers.throttled.task_id.key: Books._check_throttled,
+    triggers.debounced.task_id.key: Books._check_debounced,
+}
+
+
+def is_upcoming(row: Invocation) -> bool:
+    """Whether it is the next tick of what always ticks."""
+    return row.task == TICKS and row.place is Place.LATER
+
+
 def is_firing(row: Invocation) -> bool:
     """Whether a trigger of ours decides in it. Its body has no witness, and its cause says whether it should be there."""
     return row.task in {trigger.key for trigger in _triggers()}
@@ -154,9 +249,12 @@ def is_firing(row: Invocation) -> bool:
 @cache
 def _triggers() -> list[Trigger]:
     """All that the tasks of the chaos test declare."""
-    tasks = (triggers.noted, triggers.measured, triggers.changed)
-    return [builder.build(task.task_id) for task in tasks for builder in task.conf.triggers or ()]
+    return [builder.build(task.task_id) for task in _TASKS for builder in task.conf.triggers or ()]
 
 
 def _cause(entry: HistoryEntry) -> str:
     return cause_of(entry.id, entry.status, entry.round, entry.attempt)
+
+
+#: The internal task behind the trigger that ticks.
+TICKS = next(trigger.key for trigger in _triggers() if trigger.task == triggers.ticked.task_id.key)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import StoreError
@@ -21,6 +21,8 @@ from pynenc.testing.chaos import tasks, triggers, witness, workflows
 
 #: Names of keys with a limit: few enough that there is a crowd behind each.
 CROWD = 4
+#: How often errands are tried at the end.
+ROUNDS = 30
 
 
 class Client:
@@ -30,39 +32,47 @@ class Client:
         self.name = name
         self.random = random.Random(seed)
         self.number = 0
-        #: Workflows that wait for a signal.
-        self.unpaid: list[str] = []
+        #: What is to be done for workflows that wait for somebody.
+        self.errands: list[Errand] = []
 
     def run(self, count: int) -> None:
         """Submit about ``count`` invocations, a little at a time."""
         if count == 0:
-            self.unpaid += _orphans()
+            self._end_the_schedule()
+            self.errands += _orphans()
         while count > 0:
             task, params = self._choose()
-            if task is triggers.noted:
+            if task is None:
                 self._emit(params)
             else:
                 self._submit(task, params)
             count -= len(params)
             time.sleep(self.random.random() * 0.6)
-            self._pay(len(self.unpaid) // 2)
-        while self.unpaid:
-            self._pay(len(self.unpaid))
-            time.sleep(0.1)
+            self._run_errands(len(self.errands) // 2)
+        for _ in range(ROUNDS):
+            if self.errands:
+                self._run_errands(len(self.errands))
+                time.sleep(0.1)
 
     # -- signals and events ------------------------------------------------------------------------------------------------
-    def _pay(self, count: int) -> None:
-        """Send the next ``count`` signals; what may not have arrived is sent again later."""
-        due, self.unpaid = self.unpaid[:count], self.unpaid[count:]
-        for workflow in due:
-            if not _is_done(partial(workflows.send, workflow, workflows.PAID)):
-                self.unpaid.append(workflow)
+    def _run_errands(self, count: int) -> None:
+        """Run the next ``count``; what may not have been done is tried again later, at last by those who stand in for the dead."""
+        due, self.errands = self.errands[:count], self.errands[count:]
+        for errand in due:
+            if not _is_done(errand.run):
+                self.errands.append(errand)
+
+    def _end_the_schedule(self) -> None:
+        """What ticks, fires no more."""
+        while not _is_done(partial(tasks.app.trigger.pause, triggers.ticked.task_id.key)):
+            time.sleep(0.1)
 
     def _emit(self, params: Sequence[tuple[Any, ...]]) -> None:
         """Emit an event for each; nobody knows about one that failed, and it is not emitted again."""
-        for (nonce,) in params:
+        for code, number in params:
+            nonce = f"{code}:{number}"
             witness.write(witness.CLIENTS, "V", nonce)
-            if _is_done(partial(tasks.app.trigger.emit_event, triggers.NOTE, {"nonce": nonce})):
+            if _is_done(partial(tasks.app.trigger.emit_event, code, {"nonce": nonce})):
                 witness.write(witness.CLIENTS, "W", nonce)
         self.number += 1
 
@@ -85,26 +95,38 @@ class Client:
 
         if _is_done(submit):
             witness.write(witness.CLIENTS, "A", nonce, *accepted)
-            self.unpaid += accepted if task is workflows.order else ()
+            key = task.task_id.key
+            self.errands += [Errand(key, each) for each in accepted] if key in workflows.ERRANDS else ()
+
+
+class Errand(NamedTuple):
+    """What somebody has to do for a workflow of a task."""
+
+    task: str
+    workflow: str
+
+    def run(self) -> bool:
+        """Whether it is done."""
+        return workflows.ERRANDS[self.task](self.workflow)
 
 
 def _is_done(call: Callable[[], object]) -> bool:
-    """Whether the store has answered."""
+    """Whether the store has answered, and not that it is not yet done."""
     try:
-        call()
+        return call() is not False
     except StoreError as error:
         if not error.retryable:
             raise
         return False
-    return True
 
 
-def _orphans() -> list[str]:
-    """The workflows that wait for a signal which nobody sent for certain."""
-    delivered = witness.read(Path(os.environ[witness.FOLDER])).delivered
-    unfinished = [status for status in InvocationStatus if not status.is_final()]
-    found = tasks.app.find_invocations(tasks=workflows.order.task_id.key, statuses=unfinished, limit=1000)
-    return [str(each.invocation_id) for each in found if each.invocation_id not in delivered]
+def _orphans() -> list[Errand]:
+    """What nobody did for certain. Who was cancelled may have children that were not, as the one who did it died."""
+    seen = witness.read(Path(os.environ[witness.FOLDER]))
+    done = seen.delivered | seen.cancelled.keys()
+    open_ = [status for status in InvocationStatus if not status.is_final() or status is InvocationStatus.CANCELLED]
+    found = tasks.app.find_invocations(tasks=tuple(workflows.ERRANDS), statuses=open_, limit=1000)
+    return [Errand(each.task.task_id.key, each.invocation_id) for each in found if each.invocation_id not in done]
 
 
 Choice = Callable[[random.Random, str], tuple[Any, list[tuple[Any, ...]]]]
@@ -162,8 +184,24 @@ def _forks(draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]]]
     return workflows.fork, [(nonce, draw.randint(2, 3)) for _ in range(5)]
 
 
-def _notes(draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]]]:
-    return triggers.noted, [(f"{nonce}.{number}",) for number in range(draw.randint(10, 20))]
+def _reviews(_draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]]]:
+    return workflows.review, [(nonce,)] * 4
+
+
+def _vigils(draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]]]:
+    return workflows.vigil, [(nonce, draw.randint(2, 4)) for _ in range(4)]
+
+
+def _events(*codes: str) -> Choice:
+    """Events of these codes in turn."""
+    return lambda draw, nonce: (
+        None,
+        [(code, f"{nonce}.{number}") for number in range(draw.randint(6, 12)) for code in codes],
+    )
+
+
+_notes, _pairs = _events(triggers.NOTE), _events(triggers.LEFT, triggers.RIGHT)
+_bursts, _rushes = _events(triggers.BURST), _events(triggers.RUSH)
 
 
 def _measures(draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]]]:
@@ -175,10 +213,23 @@ def _wavers(_draw: random.Random, nonce: str) -> tuple[Any, list[tuple[Any, ...]
 
 
 #: What each client submits at first.
-_DURABLE: tuple[Choice, ...] = (_orders, _trips, _relays, _forks, _notes, _measures, _wavers)
+_DURABLE: tuple[Choice, ...] = (
+    _orders,
+    _trips,
+    _relays,
+    _forks,
+    _notes,
+    _measures,
+    _wavers,
+    _reviews,
+    _vigils,
+    _pairs,
+    _bursts,
+    _rushes,
+)
 #: What it submits then, and how often.
 _CHOICES: tuple[Choice, ...] = (_batch, _single, _naps, _ones, _threes, _flaky, _once, _parent, _poison, *_DURABLE)
-_WEIGHTS = (25, 10, 35, 12, 8, 5, 5, 5, 0.4, 6, 4, 3, 3, 5, 5, 3)
+_WEIGHTS = (25, 10, 35, 12, 8, 5, 5, 5, 0.4, 6, 4, 3, 3, 7, 5, 3, 3, 3, 3, 2, 2)
 
 
 if __name__ == "__main__":

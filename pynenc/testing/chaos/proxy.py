@@ -5,46 +5,22 @@ from __future__ import annotations
 import asyncio
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable
-from threading import Thread
+
+from pynenc.testing.servers.local import LocalServer
 
 _CHUNK = 1 << 16
 
 
-class Proxy:
-    """Listens on a free port of this host and passes everything on to a server.
-
-    :ivar port: where it listens.
-    """
+class Proxy(LocalServer):
+    """Passes everything on to a server."""
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
-        self._loop = asyncio.new_event_loop()
         self._writers: set[StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
         self._loses = False
-        self._thread = Thread(target=self._loop.run_forever, name="chaos-proxy", daemon=True)
-        self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
-        self.port: int = self._server.sockets[0].getsockname()[1]
-
-    async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
-
-    def close(self) -> None:
-        """Cut everything and stop."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _end(self) -> None:
-        self._server.close()
-        self._flows.set()
-        self._abort_all()
-        if others := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(others)
-        await asyncio.sleep(0)  # for the sockets to be closed
+        super().__init__()
 
     # -- harm, from any thread ---------------------------------------------------------------------------------------------
     def cut(self) -> None:

@@ -12,12 +12,13 @@ from threading import Event
 
 import msgspec
 
-from pynenc.core.records import Filter
+from pynenc.core.records import Filter, Page
 from pynenc.core.status import FINAL, InvocationStatus
 from pynenc.exceptions import StoreError
 from pynenc.store import open_store
 from pynenc.store.base import Store
 from pynenc.testing.chaos import verdict, witness
+from pynenc.testing.chaos.books import TICKS, is_upcoming
 from pynenc.testing.chaos.fleet import LEASE, Fleet, Managed
 from pynenc.testing.chaos.ground import GROUNDS
 from pynenc.testing.checker import Kind, Violation
@@ -29,6 +30,7 @@ TICK, LOOK = 0.05, 0.5
 PORTION, BACKLOG = 800, 3000
 #: Seconds after which a runner is at work.
 SETTLED = 6.0
+UNFINISHED = tuple(status for status in InvocationStatus if status not in FINAL)
 #: Seconds without any progress after which what is left counts as stuck.
 STILLNESS = 60.0
 #: Seconds between two looks for workflows whose client did not live to send them their signal, once the storm is over.
@@ -83,6 +85,8 @@ class Storm:
         self._submitted = 0
         self._finals = 0
         self._total = 0
+        #: How many have ended that show that things move: all but ticks.
+        self._moved = 0
         self._look_at = 0.0
         self._harm_at = 0.0
         self._executions: dict[int, float] = {}
@@ -130,15 +134,17 @@ class Storm:
             self._harm()
 
     def _look(self) -> bool:
-        """Read how far things are; whether everything that is stored has ended."""
+        """Read how far things are; whether everything that is stored has ended, but for the next tick."""
         try:
-            counts = self.store.count(Filter())
+            counts, ticks = self.store.count(Filter()), sum(self.store.count(Filter(tasks=(TICKS,))).values())
+            is_over = all(map(is_upcoming, self.store.find(Filter(statuses=UNFINISHED), Page(10)).invocations))
         except StoreError:
             return False
         self._total = sum(counts.values())
         self._finals = sum(number for status, number in counts.items() if InvocationStatus(status) in FINAL)
+        self._moved = self._finals - ticks
         self._progress(f"chaos {self.plan.store}", self._finals, max(self.plan.invocations, self._total))
-        return self._finals == self._total
+        return is_over
 
     def _supply(self) -> None:
         """Start clients while more is wanted and not too much waits; some are killed before they are done."""
@@ -198,11 +204,12 @@ class Storm:
         self.fleet.go_on(everybody=True)
         for _ in range(self.plan.runners - len(self.fleet.living())):
             self.fleet.start_runner()
-        moved, finals = time.monotonic(), -1
-        posted = moved - POST_EVERY
+        self.fleet.start_client(0).process.wait()
+        posted = moved = time.monotonic()
+        ended = -1
         while not self._look() and time.monotonic() - moved < STILLNESS:
-            if self._finals != finals:
-                moved, finals = time.monotonic(), self._finals
+            if self._moved != ended:
+                moved, ended = time.monotonic(), self._moved
             if time.monotonic() - posted >= POST_EVERY:
                 posted = time.monotonic()
                 self.fleet.start_client(0)

@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from pynenc import RetryError
+from pynenc.core.outcome import SECOND
 from pynenc.testing.chaos.tasks import app
 from pynenc.testing.chaos.witness import witnessed
 from pynenc.testing.chaos.workflows import CRASHES, order, trip
 from pynenc.trigger import TriggerBuilder, on_event
+from pynenc.trigger.conditions.base import TriggerContext
+from pynenc.trigger.conditions.cron import CronContext
 from pynenc.trigger.conditions.event import EventContext
 from pynenc.trigger.conditions.status import StatusContext
 
-#: The code of the event that clients emit.
-NOTE = "chaos.note"
+#: The codes of the events that clients emit: of each an effect, two that come together, some of them, the last of them.
+NOTE, LEFT, RIGHT, BURST, RUSH = "chaos.note", "chaos.left", "chaos.right", "chaos.burst", "chaos.rush"
+#: Seconds between two ticks, between two causes that come together, and of the limits.
+TICK, WINDOW, QUIET, RATE = 0.5, 5.0, 1.0, (2, 3.0)
 
 
 def of_change(invocation_id: str, status: str) -> str:
@@ -46,6 +51,15 @@ def _change(context: StatusContext) -> dict[str, Any]:
     return {"cause": of_change(context.invocation_id, context.status)}
 
 
+def _tick(context: TriggerContext) -> dict[str, Any]:
+    (tick,) = context.of(CronContext)
+    return {"cause": str(round(tick.timestamp.timestamp() * SECOND))}
+
+
+def _pair(context: TriggerContext) -> dict[str, Any]:
+    return {"cause": " ".join(each.payload["nonce"] for each in context.of(EventContext))}
+
+
 @app.task(triggers=on_event(NOTE).with_args_from_event(_event), max_crashes=CRASHES)
 def noted(cause: str) -> str:
     """By an event."""
@@ -71,5 +85,43 @@ def measured(cause: str) -> str:
 )
 def changed(cause: str) -> str:
     """By changes of status."""
+    with witnessed(cause) as result:
+        return result
+
+
+@app.task(
+    triggers=TriggerBuilder().on_interval(TICK, misfire="all").with_args_from_trigger_context(_tick),
+    max_crashes=CRASHES,
+)
+def ticked(cause: str) -> str:
+    """By time."""
+    with witnessed(cause) as result:
+        return result
+
+
+@app.task(
+    triggers=TriggerBuilder()
+    .on_event(LEFT)
+    .on_event(RIGHT)
+    .with_logic("and", within=WINDOW)
+    .with_args_from_trigger_context(_pair),
+    max_crashes=CRASHES,
+)
+def paired(cause: str) -> str:
+    """By two events that come together."""
+    with witnessed(cause.replace(" ", "+")) as result:
+        return result
+
+
+@app.task(triggers=on_event(BURST).with_args_from_event(_event).throttle(*RATE), max_crashes=CRASHES)
+def throttled(cause: str) -> str:
+    """By some of many events."""
+    with witnessed(cause) as result:
+        return result
+
+
+@app.task(triggers=on_event(RUSH).with_args_from_event(_event).debounce(QUIET), max_crashes=CRASHES)
+def debounced(cause: str) -> str:
+    """By the last of many events."""
     with witnessed(cause) as result:
         return result

@@ -10,7 +10,8 @@ death of its writer.
              ``A`` nonce id...                         they were acknowledged
              ``V`` nonce                               is about to emit an event
              ``W`` nonce                               that was acknowledged
-             ``D`` id                                  a signal to a workflow was acknowledged
+             ``D`` id                                  a signal to a workflow, or that it goes on, was acknowledged
+             ``C`` id time                             that it is cancelled was acknowledged, with all that belongs to it
     passes   see :mod:`pynenc.testing.passes`:
              ``B`` id attempt                          a pass of a workflow begins
              ``T`` id attempt point token              carries out a step; who sends a signal writes ``0`` and its name
@@ -122,7 +123,7 @@ class Witnessed(NamedTuple):
     """All that was written down.
 
     ``pids`` tells which runners worked in which process; ``events`` by nonce whether the event was acknowledged;
-    ``delivered`` which workflows were sent an acknowledged signal.
+    ``delivered`` which workflows were sent an acknowledged signal, ``cancelled`` which were cancelled, and when that was acknowledged first.
     """
 
     bodies: list[Body]
@@ -131,6 +132,7 @@ class Witnessed(NamedTuple):
     acknowledged: set[str]
     events: dict[str, bool]
     delivered: set[str]
+    cancelled: dict[str, int]
     passes: list[Line]
 
 
@@ -148,7 +150,7 @@ def read(folder: Path) -> Witnessed:
         else:
             result = f"{name}:{attempt}".encode() if mark == "R" else b""
             bodies.append(begun.pop(key)._replace(end=int(at), result=result))
-    seen = Witnessed([*bodies, *begun.values()], pids, {}, set(), {}, set(), list(_passes(folder)))
+    seen = Witnessed([*bodies, *begun.values()], pids, {}, set(), {}, set(), {}, list(_passes(folder)))
     for line in _lines(folder / CLIENTS):
         _note(seen, *line.split(" "))
     return seen
@@ -160,6 +162,8 @@ def _note(seen: Witnessed, mark: str, *words: str) -> None:
         seen.intended[words[0]] = int(words[1])
     elif mark == "A":
         seen.acknowledged.update(words[1:])
+    elif mark == "C":
+        seen.cancelled.setdefault(words[0], int(words[1]))
     elif mark == "D":
         seen.delivered.update(words)
     else:

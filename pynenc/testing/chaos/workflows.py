@@ -7,6 +7,7 @@ the arguments and of the tokens that were remembered.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,8 +29,8 @@ PATIENT: TaskOptions = {
 }
 #: Runs of one ``relay``.
 ROUNDS = 3
-#: The signal that whoever submitted an ``order`` sends to it.
-PAID = "paid"
+#: The signal that whoever submitted an ``order`` sends to it, and what a ``review`` is told when it is resumed.
+PAID, APPROVED = "paid", "approved"
 
 Told = dict[str, Any]
 
@@ -45,6 +46,31 @@ def send(workflow: str, name: str) -> None:
     """
     app.get_invocation(workflow).signal(name, make_for(workflow, name))
     write(CLIENTS, "D", workflow)
+
+
+def pay(workflow: str) -> bool:
+    """Send an ``order`` its signal."""
+    send(workflow, PAID)
+    return True
+
+
+def approve(workflow: str) -> bool:
+    """Resume a ``review``; whether it was paused, or needs it no more."""
+    review = app.get_invocation(workflow)
+    if not review.resume(make_for(workflow, APPROVED)):
+        return review.status.is_final()
+    write(CLIENTS, "D", workflow)
+    return True
+
+
+def call_off(workflow: str) -> bool:
+    """Cancel a ``vigil``, once it has begun; whether that was so."""
+    found = app.get_invocation(workflow)
+    if found.status in (InvocationStatus.REGISTERED, InvocationStatus.PENDING):
+        return False
+    found.cancel()
+    write(CLIENTS, "C", workflow, time.time_ns() // 1000)
+    return True
 
 
 def refuse() -> None:
@@ -72,6 +98,14 @@ def post(nonce: str, number: int, workflow: str) -> tuple[str, int]:
     """Send a signal to a workflow; more than one if it is killed in between."""
     with witnessed(nonce) as result:
         send(workflow, "baton")
+        return result, number
+
+
+@app.task(**PATIENT)
+def watch(nonce: str, number: int) -> tuple[str, int]:
+    """Begins after ``number`` seconds and takes its time, unless it is called off."""
+    with witnessed(nonce) as result:
+        time.sleep(0.3)
         return result, number
 
 
@@ -132,6 +166,35 @@ async def fork(nonce: str, count: int) -> Told:
         return own.told(sum(await asyncio.gather(*map(branch, range(count)))))
 
 
+@app.workflow(**PATIENT)
+def review(nonce: str) -> Told:
+    """Pauses for a person."""
+    wf = review.wf
+    with passing(nonce) as own:
+        own.got("draft", wf.step(make, "draft"))
+        own.got(APPROVED, wf.pause("approve"))
+        own.got("publish", wf.step(make, "publish"))
+        return own.told(None)
+
+
+@app.workflow(**PATIENT)
+def vigil(nonce: str, count: int) -> Told:
+    """Waits for what never comes, until it is called off with its children."""
+    wf = vigil.wf
+    with passing(nonce) as own:
+        for number in range(count):
+            watch.options(delay=number)(nonce, number)
+        return own.told(wf.wait_signal("never"))
+
+
+#: What somebody has to do for a workflow: whether it is done.
+ERRANDS: dict[str, Callable[[str], bool]] = {
+    order.task_id.key: pay,
+    review.task_id.key: approve,
+    vigil.task_id.key: call_off,
+}
+
+
 # -- how they end --------------------------------------------------------------------------------------------------------------
 class Ending(NamedTuple):
     """The end of a workflow that nobody disturbed.
@@ -177,10 +240,15 @@ def _fork(arguments: Arguments, _: Tokens) -> Ending:
     return Ending(points, tuple(("part", number) for number in numbers), value, in_order=False)
 
 
+def _review(_: Arguments, __: Tokens) -> Ending:
+    return Ending(("draft", APPROVED, "publish"), ())
+
+
 #: By task: the end that follows from the arguments and the tokens that were got.
 ENDINGS: dict[str, Callable[[Arguments, Tokens], Ending]] = {
     order.task_id.key: _order,
     trip.task_id.key: _trip,
     relay.task_id.key: _relay,
     fork.task_id.key: _fork,
+    review.task_id.key: _review,
 }

@@ -58,7 +58,7 @@ class PostgresServer:
 
     def __init__(self, settings: tuple[str, ...] = FAST) -> None:
         self._bin = binaries()
-        self._user = _user()
+        self._user = unprivileged()
         self.folder = Path(tempfile.mkdtemp(prefix="pynenc-pg-"))
         if self._user is not None:
             os.chown(self.folder, self._user, self._user)
@@ -178,7 +178,7 @@ def free_port() -> int:
         return port
 
 
-def _user() -> int | None:
+def unprivileged() -> int | None:
     """Whom to be instead of root."""
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
 

@@ -338,6 +338,14 @@ def workflow_id() -> str:
 
 
 @app.workflow
+def durable(number: int) -> list[object]:
+    wf = durable.wf
+    first = wf.step(pow, 2, number)
+    wf.sleep(0.2)
+    return [first, add(number, 1).result, wf.wait_signal("go")]
+
+
+@app.workflow
 def sub_workflow() -> tuple[str, str | None]:
     identity = sub_workflow.wf.identity
     return identity.workflow_id, identity.parent_workflow_id

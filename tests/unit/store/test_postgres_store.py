@@ -16,7 +16,7 @@ from pynenc.core.records import Beat, Blob, ClaimRequest, New, Outcome
 from pynenc.core.status import InvocationStatus as S
 from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
 from pynenc.store import open_store
-from pynenc.store.postgres import PostgresStore, direct, record
+from pynenc.store.postgres import PostgresStore, direct, record, schema
 from pynenc.store.postgres.database import Database
 from pynenc.store.postgres.store import CYCLE, ServerClock, local_time
 from pynenc.store.postgres.url import parse
@@ -270,7 +270,8 @@ def test_prepared_statements_that_get_lost_are_given_up(store: PostgresStore) ->
 
 def test_options_of_a_url() -> None:
     settings = parse("postgres://me:pw@host:5/db?schema=Tasks&prepare=off&sslmode=require")
-    assert (settings.schema, settings.prepare, settings.listen) == ("Tasks", False, True)
+    assert (settings.schema, settings.prepare, settings.listen) == ("Tasks", False, None)
+    assert [parse(f"postgres://host/db?listen={each}").listen for each in ("on", "off")] == [True, False]
     assert "sslmode=require" in settings.conninfo
     assert "schema" not in settings.conninfo
     with pytest.raises(ConfigError, match="prepare=on or off"):
@@ -300,6 +301,25 @@ def test_the_clock_follows_the_server_within_what_its_answers_say() -> None:
     assert 59_998_000 < clock.now() - local_time() < 60_002_000
     clock.learn(here - 1_000_000, here, here + 100)  # it was set back
     assert -1_002_000 < clock.now() - local_time() < -997_000
+
+
+def test_what_waits_for_its_turn_happens_then(store: PostgresStore) -> None:
+    """So that two holders of a key follow one another in the history as well."""
+    store.submit([new("a", running_key="k"), new("b", running_key="k")])
+    (first,) = store.claim(ClaimRequest("r", 2)).batch
+    ended = Outcome(id=first.id, attempt=first.attempt, status=S.SUCCESS)
+    lock, waits = schema.LOCKS["LOCK_TURN"], "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with psycopg.connect(parse(shared_url()).conninfo) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("SELECT pg_advisory_xact_lock(%s, %s::integer)", (lock, store._database.app))
+        finishing = pool.submit(store.finish, "r", [ended], ClaimRequest("r", 1))
+        while other.execute(waits).fetchone() == (0,):
+            pass
+        (turn,) = other.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone() or (0,)
+        other.commit()
+        (then,) = finishing.result(30).claim.batch
+    assert [entry.at >= turn for entry in store.history(["a"])][-1]
+    assert then.id == "b"
+    assert then.claimed >= turn
 
 
 # -- values ----------------------------------------------------------------------------------------------------------------

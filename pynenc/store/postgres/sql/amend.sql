@@ -6,6 +6,7 @@ DECLARE
     now bigint := @time(at_);
 BEGIN
     PERFORM @take_turn(app_);
+    now := @time(at_);
     FOREACH id_ IN ARRAY ids LOOP
         accepted := @amend_one(app_, now, id_, kind, reason_, priority_, value_, attempt_);
         status_ := (SELECT status FROM @inv WHERE app = app_ AND id = id_);
@@ -137,6 +138,7 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM @take_turn(app_);
+    now := @time(at_);
     IF claims AND @is_lost(app_, claimer) THEN
         RAISE EXCEPTION 'lost' USING ERRCODE = 'PN001', DETAIL = to_json(claimer);
     END IF;

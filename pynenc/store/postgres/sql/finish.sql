@@ -199,6 +199,7 @@ BEGIN
     END IF;
     IF turn THEN
         PERFORM @take_turn(app_);
+        now := @time(at_);
     END IF;
     IF cardinality(ids) > 0 THEN
         IF cardinality(statuses) = 0 THEN

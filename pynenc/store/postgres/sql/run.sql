@@ -26,6 +26,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     IF EXISTS (SELECT 1 FROM unnest(tasks_) t WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND place = P_PARKED AND why = W_TASK AND behind = t)) THEN
         PERFORM @take_turn(app_);
+        now := @time(at_);
     END IF;
     INSERT INTO @runner AS k (app, id, grp, supervised, beat, tasks, started, seen, boot, since, until, lease)
         VALUES (app_, id_, grp_, supervised_, beat_, tasks_, now, now, boot_, lease_now, lease_now + lease_, lease_)
@@ -88,6 +89,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM @take_turn(app_);
+    now := @time(at_);
     -- A claim whose answer was lost may have been committed after its runner was forgotten.
     FOR victim IN SELECT * FROM @runner v WHERE app = app_ AND id <> by_ AND (death <> 'gone' OR (death = 'gone' AND
         EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.runner = v.id AND i.place = P_CLAIMED))) ORDER BY id FOR UPDATE LOOP
@@ -130,6 +132,7 @@ DECLARE
     r @inv;
 BEGIN
     PERFORM @take_turn(app_);
+    now := @time(at_);
     FOR r IN SELECT * FROM @inv WHERE app = app_ AND runner = ANY (names) AND place = P_CLAIMED ORDER BY id FOR UPDATE LOOP
         PERFORM @lose_owner(r, 'runner stopped', now);
         n := n + 1;

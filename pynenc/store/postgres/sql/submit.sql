@@ -96,6 +96,7 @@ DECLARE
 BEGIN
     IF me <> '' THEN
         PERFORM @take_turn(app_);
+        now := @time(at_);
     END IF;
     SELECT array_agg(DISTINCT b) INTO needed FROM json_array_elements(calls) c, json_array_elements_text(c -> 'blobs') b;
     IF needed IS NOT NULL THEN
