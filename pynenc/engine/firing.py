@@ -25,7 +25,7 @@ that woke up after others had gone on cannot write, so it submits nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -51,6 +51,8 @@ from pynenc.trigger.trigger import Trigger
 
 #: Scopes of values: definitions, which are paused, who hears of an event, and what one trigger keeps.
 DEFINITIONS, PAUSED = "pynenc.triggers", "pynenc.triggers.paused"
+#: How long, in microseconds, and how many causes are known to have been joined: until no attempt of their firings comes again, which takes a lease.
+JOINED_FOR, JOINED_MOST = 600 * SECOND, 256
 #: A condition that holds because of a cause: position, kind, id and data of the cause.
 Part = tuple[int, str, str, Any]
 
@@ -207,7 +209,11 @@ class Decision:
             self._limit([(leaf, cause.kind, cause.id, data) for leaf in contexts], tuple(contexts.values()))
 
     def _join(self, cause: Happened, data: Any, contexts: dict[int, ConditionContext]) -> None:
-        """Note the cause, and fire if all that is needed has come."""
+        """Note the cause, and fire if all that is needed has come. An attempt whose note was written, and whose end was not, may come again when it was used."""
+        is_again = self._running.attempt > 1 and not (self._running.claimed.round or self._salt)
+        if is_again and self._state.was_joined(cause.id):
+            self._why.append("it has been joined with others")
+            return
         leaves = self._state.leaves
         at = (cause.at or self._running.claimed.created) / SECOND
         for leaf in contexts:
@@ -219,8 +225,7 @@ class Decision:
             self._why.append(f"waits for {' and '.join(lacking)}" if lacking else "the causes lie too far apart")
             return
         parts = [(leaf, *leaves[str(leaf)]) for leaf in used]
-        for leaf in used:
-            del leaves[str(leaf)]
+        self._state.use_up(used, self._now)
         if cause.kind != "tick":  # which is decided together with the next one
             self._decide(parts=parts)
         self._fire_joined(parts, contexts, cause.id)
@@ -371,10 +376,22 @@ class State:
         self.latest: dict[str, str] = kept.get("latest", {})
         self.decided: dict[str, dict[str, Any]] = kept.get("decided", {})
         self._passed: dict[str, list[list[Any]]] = kept.get("passed", {})
+        #: Causes that were joined lately, with the time.
+        self._joined: list[list[Any]] = kept.get("joined", [])
 
     def _read(self) -> dict[str, Any]:
         found = self._store.recall(self._scope, ["state"]).get("state")
         return dict(self._codec.decode_value(found, self._scope, "state")) if found else {}
+
+    def was_joined(self, cause: str) -> bool:
+        """Whether a cause was used lately."""
+        return any(each[1] == cause for each in self._joined)
+
+    def use_up(self, leaves: Sequence[int], now: Microseconds) -> None:
+        """Forget the causes of conditions that are joined now."""
+        fresh = [each for each in self._joined if each[0] > now - JOINED_FOR]
+        used = [[now, self.leaves.pop(str(leaf))[2]] for leaf in leaves]
+        self._joined = [*fresh, *used][-JOINED_MOST:]
 
     def may_pass(self, key: str, target: str, now: Microseconds, n: int, window: Microseconds) -> bool:
         """Whether a firing keeps a throttle; it counts from now on. One that is tried again counts once."""
@@ -394,7 +411,13 @@ class State:
         """What is to be written."""
         if not self.is_used:
             return {}
-        state = {"leaves": self.leaves, "latest": self.latest, "passed": self._passed, "decided": self.decided}
+        state = {
+            "leaves": self.leaves,
+            "latest": self.latest,
+            "passed": self._passed,
+            "decided": self.decided,
+            "joined": self._joined,
+        }
         return {"state": self._codec.encode_value(state, self._scope, "state")}
 
 

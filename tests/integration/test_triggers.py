@@ -13,7 +13,7 @@ from pynenc.core.records import ChangeKind, Filter, Purge
 from pynenc.engine.firing import Decision, state_scope
 from pynenc.engine.submit import Submitter
 from pynenc.engine.suspension import GivenUp
-from pynenc.exceptions import TriggerError
+from pynenc.exceptions import StoreError, TriggerError
 from pynenc.testing import InlineRunner, VirtualClock
 from tests.integration.apps import triggered
 from tests.integration.conftest import url_of
@@ -359,6 +359,31 @@ def test_causes_that_have_come_together_stay_so_when_the_decision_dies(
         emit("right", n=number)
     runner.drain()
     assert sorted(calls(triggered.joined)) == [[1, 1], [2, 2]]
+
+
+@on_each_store
+def test_a_cause_that_was_noted_and_joined_is_not_noted_again(
+    runner: InlineRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to its note is lost, and its firing comes again when others have used it."""
+    keep, lost = Decision._keep, []
+
+    def lose_first(self: Decision, items: Any) -> None:
+        keep(self, items)
+        if not lost:
+            lost.append(self)
+            raise StoreError("the answer was lost")
+
+    monkeypatch.setattr(Decision, "_keep", lose_first)
+    emit("left", n=1)
+    emit("right", n=1)
+    runner.drain()
+    assert calls(triggered.joined) == [[1, 1]]
+    runner.advance(10)
+    assert "it has been joined with others" in reasons("joined.trigger1")
+    emit("right", n=2)
+    runner.drain()
+    assert calls(triggered.joined) == [[1, 1]]
 
 
 @on_each_store
