@@ -209,7 +209,7 @@ class Decision:
             self._limit([(leaf, cause.kind, cause.id, data) for leaf in contexts], tuple(contexts.values()))
 
     def _join(self, cause: Happened, data: Any, contexts: dict[int, ConditionContext]) -> None:
-        """Note the cause, and fire if all that is needed has come. An attempt whose note was written, and whose end was not, may come again when it was used."""
+        """Note the cause, and fire if all that is needed has come. An attempt whose note was written, and whose end was not, may come again after that."""
         is_again = self._running.attempt > 1 and not (self._running.claimed.round or self._salt)
         if is_again and self._state.was_joined(cause.id):
             self._why.append("it has been joined with others")
