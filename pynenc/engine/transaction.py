@@ -8,6 +8,7 @@ from types import MethodType
 from typing import Any
 
 from pynenc import context
+from pynenc.exceptions import StoreError
 from pynenc.store.base import Store
 
 
@@ -19,13 +20,40 @@ def join(store: Store, connection: object) -> Iterator[None]:
 
 
 def driver_connection(connection: Any) -> Any:
-    """The connection of the database driver inside what SQLAlchemy (connection or session) and Django hand out."""
+    """The connection of the database driver inside what SQLAlchemy (connection or session) and Django hand out, in a transaction that those know of.
+
+    :raises StoreError: they would not end it.
+    """
+    keeps_books = False
     while True:
+        keeps_books = _begin(connection) or keeps_books
         inner = getattr(connection, "driver_connection", None)  # SQLAlchemy: what its pool lends
         if inner is None:
             inner = getattr(connection, "connection", None)  # SQLAlchemy: a connection or a session; Django: a wrapper
         if isinstance(inner, MethodType):
             inner = inner()
         if inner is None or inner is connection:  # psycopg's is itself
-            return connection
+            break
         connection = inner
+    is_automatic = getattr(connection, "autocommit", -1)
+    if is_automatic == -1:  # sqlite3, in its older way
+        is_automatic = getattr(connection, "isolation_level", "") is None
+    if keeps_books and is_automatic:
+        raise StoreError(
+            "this connection has isolation_level AUTOCOMMIT, so that SQLAlchemy ends no transaction: give one without it"
+        )
+    return connection
+
+
+def _begin(connection: Any) -> bool:
+    """Begin a transaction where SQLAlchemy keeps the books of it, as its first statement would; whether it does."""
+    if getattr(connection, "in_atomic_block", None) is False:
+        raise StoreError(
+            "put `with transaction.atomic():` around app.transaction: outside of it Django ends no transaction"
+        )
+    is_begun = getattr(connection, "in_transaction", None)
+    if not isinstance(is_begun, MethodType):
+        return False
+    if not is_begun():
+        connection.begin()
+    return True

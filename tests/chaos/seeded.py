@@ -13,7 +13,8 @@ from pynenc.core.reaction import Reaction
 from pynenc.core.records import Amended, Change, ChangeKind
 from pynenc.core.status import InvocationStatus
 from pynenc.engine import Engine
-from pynenc.engine.firing import Decision, State
+from pynenc.engine.firing import Decision
+from pynenc.engine.firing_state import State
 from pynenc.engine.triggers import Triggers
 from pynenc.store.sqlite import SqliteStore
 from pynenc.workflow.flow import STEP, Flow

@@ -162,6 +162,35 @@ def test_a_session_of_sqlalchemy(app: Pynenc, connection: sqlite3.Connection, tm
     engine.dispose()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_connection_of_sqlalchemy_whose_first_statement_is_a_call(kind: str, tmp_path: Path) -> None:
+    from sqlalchemy import create_engine
+
+    url = f"sqlite:///{tmp_path / 'shop.db'}" if kind == "sqlite" else postgres.new_url()
+    app = Pynenc(app_id="alchemy", store=url)
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:").partition("?")[0])
+    plus = app.task(functions.plus)
+    assert count(app) == 0
+    with engine.connect() as connection:
+        with app.transaction(connection):
+            plus(1, 2)
+        connection.commit()
+        assert count(app) == 1
+        with app.transaction(connection):
+            plus(1, 2)
+        connection.rollback()
+        assert count(app) == 1
+    with (
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        pytest.raises(StoreError, match="AUTOCOMMIT"),
+        app.transaction(connection),
+    ):
+        plus(1, 2)
+    assert count(app) == 1
+    engine.dispose()
+    app.close()
+
+
 def test_atomic_of_django(app: Pynenc, connection: sqlite3.Connection, tmp_path: Path) -> None:
     import django
     from django.conf import settings
@@ -178,6 +207,9 @@ def test_atomic_of_django(app: Pynenc, connection: sqlite3.Connection, tmp_path:
         transaction.set_rollback(True, "shop")
     assert count(app) == 0
     with transaction.atomic("shop"), app.transaction(connections["shop"]):
+        plus(1, 2)
+    assert count(app) == 1
+    with pytest.raises(StoreError, match="atomic"), app.transaction(connections["shop"]):
         plus(1, 2)
     assert count(app) == 1
     connections["shop"].close()

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pynenc.core.records import ChangeKind, Filter, Purge
-from pynenc.engine.firing import Decision, state_scope
+from pynenc.engine.firing import Decision
+from pynenc.engine.firing_state import state_scope
 from pynenc.engine.submit import Submitter
 from pynenc.engine.suspension import GivenUp
 from pynenc.exceptions import StoreError, TriggerError

@@ -44,12 +44,8 @@ def test_where_somebody_has_said_where_threads_run_they_stay(sleeper: int, monke
     assert os.sched_getaffinity(sleeper) == processor.ALL - {4000}
 
 
-def test_a_thread_that_has_ended_is_no_error() -> None:
-    ids: Queue[int] = Queue()
-    thread = Thread(target=lambda: ids.put(get_native_id()))
-    thread.start()
-    thread.join(LONG)
-    assert not processor.summon(ids.get())
+def test_a_thread_that_is_gone_is_no_error() -> None:
+    assert not processor.summon(2**22)  # more than any thread has
 
 
 def test_a_system_that_does_not_know_of_this_is_no_error(sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
