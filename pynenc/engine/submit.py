@@ -15,6 +15,7 @@ import msgspec
 
 from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
+from pynenc.conf.section import shorten
 from pynenc.core.concurrency import control_key
 from pynenc.core.ids import derived_id
 from pynenc.core.options import ConcurrencyControlType
@@ -61,6 +62,25 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"priority is between -100 and 100, not {self.priority!r}")
         if self.timeout is not None and self.timeout <= 0:
             raise ValueError(f"timeout is a positive number of seconds, not {self.timeout!r}")
+        for tag in self.tags:
+            _check_storable("tags", tag)
+
+
+def _check_storable(option: str, value: object) -> None:
+    """Refuse what no store could keep as text.
+
+    :raises ValueError: names the option.
+    """
+    if not isinstance(value, str) or not value or "\0" in value or not _is_unicode(value):
+        raise ValueError(f"{option}: text that is not empty is wanted, not {shorten(value)}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 NO_OPTIONS = CallOptions()

@@ -130,6 +130,10 @@ def test_workflows_set_one_option(app):
         ({"delay": -1}, "delay"),
         ({"priority": 101}, "priority"),
         ({"timeout": 0}, "timeout"),
+        ({"tags": (5,)}, "tags.*not 5"),
+        ({"tags": ("",)}, "tags.*not ''"),
+        ({"tags": "caf\udce9"}, "tags.*udce9"),
+        ({"tags": ("a\0b",)}, "tags.*x00"),
     ],
 )
 def test_call_options_that_make_no_sense(app, options, text):
