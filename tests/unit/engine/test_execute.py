@@ -1,0 +1,68 @@
+"""How bodies end: whatever they raise is an outcome of their invocation, and no end of a worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pynenc import Pynenc, RetryError, Task
+from pynenc.testing import InlineRunner
+
+app = Pynenc(app_id="ends", store="memory://")
+
+
+@app.task(max_retries=1)
+def asks_for(delay: Any) -> str:
+    if asks_for.invocation.num_retries == 0:
+        raise RetryError(delay=delay)
+    return "again"
+
+
+@app.task(max_retries=1)
+def spoils() -> None:
+    error = RetryError("later")
+    error.delay = "soon"  # type: ignore[assignment]
+    raise error
+
+
+@app.task(max_retries=1)
+async def async_spoils() -> None:
+    error = RetryError("later")
+    error.delay = math.inf
+    raise error
+
+
+@pytest.fixture
+def runner() -> Iterator[InlineRunner]:
+    with InlineRunner(app) as runner:
+        yield runner
+
+
+@pytest.mark.parametrize("delay", [60, "1m", timedelta(minutes=1)])
+def test_a_retry_waits_as_long_as_it_asked_for(runner: InlineRunner, delay: object) -> None:
+    before = runner.clock.now()
+    assert runner.result(asks_for(delay)) == "again"
+    assert runner.clock.now() - before == 60_000_000
+
+
+@pytest.mark.parametrize("delay", [math.nan, math.inf, -1, 1e13])
+def test_a_delay_that_makes_no_sense_is_an_error_of_the_body(runner: InlineRunner, delay: float) -> None:
+    call = asks_for(delay)
+    assert runner.drain() == 1
+    with pytest.raises(ValueError, match="'delay' of RetryError"):
+        call.result  # noqa: B018
+
+
+@pytest.mark.parametrize("task", [spoils, async_spoils])
+def test_an_end_that_cannot_be_worked_out_is_a_failure(runner: InlineRunner, task: Task[[], None]) -> None:
+    call = task()
+    assert runner.drain() == 1
+    assert call.status == "failed"
+    with pytest.raises((TypeError, OverflowError)) as caught:
+        call.result  # noqa: B018
+    assert "later" in caught.value.remote_traceback  # type: ignore[union-attr]
+    assert app.store.get([call.invocation_id])[0].reason == "how it ended could not be told"
