@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from pynenc import Pynenc, RetryError, Task
+from pynenc import Pynenc, RetryError, Task, context
+from pynenc.core.records import Progress
 from pynenc.testing import InlineRunner
 
 app = Pynenc(app_id="ends", store="memory://")
@@ -34,6 +37,19 @@ async def async_spoils() -> None:
     error = RetryError("later")
     error.delay = math.inf
     raise error
+
+
+@app.task
+def reports_file(name: bytes) -> str:
+    reports_file.invocation.set_progress(1, 2, os.fsdecode(name))
+    running = context.current()
+    assert running is not None
+    return msgspec.json.decode(msgspec.json.encode(running.progress), type=Progress).message
+
+
+@app.task
+def reports_number() -> None:
+    reports_number.invocation.set_progress(1, 2, 3)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -66,3 +82,13 @@ def test_an_end_that_cannot_be_worked_out_is_a_failure(runner: InlineRunner, tas
         call.result  # noqa: B018
     assert "later" in caught.value.remote_traceback  # type: ignore[union-attr]
     assert app.store.get([call.invocation_id])[0].reason == "how it ended could not be told"
+
+
+def test_a_file_name_that_cannot_be_decoded_can_be_told_as_progress(runner: InlineRunner) -> None:
+    assert runner.result(reports_file(b"caf\xc3\xa9")) == "café"
+    assert runner.result(reports_file(b"caf\xe9")) == r"caf\udce9"
+
+
+def test_progress_that_is_no_text_is_an_error_of_the_body(runner: InlineRunner) -> None:
+    with pytest.raises(TypeError, match="message of set_progress is text, not int"):
+        runner.result(reports_number())
