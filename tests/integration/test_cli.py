@@ -215,7 +215,12 @@ def test_waiting_too_long_says_what_to_do(shop):
         (("nothing",), "no task is called 'nothing'; known tasks: shop.add, shop.fail"),
         (("shop.nothing",), "no task shop.nothing"),
         (("add",), "missing 1 required positional argument: 'x'"),
-        (("add", "1", "--priority", "1000"), "priority is between -100 and 100"),
+        (
+            ("add", "1", "--priority", "1000"),
+            "bad value for 'priority' (call of shop.add): 1000.0; it must be a number from -100 to 100",
+        ),
+        (("add", "1", "--queue", ""), "bad value for 'queue'"),
+        (("add", "1", "--delay", "inf"), "bad value for 'delay'"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_one_clear_line(shop, arguments, text):
