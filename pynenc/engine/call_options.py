@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -45,12 +45,15 @@ def _parse(name: str, value: object, task_id: str) -> object:
 
 
 def _moment(value: object) -> datetime:
-    """A point in time."""
+    """A point in time, in UTC."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise ValueError(
             "a datetime with its time zone: datetime(..., tzinfo=ZoneInfo('Europe/Madrid')) or datetime.now(UTC) + ..."
         )
-    return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time from the year 1 to 9999 in UTC, as what reads it shows it there") from None
 
 
 def _storable(value: object) -> str:

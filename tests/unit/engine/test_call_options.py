@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -64,3 +64,11 @@ def test_more_options_come_on_top() -> None:
     assert first.with_more({"priority": None}, "shop.add") == first
     with pytest.raises(ValueError, match="not both"):
         first.with_more({"run_at": datetime(2030, 1, 1, tzinfo=UTC)}, "shop.add")
+
+
+def test_a_date_is_one_that_can_be_shown_in_utc() -> None:
+    west, east = timezone(timedelta(hours=-5)), timezone(timedelta(hours=5))
+    assert chosen(run_at=datetime.max.replace(tzinfo=UTC)).run_at == datetime.max.replace(tzinfo=UTC)
+    for far in (datetime.max.replace(tzinfo=west), datetime.min.replace(tzinfo=east)):
+        with pytest.raises(ValueError, match=r"'run_at' .* a time from the year 1 to 9999"):
+            chosen(run_at=far)
