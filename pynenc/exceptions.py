@@ -40,6 +40,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+
+from pynenc.core.duration import seconds
+from pynenc.core.options import Seconds
 
 
 class PynencError(Exception):
@@ -49,13 +53,29 @@ class PynencError(Exception):
 class RetryError(PynencError):
     """Raised by a task to be tried again, whatever its ``retry_for`` says.
 
-    :param message: shown in the history of the invocation.
-    :param delay: seconds until the next attempt; overrides the task's backoff once.
+    :param message: shown in the history of the invocation. A number or a ``timedelta`` in its place is the delay: ``RetryError(30)``.
+    :param delay: until the next attempt, as ``retry_delay`` takes it: seconds, a ``timedelta``, or text such as ``"30s"``; overrides the
+        task's backoff once. :ivar delay: the same in seconds, or None.
+    :raises ValueError: the delay is none, is negative, or is longer than 1000 years.
+    :raises TypeError: two delays.
     """
 
-    def __init__(self, message: str = "retry requested", delay: float | None = None) -> None:
+    def __init__(self, message: str | float | timedelta = "retry requested", delay: Seconds | None = None) -> None:
+        if isinstance(message, int | float | timedelta) and not isinstance(message, bool):
+            if delay is not None:
+                raise TypeError(
+                    f"RetryError got two delays, {message!r} and {delay!r}: put a message before the second"
+                )
+            message, delay = "retry requested", message
         super().__init__(message)
-        self.delay = delay
+        self.delay = None if delay is None else _delay(delay)
+
+
+def _delay(value: Seconds) -> float:
+    try:
+        return seconds(value)
+    except ValueError as error:
+        raise ValueError(f"bad value for 'delay' of RetryError: {value!r}; it must be {error}") from None
 
 
 class SerializationError(PynencError):

@@ -8,18 +8,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from functools import update_wrapper
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack
 
 from pynenc import context
 from pynenc.arguments import Arguments
 from pynenc.conf.config_task import ConfigTask, check_argument_names, check_options
 from pynenc.core.ids import TaskId
 from pynenc.core.naming import check_importable, task_id_of
+from pynenc.core.options import OptionsOfCall
+from pynenc.engine.call_options import NO_OPTIONS, CallOptions
 from pynenc.engine.spec import TaskSpec
-from pynenc.engine.submit import NO_OPTIONS, CallOptions
 from pynenc.exceptions import WorkflowError
 from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGroup
 from pynenc.invocation.conc_invocation import ConcurrentInvocation
@@ -247,30 +247,17 @@ class Options(dict[str, Any], Generic[Params, Result]):
         super().__init__(options)
         self._task = task
 
-    def __call__(
-        self,
-        *,
-        delay: float | None = None,
-        run_at: datetime | None = None,
-        priority: float | None = None,
-        queue: str | None = None,
-        timeout: float | None = None,
-        key: str | None = None,
-        tags: Iterable[str] = (),
-    ) -> CallWithOptions[Params, Result]:
-        """The task with options for the calls made through the returned object.
+    def __call__(self, **options: Unpack[OptionsOfCall]) -> CallWithOptions[Params, Result]:
+        """The task with options for the calls made through the returned object; what is None is not given.
 
-        :param delay: seconds from now until it may start. :param run_at: the same as a point in time, with its time zone.
-        :param priority: -100 to 100, higher first. :param timeout: seconds per attempt.
+        :param delay: how long from now until it may start: seconds, a ``timedelta``, or text such as ``"30s"``.
+        :param run_at: the same as a point in time, with its time zone. :param priority: -100 to 100, higher first.
+        :param queue: instead of the task's own. :param timeout: per attempt, written as ``delay``.
         :param key: idempotency key: calls of this task under one key are one invocation, until it is purged.
         :param tags: labels for search (or one), added to those of the task.
-        :raises ValueError: a value makes no sense.
+        :raises ValueError: a value makes no sense. :raises InvalidTaskOptionsError: some options do not exist.
         """
-        own = (tags,) if isinstance(tags, str) else tuple(tags)
-        chosen = CallOptions(
-            delay=delay, run_at=run_at, priority=priority, queue=queue, timeout=timeout, key=key, tags=own
-        )
-        return CallWithOptions(self._task, chosen)
+        return CallWithOptions(self._task, NO_OPTIONS).options(**options)
 
 
 class WorkflowTask(Task[Params, Result]):
@@ -285,6 +272,11 @@ class CallWithOptions(Generic[Params, Result]):
     def __init__(self, task: Task[Params, Result], call_options: CallOptions) -> None:
         self.task = task
         self.call_options = call_options
+
+    def options(self, **options: Unpack[OptionsOfCall]) -> CallWithOptions[Params, Result]:
+        """The same with more options, as those of the task; the later wins, and tags are added."""
+        more = self.call_options.with_more(options, self.task.task_id.key)
+        return CallWithOptions(self.task, more)
 
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         spec = self.task.spec

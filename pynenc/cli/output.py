@@ -21,6 +21,8 @@ EXIT_ERROR = 1
 EXIT_CONFIG = 2
 EXIT_FORCED = 3
 EXIT_UNSOUND = 4
+#: The last second that ISO 8601 tells in four digits.
+LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def guarded(function: Callable[P, R]) -> Callable[P, R]:
@@ -78,8 +80,10 @@ def duration(seconds: float) -> str:
 
 
 def stamp(microseconds: int) -> str | None:
-    """A time of the store in ISO 8601, UTC."""
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat() if microseconds else None
+    """A time of the store in ISO 8601, UTC; what lies after the year 9999 is shown as its end."""
+    if not microseconds:
+        return None
+    return datetime.fromtimestamp(min(microseconds / 1e6, LAST.timestamp()), UTC).isoformat()
 
 
 def confirm(question: str, *, is_sure: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
 from inspect import signature
 from typing import Any, cast
@@ -168,19 +168,23 @@ def check_options(names: Iterable[str], task_id: str) -> None:
 
     :raises InvalidTaskOptionsError: lists every invalid name with the nearest valid one.
     """
+    unknown = (name for name in names if name not in ConfigTask.names)
+    refuse_options(unknown, ConfigTask.settings, f"task {task_id}", task_id)
+
+
+def refuse_options(names: Iterable[str], valid: Collection[str], what: str, task_id: str) -> None:
+    """Refuse names that are not ``valid``, all of them at once.
+
+    :raises InvalidTaskOptionsError: lists every invalid name with the nearest valid one.
+    """
     from pynenc.conf.values import nearest
 
-    invalid = [name for name in names if name not in ConfigTask.names]
-    if not invalid:
+    hints = {name: nearest(name, valid) for name in names if name not in valid}
+    if not hints:
         return
-    hints = ((name, nearest(name, ConfigTask.settings)) for name in invalid)
-    listed = ", ".join(f"{name!r} (did you mean {close!r}?)" if close else f"{name!r}" for name, close in hints)
-    everything = (
-        ""
-        if all(nearest(name, ConfigTask.settings) for name in invalid)
-        else (f"; valid options: {', '.join(ConfigTask.settings)}")
-    )
-    raise InvalidTaskOptionsError(f"invalid options for task {task_id}: {listed}{everything}", task_id, invalid)
+    listed = ", ".join(f"{name!r} (did you mean {close!r}?)" if close else f"{name!r}" for name, close in hints.items())
+    everything = "" if all(hints.values()) else f"; valid options: {', '.join(valid)}"
+    raise InvalidTaskOptionsError(f"invalid options for {what}: {listed}{everything}", task_id, list(hints))
 
 
 def check_argument_names(options: Mapping[str, object], func: Callable[..., object], task_id: str) -> None:

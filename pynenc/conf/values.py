@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
+
+from pynenc.core.duration import UNITS, as_float, seconds
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -21,9 +23,6 @@ _TRUE = frozenset({"true", "1", "yes", "y", "on", "t"})
 _FALSE = frozenset({"false", "0", "no", "n", "off", "f"})
 _NOTHING = frozenset({"", "none", "null"})
 
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION_PART = r"(?a:(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)\s*)"
-_DURATION = rf"(?:{_DURATION_PART})+"
 _SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = r"(?a)(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?"
 _RATE = r"(?a)(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([smhd])"
@@ -103,7 +102,7 @@ def number(*, minimum: float = -math.inf, maximum: float = math.inf) -> Parser[f
     wanted = f"a number from {minimum:g} to {maximum:g}" if maximum < math.inf else f"a number from {minimum:g} up"
 
     def parse(value: object) -> float:
-        found = _as_float(value)
+        found = as_float(value)
         if found is None or not minimum <= found <= maximum or not math.isfinite(found):
             raise ValueError(wanted)
         return found
@@ -111,35 +110,9 @@ def number(*, minimum: float = -math.inf, maximum: float = math.inf) -> Parser[f
     return parse
 
 
-def _as_float(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
-
-
 def duration(*, minimum: float = 0.0, exclusive: bool = False) -> Parser[float]:
     """Seconds: a number, a ``timedelta``, or text such as ``30s``, ``1h30m``, ``500ms``."""
-    above = "more than" if exclusive else "at least"
-    wanted = f"a duration of {above} {minimum:g} seconds (a number of seconds, a timedelta, or text such as '30s', '1h30m', '7d')"
-
-    def parse(value: object) -> float:
-        seconds = _as_seconds(value)
-        if seconds is None or not math.isfinite(seconds) or seconds < minimum or (exclusive and seconds == minimum):
-            raise ValueError(wanted)
-        return seconds
-
-    return parse
-
-
-def _as_seconds(value: object) -> float | None:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, str) and len(value) < 100 and re.fullmatch(_DURATION, value.strip().lower()):
-        return sum(float(n) * _UNITS[unit] for n, unit in re.findall(_DURATION_PART, value.strip().lower()))
-    return _as_float(value)
+    return partial(seconds, minimum=minimum, exclusive=exclusive)
 
 
 def size(value: object) -> int:
@@ -261,7 +234,7 @@ def rate(value: str) -> tuple[int, float]:
     """
     match = re.fullmatch(_RATE, value.strip().lower()) if len(value) < 50 else None
     if match:
-        n, period = int(match[1]), float(match[2] or 1) * _UNITS[match[3]]
+        n, period = int(match[1]), float(match[2] or 1) * UNITS[match[3]]
         if n > 0 and period > 0:
             return n, period
     raise ValueError("a rate such as '100/m' or '10/5s' (units s, m, h, d)")

@@ -1,9 +1,9 @@
-"""The options of a task, as decorators take them. Defaults and validation live in :mod:`pynenc.conf.config_task`."""
+"""The options of a task and of a call, as they are written. Defaults and validation live in :mod:`pynenc.conf.config_task`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -57,3 +57,15 @@ class TaskOptions(TypedDict, total=False):
     name: str | None
     tags: Sequence[str]
     redact: Sequence[str]
+
+
+class OptionsOfCall(TypedDict, total=False):
+    """Keyword options of ``task.options(...)``; see :mod:`pynenc.engine.call_options`."""
+
+    delay: Seconds | None
+    run_at: datetime | None
+    priority: float | None
+    queue: str | None
+    timeout: Seconds | None
+    key: str | None
+    tags: Iterable[str] | None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pynenc.core.duration import LONGEST
 from pynenc.core.records import UNKNOWN_TASK, Claimed, Microseconds, Outcome
 from pynenc.core.status import InvocationStatus
 
@@ -83,7 +84,7 @@ def to_retry(
         return failed(
             claimed, error, started, ended, reason=f"{claimed.retries} retries used" if policy.max_retries else ""
         )
-    wait = policy.wait(claimed.retries, random) if delay is None else max(0.0, delay)
+    wait = policy.wait(claimed.retries, random) if delay is None else min(max(0.0, delay), LONGEST)
     return Outcome(
         id=claimed.id,
         attempt=claimed.attempt,

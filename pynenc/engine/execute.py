@@ -209,7 +209,12 @@ class Executor:
         """One clause for each way to end without a value."""
         if isinstance(error, TimeUp) or (running.interrupt is TimeUp and is_cancelled(error)):
             error = timeout_error(claimed).with_traceback(error.__traceback__)
-        ended = self._fate(spec, claimed, running, error, started)
+        try:
+            ended = self._fate(spec, claimed, running, error, started)
+        except Exception as failure:
+            logger.exception("how %s %s ended could not be told", claimed.task, claimed.id)
+            payload = self._codec.encode_error(spec, claimed, failure)
+            ended = outcome.failed(running.claimed, payload, started, self._now(), "how it ended could not be told")
         if self._hooks.around_tasks:
             self._hooks.fire("after_task", running.invocation)
             if ended.status == "failed":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +19,7 @@ from pynenc.core.ids import derived_id
 from pynenc.core.options import ConcurrencyControlType
 from pynenc.core.outcome import SECOND
 from pynenc.core.records import Blob, New, Rate, Submitted, WorkflowRef
+from pynenc.engine.call_options import NO_OPTIONS, CallOptions
 from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.loops import is_on_loop
 from pynenc.engine.newid import new_id, new_ids
@@ -37,33 +37,6 @@ if TYPE_CHECKING:
     from pynenc.engine.tracing import Tracing
 
 
-class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call asks for beyond its task's options. Times in seconds; ``run_at`` must know its time zone."""
-
-    delay: float | None = None
-    run_at: datetime | None = None
-    priority: float | None = None
-    queue: str | None = None
-    timeout: float | None = None
-    key: str | None = None
-    tags: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.delay is not None and self.run_at is not None:
-            raise ValueError("give delay or run_at, not both")
-        if self.delay is not None and self.delay < 0:
-            raise ValueError(f"delay is a number of seconds from now and cannot be negative, not {self.delay!r}")
-        if self.run_at is not None and self.run_at.tzinfo is None:
-            raise ValueError(
-                "run_at needs a time zone: datetime(..., tzinfo=ZoneInfo('Europe/Madrid')) or datetime.now(UTC) + ..."
-            )
-        if self.priority is not None and not -100 <= self.priority <= 100:
-            raise ValueError(f"priority is between -100 and 100, not {self.priority!r}")
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout is a positive number of seconds, not {self.timeout!r}")
-
-
-NO_OPTIONS = CallOptions()
 #: Seconds between two attempts to submit to a full queue; each is twice as long as the one before.
 FIRST_PAUSE, LAST_PAUSE = 0.001, 0.05
 

@@ -221,9 +221,16 @@ class BaseInvocation(Generic[Params, Result]):
         return self._own().fence
 
     def set_progress(self, done: float, total: float = 0.0, message: str = "") -> None:
-        """Report progress from its body; written at most a few times a second."""
+        """Report progress from its body; written at most a few times a second.
+
+        :param message: text; what is no Unicode, such as a file name that could not be decoded, is kept with escapes.
+        :raises TypeError: it is no text.
+        """
+        if not isinstance(message, str):
+            raise TypeError(f"message of set_progress is text, not {type(message).__name__}")
         running = self._own()
-        progress = Progress(running.id, running.attempt, float(done), float(total), message)
+        kept = message.encode("utf-8", "backslashreplace").decode()
+        progress = Progress(running.id, running.attempt, float(done), float(total), kept)
         if running.report:
             running.report(progress)
         running.progress = progress

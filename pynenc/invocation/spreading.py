@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pynenc.arguments import Arguments
 from pynenc.core.binding import Binder
 from pynenc.core.options import ConcurrencyControlType
+from pynenc.engine.call_options import CallOptions
 from pynenc.engine.spec import TaskSpec
-from pynenc.engine.submit import CallOptions
 from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGroup
 from pynenc.invocation.conc_invocation import ConcurrentInvocationGroup
 from pynenc.invocation.dist_invocation import DistributedInvocation, DistributedInvocationGroup, ReusedInvocation

@@ -9,6 +9,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pynenc import context
+from pynenc.core.duration import LONGEST
 from pynenc.core.records import WorkflowRef
 from pynenc.engine.execute import call_user
 from pynenc.engine.loops import is_on_loop
@@ -137,7 +138,7 @@ class WorkflowContext:
 
     # -- waiting ---------------------------------------------------------------------------------------------------------
     def sleep(self, seconds: float | timedelta) -> None:
-        """Wait for some time, without a thread, a process or a connection."""
+        """Wait for some time, 1000 years at most, without a thread, a process or a connection."""
         flow = _sync()
         events.sleep(flow, lambda: flow.engine.store.clock.now() + _microseconds(seconds))
 
@@ -251,7 +252,7 @@ def _name(fn: Any) -> str:
 
 def _microseconds(seconds: float | timedelta) -> int:
     value = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-    return max(0, round(value * SECOND))
+    return max(0, round(min(value, LONGEST) * SECOND))
 
 
 def _instant(when: datetime) -> int:

@@ -126,10 +126,11 @@ def test_workflows_set_one_option(app):
     ("options", "text"),
     [
         ({"delay": 1, "run_at": datetime(2030, 1, 1, tzinfo=UTC)}, "not both"),
-        ({"run_at": datetime(2030, 1, 1)}, "run_at needs a time zone"),
+        ({"run_at": datetime(2030, 1, 1)}, "run_at.*time zone"),
         ({"delay": -1}, "delay"),
         ({"priority": 101}, "priority"),
         ({"timeout": 0}, "timeout"),
+        ({"tags": (5,)}, "tags"),
     ],
 )
 def test_call_options_that_make_no_sense(app, options, text):
@@ -147,6 +148,19 @@ def test_call_options_reach_the_store(app):
     mapped = plus.options(queue="many", tags="single").map([1, 2])
     assert {app.store.get([each.invocation_id])[0].queue for each in (*group, *mapped)} == {"many"}
     assert app.find_invocations(tags="single", oldest_first=True) == list(mapped)
+
+
+def test_call_options_add_up(app):
+    plus = app.task(functions.plus)
+    row = app.store.get(
+        [plus.options(priority=1, tags="a").options(priority=2, queue="fast", tags="b")(1).invocation_id]
+    )[0]
+    assert (row.priority, row.queue, row.tags) == (2.0, "fast", ("a", "b"))
+
+
+def test_call_options_that_do_not_exist_are_told_with_the_nearest(app):
+    with pytest.raises(exceptions.InvalidTaskOptionsError, match="did you mean 'delay'"):
+        app.task(functions.plus).options(delya=5)
 
 
 def test_an_idempotency_key_stands_for_one_call(app):

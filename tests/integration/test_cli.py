@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from pynenc import __version__
 from pynenc.cli.main import cli
+from pynenc.core.records import New
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = """
@@ -246,7 +247,13 @@ def test_waiting_too_long_says_what_to_do(shop):
         (("nothing",), "no task is called 'nothing'; known tasks: shop.add, shop.fail"),
         (("shop.nothing",), "no task shop.nothing"),
         (("add",), "missing 1 required positional argument: 'x'"),
-        (("add", "1", "--priority", "1000"), "priority is between -100 and 100"),
+        (
+            ("add", "1", "--priority", "1000"),
+            "bad value for 'priority' (call of shop.add): 1000.0; it must be a number from -100 to 100",
+        ),
+        (("add", "1", "--queue", ""), "bad value for 'queue'"),
+        (("add", "1", "--delay", "inf"), "bad value for 'delay'"),
+        (("add", "1", "--delay", "1e12"), "it must be a duration of at most 1000 years"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_one_clear_line(shop, arguments, text):
@@ -266,6 +273,13 @@ def test_list_filters(shop):
     assert [row["id"] for row in shop.json("invocations", "list", "--status", "failed")] == [second]
     assert len(shop.json("invocations", "list", "--limit", "1")) == 1
     assert first in shop.run("invocations", "list")
+
+
+def test_a_date_that_no_calendar_has_hides_nothing_else(shop):
+    near = shop.call("add", "1")
+    shop.app.store.submit([New(id="far", task="shop.add", args=b"", due=10**18)])
+    far, other = shop.json("invocations", "list")
+    assert (far["id"], far["due"], other["id"]) == ("far", "9999-12-31T23:59:59+00:00", near)
 
 
 def test_show_tells_arguments_result_and_history(shop):

@@ -66,6 +66,12 @@ def test_not_a_duration(written):
         values.duration()(written)
 
 
+@pytest.mark.parametrize("written", [1e13, "1e300", timedelta.max])
+def test_a_duration_has_an_end(written):
+    with pytest.raises(ValueError, match="at most 1000 years"):
+        values.duration()(written)
+
+
 def test_exclusive_duration_refuses_zero():
     with pytest.raises(ValueError, match="more than 0"):
         values.duration(exclusive=True)(0)
