@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import update_wrapper
 from importlib import import_module
@@ -20,7 +20,7 @@ from pynenc.core.ids import TaskId
 from pynenc.core.naming import check_importable, task_id_of
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import NO_OPTIONS, CallOptions
-from pynenc.exceptions import WorkflowError
+from pynenc.exceptions import ConfigError, WorkflowError
 from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGroup
 from pynenc.invocation.conc_invocation import ConcurrentInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation, DistributedInvocationGroup, ReusedInvocation
@@ -310,6 +310,27 @@ class CallWithOptions(Generic[Params, Result]):
         if self.call_options.key is not None:
             raise ValueError("an idempotency key stands for one call: call the task once for each key")
         return distribute(self.task, list(param_iter), common_args, self.call_options, progress=progress)
+
+
+def free_names(task: Task[Any, Any], known: Mapping[str, Task[Any, Any]]) -> tuple[str, ...]:
+    """The key of a task and its former names; the same function may have them already, as when its module is loaded again.
+
+    :raises ConfigError: a task of another function has one of them.
+    """
+    names = (task.task_id.key, *task.conf.aliases)
+    for name in names:
+        other = known.get(name)
+        if other and _place(other) != _place(task) and task.app.tasks.get(other.task_id) is other:
+            raise ConfigError(
+                f"{_place(task)} cannot be the task {name!r}, which is {_place(other)}: "
+                "change 'name' or 'aliases' of one of them"
+            )
+    return names
+
+
+def _place(task: Task[Any, Any]) -> str:
+    """Where its function is defined."""
+    return f"{task.func.__module__}.{task.func.__qualname__}"
 
 
 def _extract_task_from_wrapper(wrapper: object) -> Task[Any, Any] | None:

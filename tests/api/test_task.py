@@ -6,7 +6,9 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib import import_module, reload
 from pathlib import Path
+from types import FunctionType
 from typing import Generic
 
 import pytest
@@ -119,6 +121,44 @@ def test_options_that_name_arguments_name_some_that_there_are(app, option, wrong
         ConfigError, match=rf"'{option}' \(decorator of tests.api.functions.plus\) names '.', which is no"
     ):
         app.task(**{option: ["x", wrong]})(functions.plus)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"name": "billing.pay"}, {"name": "billing.pay"}),
+        ({"name": "billing.pay"}, {"aliases": ("billing.pay",)}),
+        ({"aliases": ("billing.pay",)}, {"name": "billing.pay"}),
+        ({"aliases": ("billing.pay",)}, {"aliases": ("billing.pay",)}),
+    ],
+)
+def test_a_task_does_not_take_the_name_of_another_function(dev, first, second):
+    plus = dev.task(**first)(functions.plus)
+    with pytest.raises(ConfigError, match=r"functions.measure cannot be .* 'billing.pay', which is .*functions.plus"):
+        dev.task(**second)(functions.measure)
+    assert dev.get_task("billing.pay") is plus
+    assert list(dev.tasks.values()) == [plus]
+
+
+def test_a_function_that_is_defined_again_keeps_or_gives_up_its_names(dev):
+    dev.task(name="stable", aliases=("old", "older"))(functions.plus)
+    again = FunctionType(functions.measure.__code__, {}, "plus")
+    again.__module__, again.__qualname__ = functions.plus.__module__, "plus"
+    task = dev.task(name="stable", aliases=("old",))(again)
+    assert dev.get_task("old") is task
+    assert task("abc", 1).result == 4
+    assert dev.task(aliases=("older",))(functions.total)([1, 2]).result == 3
+
+
+def test_a_module_can_be_loaded_again(dev, monkeypatch, tmp_path):
+    functions.Box.current = dev
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "loaded_again.py").write_text(
+        "from tests.api.functions import Box\n@Box.current.task(name='loaded.again')\ndef number() -> int: return 1\n"
+    )
+    module = import_module("loaded_again")
+    assert reload(module).number is dev.get_task("loaded.again")
+    monkeypatch.delitem(sys.modules, "loaded_again")
 
 
 def test_validate_options_looks_at_the_options_of_the_moment(app):
