@@ -112,7 +112,8 @@ def test_all_invalid_options_are_listed_with_the_nearest_valid_name(app):
 
 
 @pytest.mark.parametrize(
-    ("option", "wrong"), [("key_arguments", "z"), ("key_arguments", "*"), ("disable_cache_args", "z")]
+    ("option", "wrong"),
+    [("key_arguments", "z"), ("key_arguments", "*"), ("disable_cache_args", "z"), ("redact", "z"), ("redact", "*")],
 )
 def test_options_that_name_arguments_name_some_that_there_are(app, option, wrong):
     right = app.task(**{option: ["x", "y"]})(functions.plus)
@@ -159,6 +160,15 @@ def test_a_module_can_be_loaded_again(dev, monkeypatch, tmp_path):
     module = import_module("loaded_again")
     assert reload(module).number is dev.get_task("loaded.again")
     monkeypatch.delitem(sys.modules, "loaded_again")
+
+
+def test_redact_may_spell_names_as_it_likes_and_name_keywords_that_are_taken(app):
+    assert app.task(redact=["LARGE-data"])(functions.measure).conf.redact == ("LARGE-data",)
+    assert app.task(redact=["pin"])(functions.anything).conf.redact == ("pin",)
+    with pytest.raises(ConfigError, match=r"names 'indx', which is no parameter; did you mean 'index'\?"):
+        app.task(redact=["indx"])(functions.measure)
+    wide = Pynenc({"redact": ["pin"], "task": {"redact": ["iban"]}}, app_id="wide", store="memory://")
+    assert wide.task(functions.plus).conf.redact == ("iban",)
 
 
 def test_validate_options_looks_at_the_options_of_the_moment(app):
