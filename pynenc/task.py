@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from pynenc import context
 from pynenc.arguments import Arguments
-from pynenc.conf.config_task import ConfigTask, check_argument_names, check_options
+from pynenc.conf.config_task import ConfigTask, check_argument_names, check_effect, check_options
 from pynenc.core.ids import TaskId
 from pynenc.core.naming import check_importable, task_id_of
 from pynenc.engine.spec import TaskSpec
@@ -47,7 +47,7 @@ class Task(Generic[Params, Result]):
     :raises RuntimeError: ``func`` is defined in ``__main__``, which no other process can import.
     :raises ValueError: ``func`` is a lambda or is defined inside another function or a class.
     :raises InvalidTaskOptionsError: some options do not exist; all of them are listed.
-    :raises ConfigError: an option has a bad value, or names an argument that the function does not have.
+    :raises ConfigError: an option has a bad value or no effect, or names an argument that the function does not have.
     """
 
     wf: ClassVar[WorkflowContext] = WorkflowContext()
@@ -61,6 +61,7 @@ class Task(Generic[Params, Result]):
         self.validate_options()
         check_argument_names(self.options, func, self.task_id.key)
         self.conf: ConfigTask = app.task_conf(self.task_id, dict(options))
+        check_effect(self.options, self.conf, self.task_id.key)
         self._spec: tuple[int, TaskSpec] | None = None
         update_wrapper(self, func, updated=())
 

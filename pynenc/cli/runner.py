@@ -64,6 +64,10 @@ def start(
             setattr(app.conf.runner, name, value)
     if runner_cls:
         app.conf.runner_cls = runner_cls
+    if processes not in (None, 1) and app.conf.runner_cls.rpartition(".")[2] == "ThreadRunner":
+        raise ConfigError(
+            "--processes has no effect on ThreadRunner, which is one process: leave it out, or choose MultiThreadRunner"
+        )
     if log_level:
         app.conf.logging_level = log_level
     if app.is_dev_mode:

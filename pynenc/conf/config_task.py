@@ -31,6 +31,7 @@ __all__ = [
     "ConfigTask",
     "TaskOptions",
     "check_argument_names",
+    "check_effect",
     "check_options",
     "exception_classes",
 ]
@@ -197,6 +198,27 @@ def check_argument_names(options: Mapping[str, object], func: Callable[..., obje
                 raise ConfigError(
                     f"{option!r} ({where}) names {name!r}, which is no parameter{suggestion(name, parameters)}"
                 )
+
+
+def check_effect(options: Mapping[str, object], conf: ConfigTask, task_id: str) -> None:
+    """Refuse a decorator's option that does nothing, as neither the decorator nor the configuration has what it belongs to.
+
+    :raises ConfigError: names the option, and what is missing.
+    """
+    where = f"decorator of {task_id}"
+
+    def said(option: str) -> set[object]:
+        written = {ConfigTask.parse(option, options[option], where)} if option in options else set()
+        return {getattr(conf, option)} | written
+
+    running = said("running_concurrency")
+    if "running_limit" in options and running == {ConcurrencyControlType.DISABLED}:
+        raise ConfigError(f"'running_limit' ({where}) has no effect without 'running_concurrency'")
+    keyed = ConcurrencyControlType.KEYS in running | said("registration_concurrency") or said("rate_limit") != {None}
+    if "key_arguments" in options and not keyed:
+        raise ConfigError(
+            f"'key_arguments' ({where}) has no effect without 'running_concurrency' or 'registration_concurrency' KEYS, or 'rate_limit'"
+        )
 
 
 def _may_name(option: str, name: str, parameters: Mapping[str, Parameter]) -> bool:

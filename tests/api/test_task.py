@@ -116,7 +116,7 @@ def test_all_invalid_options_are_listed_with_the_nearest_valid_name(app):
     [("key_arguments", "z"), ("key_arguments", "*"), ("disable_cache_args", "z"), ("redact", "z"), ("redact", "*")],
 )
 def test_options_that_name_arguments_name_some_that_there_are(app, option, wrong):
-    right = app.task(**{option: ["x", "y"]})(functions.plus)
+    right = app.task(registration_concurrency="keys", **{"key_arguments": ["x"], option: ["x", "y"]})(functions.plus)
     assert getattr(right.conf, option) == ("x", "y")
     with pytest.raises(
         ConfigError, match=rf"'{option}' \(decorator of tests.api.functions.plus\) names '.', which is no"
@@ -169,6 +169,31 @@ def test_redact_may_spell_names_as_it_likes_and_name_keywords_that_are_taken(app
         app.task(redact=["indx"])(functions.measure)
     wide = Pynenc({"redact": ["pin"], "task": {"redact": ["iban"]}}, app_id="wide", store="memory://")
     assert wide.task(functions.plus).conf.redact == ("iban",)
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"running_limit": 1}, "'running_limit' .*without 'running_concurrency'"),
+        ({"running_limit": 1, "registration_concurrency": "task"}, "'running_limit' .*without 'running_concurrency'"),
+        ({"key_arguments": ["x"]}, "'key_arguments' .*KEYS, or 'rate_limit'"),
+        ({"key_arguments": ["x"], "running_concurrency": "task"}, "'key_arguments' .*KEYS, or 'rate_limit'"),
+    ],
+)
+def test_options_without_effect_are_refused(app, options, missing):
+    with pytest.raises(ConfigError, match=missing):
+        app.task(**options)(functions.plus)
+
+
+def test_options_have_their_effect_from_configuration_too(monkeypatch):
+    limits = {"running_limit": 2, "key_arguments": ["x"]}
+    plain = Pynenc({"task": limits}, app_id="plain", store="memory://")
+    assert plain.task(functions.plus).conf.running_limit == 2
+    wide = Pynenc({"task": {"running_concurrency": "task", "rate_limit": "1/s"}}, app_id="wide", store="memory://")
+    assert wide.task(**limits)(functions.plus).conf.running_limit == 2
+    monkeypatch.setenv("PYNENC__TASK__RUNNING_CONCURRENCY", "disabled")
+    off = Pynenc(app_id="off", store="memory://").task(running_concurrency="keys", **limits)(functions.plus)
+    assert off.conf.running_concurrency == "disabled"
 
 
 def test_validate_options_looks_at_the_options_of_the_moment(app):
@@ -449,5 +474,7 @@ def test_direct_tasks_can_spread_their_calls(dev):
     assert total([1, 2, 3]) == 6
     plain = dev.direct_task(parallel_func=functions.split)(functions.total)
     assert plain([1, 2, 3]) == [1, 2, 3]
+    with pytest.raises(ConfigError, match=r"'aggregate_func' .* without 'parallel_func'"):
+        dev.direct_task(aggregate_func=sum)(functions.total)
     measure = dev.direct_task(parallel_func=functions.split_with_common, aggregate_func=list)(functions.measure)
     assert measure("abc", 0) == [4, 5]

@@ -405,6 +405,12 @@ def test_runner_start_serves_the_named_queues_only(shop):
     assert shop.app.get_invocation(there).status == "registered"
 
 
+def test_processes_of_a_runner_that_is_one_are_refused(shop):
+    arguments = ("runner", "start", "--burst", "--runner-cls", "ThreadRunner", "--processes")
+    assert "--processes has no effect on ThreadRunner" in shop.run(*arguments, "3", code=2)
+    shop.run(*arguments, "1")
+
+
 def test_a_call_that_no_runner_could_see_is_refused(shop):
     done = process("call", "add", "1", "2", cwd=shop.folder, PYNENC__STORE="memory://")
     assert (done.returncode, done.stdout) == (2, "")
