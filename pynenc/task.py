@@ -44,6 +44,7 @@ class Task(Generic[Params, Result]):
     :param app: the app that it belongs to. :param func: a module-level function, sync or async. :param options: the options of the decorator.
     :ivar task_id: its identity. :ivar conf: its options, assignable. :ivar wf: workflow functions for use in its body.
 
+    :raises TypeError: ``func`` is no function, or a task already.
     :raises RuntimeError: ``func`` is defined in ``__main__``, which no other process can import.
     :raises ValueError: ``func`` is a lambda or is defined inside another function or a class.
     :raises InvalidTaskOptionsError: some options do not exist; all of them are listed.
@@ -151,11 +152,11 @@ class Task(Generic[Params, Result]):
         return f"Task(func={self.func.__name__}, task_id={self.task_id.key})"
 
     # -- calling -------------------------------------------------------------------------------------------------------
-    def args(self, *args: Params.args, **kwargs: Params.kwargs) -> Arguments:
+    def args(self, /, *args: Params.args, **kwargs: Params.kwargs) -> Arguments:
         """The arguments of a call, bound by name."""
         return Arguments(self.spec.binder.bind(args, kwargs))
 
-    def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
+    def __call__(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """Submit a call; returns its invocation as soon as the store has it.
 
         :raises TypeError: the arguments do not fit the function. :raises SerializationError: one cannot be encoded.
@@ -216,7 +217,7 @@ class Task(Generic[Params, Result]):
             return ReusedInvocation(self, answer.id, engine, diff_arg=Arguments(bound) if differs else None)
         return DistributedInvocation(self, answer.id, engine)
 
-    async def async_call(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
+    async def async_call(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """The same without blocking the event loop."""
         from asyncio import to_thread
 
@@ -287,11 +288,11 @@ class CallWithOptions(Generic[Params, Result]):
         self.task = task
         self.call_options = call_options
 
-    def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
+    def __call__(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         spec = self.task.spec
         return self.task._submit(spec, spec.binder.bind(args, kwargs), self.call_options)
 
-    async def async_call(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
+    async def async_call(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """The same without blocking the event loop."""
         from asyncio import to_thread
 

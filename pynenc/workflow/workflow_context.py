@@ -69,7 +69,7 @@ class WorkflowContext:
         return is_new
 
     # -- work ------------------------------------------------------------------------------------------------------------
-    def step(self, fn: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    def step(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
         """Call a function and remember what it returned: it is not called again when the body runs again.
 
         It may run twice if the process dies before its value is written. What it raises is remembered only if the body goes on all the same.
@@ -90,7 +90,7 @@ class WorkflowContext:
             raise
         return cast("R", flow.end_step(position, name, value))
 
-    async def async_step(self, fn: Callable[..., Awaitable[R] | R], *args: Any, **kwargs: Any) -> R:
+    async def async_step(self, fn: Callable[..., Awaitable[R] | R], /, *args: Any, **kwargs: Any) -> R:
         """The same for ``async def`` bodies; a function that is not async runs in a thread."""
         from asyncio import to_thread
 
@@ -116,12 +116,12 @@ class WorkflowContext:
             raise
         return cast("R", flow.end_step(position, name, value))
 
-    def execute_task(self, task: Any, *args: Any, **kwargs: Any) -> BaseInvocation[Any, Any]:
+    def execute_task(self, task: Any, /, *args: Any, **kwargs: Any) -> BaseInvocation[Any, Any]:
         """Call a task as a part of this run: when the body runs again it finds the same invocation. Each call is another one."""
         invocation: BaseInvocation[Any, Any] = task._submit_in(flow_here(), args, kwargs)
         return invocation
 
-    def compensate(self, task: Any, *args: Any, **kwargs: Any) -> None:
+    def compensate(self, task: Any, /, *args: Any, **kwargs: Any) -> None:
         """Have a task called if this run fails for the last time: what was registered last is called first, each after the one before has ended."""
         flow = flow_here()
         flow.check()
@@ -129,7 +129,7 @@ class WorkflowContext:
             _ = flow.cursor
         flow.register(task._undo(args, kwargs))
 
-    def continue_as_new(self, *args: Any, **kwargs: Any) -> None:
+    def continue_as_new(self, /, *args: Any, **kwargs: Any) -> None:
         """End this run and begin the next one of the same invocation, with other arguments and an empty history. Does not return."""
         flow = flow_here()
         flow.check()

@@ -37,6 +37,10 @@ def split_with_common(arguments: dict[str, object]) -> tuple[dict[str, object], 
     return {"large_data": arguments["large_data"]}, [{"index": 1}, {"index": 2}]
 
 
+def owner(self: str, fn: int = 0, task: int = 0) -> str:
+    return f"{self} {fn} {task}"
+
+
 attempts: list[int] = []
 
 

@@ -101,6 +101,26 @@ def test_functions_that_no_runner_can_import_are_refused(app):
             app.task(function)
 
 
+@pytest.mark.parametrize("decorator", ["task", "workflow", "direct_task"])
+def test_only_functions_become_tasks(app, decorator):
+    decorate = getattr(app, decorator)
+    for wrong in (5, "name", int, functions.Box):
+        with pytest.raises(TypeError, match="a task is made of a function, not of"):
+            decorate(wrong)
+    for task in (app.task(functions.plus), app.direct_task(functions.total)):
+        with pytest.raises(TypeError, match="is a task already"):
+            decorate(task)
+
+
+def test_parameters_may_have_any_name(dev):
+    task = dev.task(functions.owner)
+    assert task.args(self="a").kwargs == {"self": "a", "fn": 0, "task": 0}
+    assert task(self="a", fn=1, task=2).result == "a 1 2"
+    assert task.options(priority=1)(self="a").result == "a 0 0"
+    assert asyncio.run(task.async_call(self="a")).result == "a 0 0"
+    assert asyncio.run(task.options(priority=1).async_call(self="a")).result == "a 0 0"
+
+
 def test_all_invalid_options_are_listed_with_the_nearest_valid_name(app):
     with pytest.raises(InvalidTaskOptionsError) as caught:
         app.task(max_retires=1, max_retries=2, queu="x", nonsense=3)(functions.plus)
