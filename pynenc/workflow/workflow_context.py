@@ -191,17 +191,27 @@ class WorkflowContext:
     def get_data(self, key: str, default: Any = None) -> Any:
         """The value that a member of the workflow stored last under ``key``; an own copy. The root of the workflow gets what it got before when its body
         runs again.
+
+        :raises TypeError: the key is no text.
         """
+        _check_key(key)
         flow = flow_here()
         return _read(flow, "get_data", key, f"{_ref(flow.running).id}/data", key, default)
 
     def set_data(self, key: str, value: Any) -> None:
         """Store a value for all members of the workflow; durable when it returns.
 
-        :raises SerializationError: the value cannot be encoded.
+        :raises TypeError: the key is no text. :raises SerializationError: the value cannot be encoded.
         """
+        _check_key(key)
         flow = flow_here()
         _write(flow, "set_data", key, f"{_ref(flow.running).id}/data", key, value)
+
+
+def _check_key(key: object) -> None:
+    """Stores know texts only, and would treat others differently."""
+    if not isinstance(key, str):
+        raise TypeError(f"the key of workflow data is text, not {type(key).__name__}: {key!r:.80}")
 
 
 def _read(flow: Flow, kind: str, name: str, scope: str, key: str, default: Any) -> Any:

@@ -88,6 +88,11 @@ def keep(value: dict[str, int]) -> list[object]:
     return [wf.get_data("value"), wf.get_data("nothing", "default"), wf.identity.workflow_id]
 
 
+def keep_under(key: object, *, is_read: bool) -> None:
+    wf = Box.current.wf  # type: ignore[attr-defined]
+    wf.get_data(key) if is_read else wf.set_data(key, 1)
+
+
 # -- tasks of the module's app -----------------------------------------------------------------------------------------------
 @app.task(max_retries=2, tags=("a",))
 def add(x: int, y: int) -> int:

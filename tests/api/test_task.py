@@ -267,6 +267,14 @@ def test_workflow_data_and_identity(dev):
         task.wf.identity  # noqa: B018
 
 
+@pytest.mark.parametrize("key", [5, None, b"key", ("a", "b")])
+def test_keys_of_workflow_data_are_text(dev, key):
+    functions.Box.current = task = dev.workflow(functions.keep_under)
+    for is_read in (False, True):
+        with pytest.raises(TypeError, match="the key of workflow data is text, not"):
+            task(key, is_read=is_read).result  # noqa: B018
+
+
 def test_args_binds_names_and_applies_defaults(app):
     task = app.task(functions.plus)
     assert task.args(1) == Arguments({"x": 1, "y": 10})
