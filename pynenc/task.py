@@ -17,7 +17,7 @@ from pynenc import context
 from pynenc.arguments import Arguments
 from pynenc.conf.config_task import ConfigTask, check_argument_names, check_effect, check_options
 from pynenc.core.ids import TaskId
-from pynenc.core.naming import check_importable, task_id_of
+from pynenc.core.naming import check_function, check_importable, task_id_of
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import NO_OPTIONS, CallOptions
 from pynenc.exceptions import ConfigError, WorkflowError
@@ -54,6 +54,7 @@ class Task(Generic[Params, Result]):
     wf: ClassVar[WorkflowContext] = WorkflowContext()
 
     def __init__(self, app: Pynenc, func: Func[Params, Any], options: dict[str, Any]) -> None:
+        check_function(func)
         check_importable(func)
         self.app = app
         self.func = func

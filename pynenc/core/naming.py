@@ -8,16 +8,22 @@ from typing import Any
 from pynenc.core.ids import TaskId
 
 
-def check_importable(func: Callable[..., Any]) -> None:
-    """Make sure that another process can find a function by module and name.
+def check_function(func: object) -> None:
+    """Make sure that a task can be made of this.
 
     :raises TypeError: it is a class, a task, or nothing that can be called.
-    :raises RuntimeError: it is defined in ``__main__``. :raises ValueError: it is a lambda, or defined inside a function or class.
     """
     if hasattr(func, "task_id") or hasattr(func, "__pynenc_task__"):
         raise TypeError(f"{func!r} is a task already: give its function one decorator of an app")
     if isinstance(func, type) or not callable(func):
         raise TypeError(f"a task is made of a function, not of {func!r}; options are given by name")
+
+
+def check_importable(func: Callable[..., Any]) -> None:
+    """Make sure that another process can find a function by module and name.
+
+    :raises RuntimeError: it is defined in ``__main__``. :raises ValueError: it is a lambda, or defined inside a function or class.
+    """
     if func.__module__ == "__main__":
         raise RuntimeError(
             f"{func.__name__} is defined in __main__, which is another module in every process, so no runner could find it: "
