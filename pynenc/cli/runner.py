@@ -57,6 +57,10 @@ def start(
     if reload:
         _reload(sys.argv)
         return
+    if queues is not None and not queues.strip(", "):
+        raise ConfigError(
+            f"--queues {queues!r} names no queue: write them as high,default, or leave it out to serve all"
+        )
     app = load_app(spec)
     given = {"processes": processes, "threads": threads, "queues": queues, "burst": burst or None, **settings}
     for name, value in given.items():
