@@ -32,7 +32,7 @@ from pynenc.serializer import JsonSerializer
 from pynenc.serializer.gate import TypeGate
 from pynenc.store import open_store
 from pynenc.store.base import Clock, Store
-from pynenc.task import Task, WorkflowTask
+from pynenc.task import Task, WorkflowTask, free_names
 from pynenc.travel import Launched, remember, restore
 from pynenc.workflow.events import is_asking
 from pynenc.workflow.flow import Flow
@@ -267,10 +267,10 @@ class Pynenc:
         return decorate if func is None else decorate(func)
 
     def register(self, task: Task[P, R]) -> Task[P, R]:
-        """Make a task known to the app, under its id and its former names."""
+        """Make a task known to the app, under its id and its former names; raises :class:`ConfigError` when another function has one of them."""
+        names = free_names(task, self._by_key)
         self.tasks[task.task_id] = task
-        for key in (task.task_id.key, *task.conf.aliases):
-            self._by_key[key] = task
+        self._by_key |= dict.fromkeys(names, task)
         if task.conf.triggers:
             from pynenc.firing import add_triggers  # not needed by programs without triggers
 

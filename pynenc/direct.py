@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from pynenc.exceptions import ConfigError
 from pynenc.task import Task
 
 P = ParamSpec("P")
@@ -29,6 +30,8 @@ class DirectDecorator(Protocol):
 
 def make_direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Callable[..., Any]:
     """The plain function over a task, sync or async as the task's own is; see :meth:`pynenc.app.Pynenc.direct_task`."""
+    if aggregate_func and not parallel_func:
+        raise ConfigError(f"'aggregate_func' (decorator of {task.task_id.key}) has no effect without 'parallel_func'")
 
     def submit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if parallel_func is None:

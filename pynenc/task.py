@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import update_wrapper
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack
 
 from pynenc import context
 from pynenc.arguments import Arguments
-from pynenc.conf.config_task import ConfigTask, check_argument_names, check_options
+from pynenc.conf.config_task import ConfigTask, check_argument_names, check_effect, check_options
 from pynenc.core.ids import TaskId
-from pynenc.core.naming import check_importable, task_id_of
+from pynenc.core.naming import check_function, check_importable, task_id_of
 from pynenc.core.options import OptionsOfCall
 from pynenc.engine.call_options import NO_OPTIONS, CallOptions
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import WorkflowError
+from pynenc.exceptions import ConfigError, WorkflowError
 from pynenc.invocation.base_invocation import BaseInvocation, BaseInvocationGroup
 from pynenc.invocation.conc_invocation import ConcurrentInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation, DistributedInvocationGroup, ReusedInvocation
@@ -44,15 +44,17 @@ class Task(Generic[Params, Result]):
     :param app: the app that it belongs to. :param func: a module-level function, sync or async. :param options: the options of the decorator.
     :ivar task_id: its identity. :ivar conf: its options, assignable. :ivar wf: workflow functions for use in its body.
 
+    :raises TypeError: ``func`` is no function, or a task already.
     :raises RuntimeError: ``func`` is defined in ``__main__``, which no other process can import.
     :raises ValueError: ``func`` is a lambda or is defined inside another function or a class.
     :raises InvalidTaskOptionsError: some options do not exist; all of them are listed.
-    :raises ConfigError: an option has a bad value, or names an argument that the function does not have.
+    :raises ConfigError: an option has a bad value or no effect, or names an argument that the function does not have.
     """
 
     wf: ClassVar[WorkflowContext] = WorkflowContext()
 
     def __init__(self, app: Pynenc, func: Func[Params, Any], options: dict[str, Any]) -> None:
+        check_function(func)
         check_importable(func)
         self.app = app
         self.func = func
@@ -61,6 +63,7 @@ class Task(Generic[Params, Result]):
         self.validate_options()
         check_argument_names(self.options, func, self.task_id.key)
         self.conf: ConfigTask = app.task_conf(self.task_id, dict(options))
+        check_effect(self.options, self.conf, self.task_id.key)
         self._spec: tuple[int, TaskSpec] | None = None
         update_wrapper(self, func, updated=())
 
@@ -150,11 +153,11 @@ class Task(Generic[Params, Result]):
         return f"Task(func={self.func.__name__}, task_id={self.task_id.key})"
 
     # -- calling -------------------------------------------------------------------------------------------------------
-    def args(self, *args: Params.args, **kwargs: Params.kwargs) -> Arguments:
+    def args(self, /, *args: Params.args, **kwargs: Params.kwargs) -> Arguments:
         """The arguments of a call, bound by name."""
         return Arguments(self.spec.binder.bind(args, kwargs))
 
-    def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
+    def __call__(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """Submit a call; returns its invocation as soon as the store has it.
 
         :raises TypeError: the arguments do not fit the function. :raises SerializationError: one cannot be encoded.
@@ -215,7 +218,7 @@ class Task(Generic[Params, Result]):
             return ReusedInvocation(self, answer.id, engine, diff_arg=Arguments(bound) if differs else None)
         return DistributedInvocation(self, answer.id, engine)
 
-    async def async_call(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
+    async def async_call(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """The same without blocking the event loop."""
         from asyncio import to_thread
 
@@ -278,11 +281,11 @@ class CallWithOptions(Generic[Params, Result]):
         more = self.call_options.with_more(options, self.task.task_id.key)
         return CallWithOptions(self.task, more)
 
-    def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
+    def __call__(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         spec = self.task.spec
         return self.task._submit(spec, spec.binder.bind(args, kwargs), self.call_options)
 
-    async def async_call(self, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
+    async def async_call(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """The same without blocking the event loop."""
         from asyncio import to_thread
 
@@ -302,6 +305,27 @@ class CallWithOptions(Generic[Params, Result]):
         if self.call_options.key is not None:
             raise ValueError("an idempotency key stands for one call: call the task once for each key")
         return distribute(self.task, list(param_iter), common_args, self.call_options, progress=progress)
+
+
+def free_names(task: Task[Any, Any], known: Mapping[str, Task[Any, Any]]) -> tuple[str, ...]:
+    """The key of a task and its former names; the same function may have them already, as when its module is loaded again.
+
+    :raises ConfigError: a task of another function has one of them.
+    """
+    names = (task.task_id.key, *task.conf.aliases)
+    for name in names:
+        other = known.get(name)
+        if other and _place(other) != _place(task) and task.app.tasks.get(other.task_id) is other:
+            raise ConfigError(
+                f"{_place(task)} cannot be the task {name!r}, which is {_place(other)}: "
+                "change 'name' or 'aliases' of one of them"
+            )
+    return names
+
+
+def _place(task: Task[Any, Any]) -> str:
+    """Where its function is defined."""
+    return f"{task.func.__module__}.{task.func.__qualname__}"
 
 
 def _extract_task_from_wrapper(wrapper: object) -> Task[Any, Any] | None:

@@ -9,6 +9,7 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pynenc.app import Pynenc
 from pynenc.exceptions import ConfigError
@@ -37,7 +38,7 @@ def _from_project(folder: Path) -> str | None:
         for name, path in (("pynenc.toml", ("pynenc",)), ("pyproject.toml", ("tool", "pynenc"))):
             file = parent / name
             if file.is_file():
-                table = tomllib.loads(file.read_text())
+                table = _read(file)
                 inner = table
                 for key in path:
                     inner = inner.get(key, {})
@@ -45,6 +46,13 @@ def _from_project(folder: Path) -> str | None:
                 if found:
                     return str(found)
     return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from error
 
 
 def _from_spec(spec: str) -> Pynenc:

@@ -19,10 +19,26 @@ from pynenc.invocation.base_invocation import BaseInvocation
 
 #: Seconds between two looks of ``watch``.
 WATCH_EVERY = 0.5
+#: Most refused invocations that are listed.
+LISTED = 20
+
+
+class _Call(click.Command):
+    """Says how to write a value that looks like an option, such as a negative number."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name.startswith("--"):
+                raise
+            hint = "values that begin with a minus come after --, options before it: call TASK -- -1 2"
+            raise click.UsageError(f"{error.format_message()} ({hint})", ctx) from error
 
 
 @click.command(
-    epilog="Examples: pynenc call shop.tasks.add 1 2 --wait · pynenc call shop.tasks.greet name=Ada --delay 60"
+    cls=_Call,
+    epilog="Examples: pynenc call shop.tasks.add 1 2 --wait · pynenc call shop.tasks.greet name=Ada --delay 60",
 )
 @click.argument("task")
 @click.argument("arguments", nargs=-1)
@@ -239,16 +255,25 @@ def _amend_all(
         chosen = _filter(given)
         confirm(f"{verb} {sum(app.store.count(chosen).values())} invocation(s)?", is_sure=is_sure)
         ids = tuple(_all_ids(app, chosen))
-    accepted = 0
+    refused: list[str] = []
     for start in range(0, len(ids), 500):
         chunk, reason = ids[start : start + 500], f"{verb} from the command line"
-        if kind is ChangeKind.CANCEL:
-            accepted += sum(app.engine.cancel(chunk, reason))  # workflows with their members
-        else:
-            accepted += sum(app.engine.amend(chunk, kind, reason))
-    click.echo(f"{accepted} of {len(ids)} accepted")
-    if accepted < len(ids) == 1:
+        is_cancel = kind is ChangeKind.CANCEL  # of workflows with their members
+        accepted = app.engine.cancel(chunk, reason) if is_cancel else app.engine.amend(chunk, kind, reason)
+        refused += [each for each, is_accepted in zip(chunk, accepted, strict=True) if not is_accepted]
+    click.echo(f"{len(ids) - len(refused)} of {len(ids)} accepted")
+    _explain_refused(app, refused)
+    if len(refused) == len(ids) == 1:
         raise SystemExit(1)
+
+
+def _explain_refused(app: Pynenc, refused: list[str]) -> None:
+    """Say which invocations were not changed, and why; of many, the first ones."""
+    rows = {row.id: row for row in app.store.get(refused[:LISTED])}
+    for each in refused[:LISTED]:
+        click.echo(f"{each}: {f'it is {rows[each].status}' if each in rows else 'no such invocation'}", err=True)
+    if len(refused) > LISTED:
+        click.echo(f"... and {len(refused) - LISTED} more", err=True)
 
 
 def _all_ids(app: Pynenc, chosen: Filter) -> list[str]:
@@ -272,18 +297,17 @@ def watch(spec: str | None, /, *, invocation_id: str | None, seconds: float | No
     from rich.live import Live
     from rich.text import Text
 
-    store = load_app(spec).store
+    app = load_app(spec)
     deadline = time.monotonic() + seconds if seconds else None
     with Live(refresh_per_second=4) as live:
         while True:
             if invocation_id:
-                found = store.get([invocation_id])
-                row = found[0] if found else None
-                live.update(Text(_line(row) if row else "no such invocation"))
-                if row is None or row.status.is_final():
+                row = app.engine.get(invocation_id)
+                live.update(Text(_line(row)))
+                if row.status.is_final():
                     return
             else:
-                counts = store.count(Filter())
+                counts = app.store.count(Filter())
                 live.update(
                     Text("  ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "no invocations")
                 )

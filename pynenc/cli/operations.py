@@ -65,8 +65,21 @@ def _queue_command(name: str, state: QueueState, doc: str) -> None:
     @click.pass_obj
     @guarded
     def change(spec: str | None, /, *, queue: str) -> None:
-        load_app(spec).store.set_queue(queue, state)
+        app = load_app(spec)
+        known = {each.name for each in app.store.queues()}
+        app.store.set_queue(queue, state)
         click.echo(f"queue {queue} is {state}")
+        if queue not in known:
+            _warn_of_unknown(app, queue, known)
+
+
+def _warn_of_unknown(app: Pynenc, queue: str, known: set[str]) -> None:
+    """Say that no task and no runner names a queue of which the store had not heard."""
+    app.import_tasks()
+    known = known.union(*(info.beat.queues for info in app.store.runners()))
+    known |= {task.conf.queue for task in app.tasks.values()}
+    if queue not in known:
+        click.echo(f"warning: nothing knew a queue {queue!r}; there are {', '.join(sorted(known)) or 'none'}", err=True)
 
 
 _queue_command("pause", QueueState.PAUSED, "Accept calls, run nothing.")
@@ -184,7 +197,9 @@ def migrate(spec: str | None, /, *, sql: bool) -> None:
 
 @store.command(epilog="Examples: pynenc store purge · pynenc store purge --everything --yes")
 @click.option("--everything", is_flag=True, help="All invocations, whatever their status. Queues keep their states.")
-@click.option("--older-than", type=float, metavar="SECONDS", help="Finished invocations that ended longer ago.")
+@click.option(
+    "--older-than", type=click.FloatRange(0), metavar="SECONDS", help="Finished invocations that ended longer ago."
+)
 @yes_option
 @click.pass_obj
 @guarded

@@ -57,6 +57,10 @@ def start(
     if reload:
         _reload(sys.argv)
         return
+    if queues is not None and not queues.strip(", "):
+        raise ConfigError(
+            f"--queues {queues!r} names no queue: write them as high,default, or leave it out to serve all"
+        )
     app = load_app(spec)
     given = {"processes": processes, "threads": threads, "queues": queues, "burst": burst or None, **settings}
     for name, value in given.items():
@@ -64,6 +68,10 @@ def start(
             setattr(app.conf.runner, name, value)
     if runner_cls:
         app.conf.runner_cls = runner_cls
+    if processes not in (None, 1) and app.conf.runner_cls.rpartition(".")[2] == "ThreadRunner":
+        raise ConfigError(
+            "--processes has no effect on ThreadRunner, which is one process: leave it out, or choose MultiThreadRunner"
+        )
     if log_level:
         app.conf.logging_level = log_level
     if app.is_dev_mode:

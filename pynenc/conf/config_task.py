@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any, cast
 
 from pynenc.conf.section import Section, setting
@@ -31,6 +31,7 @@ __all__ = [
     "ConfigTask",
     "TaskOptions",
     "check_argument_names",
+    "check_effect",
     "check_options",
     "exception_classes",
 ]
@@ -188,15 +189,46 @@ def refuse_options(names: Iterable[str], valid: Collection[str], what: str, task
 
 
 def check_argument_names(options: Mapping[str, object], func: Callable[..., object], task_id: str) -> None:
-    """Refuse a decorator that speaks of arguments which the function does not have: a wrong key would be one key for all calls.
+    """Refuse a decorator that speaks of arguments which the function does not have: a wrong key would be one key for all calls, and a
+    wrong name in ``redact`` would hide nothing.
 
     :raises ConfigError: names the option, and the nearest parameter.
     """
     where = f"decorator of {task_id}"
-    for option in {"key_arguments", "disable_cache_args"}.intersection(options):
+    for option in {"key_arguments", "disable_cache_args", "redact"}.intersection(options):
         parameters = signature(func).parameters
         for name in cast("tuple[str, ...]", ConfigTask.parse(option, options[option], where)):
-            if name not in parameters and (option, name) != ("disable_cache_args", "*"):
+            if not _may_name(option, name, parameters):
                 raise ConfigError(
                     f"{option!r} ({where}) names {name!r}, which is no parameter{suggestion(name, parameters)}"
                 )
+
+
+def check_effect(options: Mapping[str, object], conf: ConfigTask, task_id: str) -> None:
+    """Refuse a decorator's option that does nothing, as neither the decorator nor the configuration has what it belongs to.
+
+    :raises ConfigError: names the option, and what is missing.
+    """
+    where = f"decorator of {task_id}"
+
+    def said(option: str) -> set[object]:
+        written = {ConfigTask.parse(option, options[option], where)} if option in options else set()
+        return {getattr(conf, option)} | written
+
+    running = said("running_concurrency")
+    if "running_limit" in options and running == {ConcurrencyControlType.DISABLED}:
+        raise ConfigError(f"'running_limit' ({where}) has no effect without 'running_concurrency'")
+    keyed = ConcurrencyControlType.KEYS in running | said("registration_concurrency") or said("rate_limit") != {None}
+    if "key_arguments" in options and not keyed:
+        raise ConfigError(
+            f"'key_arguments' ({where}) has no effect without 'running_concurrency' or 'registration_concurrency' KEYS, or 'rate_limit'"
+        )
+
+
+def _may_name(option: str, name: str, parameters: Mapping[str, Parameter]) -> bool:
+    """Whether an option may name this; ``redact`` in any spelling that hides a parameter, and what ``**kwargs`` may hold."""
+    if option != "redact":
+        return name in parameters or (option, name) == ("disable_cache_args", "*")
+    from pynenc.core.printing import is_one_of  # not needed by most programs
+
+    return is_one_of(name, parameters) or any(each.kind is each.VAR_KEYWORD for each in parameters.values())

@@ -55,7 +55,7 @@ class Binder:
         self._defaults = {each.name: each.default for each in parameters if each.default is not Parameter.empty}
         self._defaults |= {each.name: () for each in parameters if each.kind is Parameter.VAR_POSITIONAL}
         self.bind = _compiled_bind(self.name, parameters)
-        self.call, self.split = _compiled_calls(self.name, parameters, self._complete)
+        self.call, self.split = _compiled_calls(self.name, parameters, self.complete)
 
     def bind_partial_names(self, common: Mapping[str, Any]) -> tuple[str, ...]:
         """The names in ``common`` that are parameters, and can so be bound ahead of the rest of a call.
@@ -81,7 +81,7 @@ class Binder:
     def _taken(self) -> str:
         return ", ".join(name for name in self.names if name in self._keywords) or "none by keyword"
 
-    def _complete(self, bound: Mapping[str, Any]) -> Bound:
+    def complete(self, bound: Mapping[str, Any]) -> Bound:
         """``bound`` with the defaults of what it lacks; ``TypeError`` where that does not make it fit."""
         for name in bound:
             if name not in self.names:

@@ -8,6 +8,17 @@ from typing import Any
 from pynenc.core.ids import TaskId
 
 
+def check_function(func: object) -> None:
+    """Make sure that a task can be made of this.
+
+    :raises TypeError: it is a class, a task, or nothing that can be called.
+    """
+    if hasattr(func, "task_id") or hasattr(func, "__pynenc_task__"):
+        raise TypeError(f"{func!r} is a task already: give its function one decorator of an app")
+    if isinstance(func, type) or not callable(func):
+        raise TypeError(f"a task is made of a function, not of {func!r}; options are given by name")
+
+
 def check_importable(func: Callable[..., Any]) -> None:
     """Make sure that another process can find a function by module and name.
 

@@ -87,6 +87,11 @@ def is_secret_name(name: object, redact: Iterable[str] = ()) -> bool:
     return _is_secret(name, _normal_names(redact))
 
 
+def is_one_of(name: str, names: Iterable[str]) -> bool:
+    """Whether ``redact`` of this name hides one of ``names``: case and punctuation do not count."""
+    return _normal(name) in _normal_names(names)
+
+
 def _mode(mode: str) -> str:
     chosen = str(mode).lower()
     if chosen not in MODES:

@@ -135,7 +135,7 @@ def bind(binder: Binder, params: CallParams, common: dict[str, Any] | None) -> d
     if isinstance(params, dict):
         return binder.bind((), params)
     if isinstance(params, Arguments):
-        return params.kwargs
+        return params.kwargs if tuple(params.kwargs) == binder.names else binder.complete(params.kwargs)
     raise TypeError(
         f"each call of parallelize is a tuple, a dict or {binder.name}.args(...), not {type(params).__name__}: {params!r:.80}"
     )

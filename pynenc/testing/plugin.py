@@ -57,13 +57,14 @@ def pynenc_app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pynen
     chosen = _choices(request)
     spec = chosen.pop("app", None) or request.config.getini("pynenc_app")
     app = _find_app(spec) if spec else _new_app()
+    _check_settings(chosen, app)
     url = _store_url(chosen.pop("store", "memory"), tmp_path)
     runner_cls = chosen.pop("runner", "ThreadRunner")
     app.close()
     before = app.conf.store, app.conf.runner_cls, app.conf.dev_mode_force_sync_tasks
-    app.conf.store, app.conf.runner_cls, app.conf.dev_mode_force_sync_tasks = url, runner_cls, False
     settings = {name: getattr(app.conf.runner, name) for name in chosen}
     try:
+        app.conf.store, app.conf.runner_cls, app.conf.dev_mode_force_sync_tasks = url, runner_cls, False
         for name, value in chosen.items():
             setattr(app.conf.runner, name, value)
         app._runner = None  # made from the settings when it is asked for
@@ -82,6 +83,16 @@ def _choices(request: pytest.FixtureRequest) -> dict[str, Any]:
     for marker in request.node.iter_markers("pynenc"):
         chosen = {**marker.kwargs, **chosen}
     return chosen
+
+
+def _check_settings(chosen: dict[str, Any], app: Pynenc) -> None:
+    """Refuse what neither the marker nor a runner knows, before the app is touched."""
+    from pynenc.conf.values import suggestion
+
+    known = ("store", "runner", "app", *app.conf.runner.names)
+    for name in chosen:
+        if name not in known:
+            raise pytest.UsageError(f"the marker pynenc takes no {name!r}{suggestion(name, known)}")
 
 
 def _new_app() -> Pynenc:

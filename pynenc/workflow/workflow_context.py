@@ -70,7 +70,7 @@ class WorkflowContext:
         return is_new
 
     # -- work ------------------------------------------------------------------------------------------------------------
-    def step(self, fn: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    def step(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
         """Call a function and remember what it returned: it is not called again when the body runs again.
 
         It may run twice if the process dies before its value is written. What it raises is remembered only if the body goes on all the same.
@@ -91,7 +91,7 @@ class WorkflowContext:
             raise
         return cast("R", flow.end_step(position, name, value))
 
-    async def async_step(self, fn: Callable[..., Awaitable[R] | R], *args: Any, **kwargs: Any) -> R:
+    async def async_step(self, fn: Callable[..., Awaitable[R] | R], /, *args: Any, **kwargs: Any) -> R:
         """The same for ``async def`` bodies; a function that is not async runs in a thread."""
         from asyncio import to_thread
 
@@ -117,12 +117,12 @@ class WorkflowContext:
             raise
         return cast("R", flow.end_step(position, name, value))
 
-    def execute_task(self, task: Any, *args: Any, **kwargs: Any) -> BaseInvocation[Any, Any]:
+    def execute_task(self, task: Any, /, *args: Any, **kwargs: Any) -> BaseInvocation[Any, Any]:
         """Call a task as a part of this run: when the body runs again it finds the same invocation. Each call is another one."""
         invocation: BaseInvocation[Any, Any] = task._submit_in(flow_here(), args, kwargs)
         return invocation
 
-    def compensate(self, task: Any, *args: Any, **kwargs: Any) -> None:
+    def compensate(self, task: Any, /, *args: Any, **kwargs: Any) -> None:
         """Have a task called if this run fails for the last time: what was registered last is called first, each after the one before has ended."""
         flow = flow_here()
         flow.check()
@@ -130,7 +130,7 @@ class WorkflowContext:
             _ = flow.cursor
         flow.register(task._undo(args, kwargs))
 
-    def continue_as_new(self, *args: Any, **kwargs: Any) -> None:
+    def continue_as_new(self, /, *args: Any, **kwargs: Any) -> None:
         """End this run and begin the next one of the same invocation, with other arguments and an empty history. Does not return."""
         flow = flow_here()
         flow.check()
@@ -192,17 +192,27 @@ class WorkflowContext:
     def get_data(self, key: str, default: Any = None) -> Any:
         """The value that a member of the workflow stored last under ``key``; an own copy. The root of the workflow gets what it got before when its body
         runs again.
+
+        :raises TypeError: the key is no text.
         """
+        _check_key(key)
         flow = flow_here()
         return _read(flow, "get_data", key, f"{_ref(flow.running).id}/data", key, default)
 
     def set_data(self, key: str, value: Any) -> None:
         """Store a value for all members of the workflow; durable when it returns.
 
-        :raises SerializationError: the value cannot be encoded.
+        :raises TypeError: the key is no text. :raises SerializationError: the value cannot be encoded.
         """
+        _check_key(key)
         flow = flow_here()
         _write(flow, "set_data", key, f"{_ref(flow.running).id}/data", key, value)
+
+
+def _check_key(key: object) -> None:
+    """Stores know texts only, and would treat others differently."""
+    if not isinstance(key, str):
+        raise TypeError(f"the key of workflow data is text, not {type(key).__name__}: {key!r:.80}")
 
 
 def _read(flow: Flow, kind: str, name: str, scope: str, key: str, default: Any) -> Any:

@@ -37,6 +37,10 @@ def split_with_common(arguments: dict[str, object]) -> tuple[dict[str, object], 
     return {"large_data": arguments["large_data"]}, [{"index": 1}, {"index": 2}]
 
 
+def owner(self: str, fn: int = 0, task: int = 0) -> str:
+    return f"{self} {fn} {task}"
+
+
 attempts: list[int] = []
 
 
@@ -82,6 +86,11 @@ def keep(value: dict[str, int]) -> list[object]:
     wf = Box.current.wf  # type: ignore[attr-defined]
     wf.set_data("value", value)
     return [wf.get_data("value"), wf.get_data("nothing", "default"), wf.identity.workflow_id]
+
+
+def keep_under(key: object, *, is_read: bool) -> None:
+    wf = Box.current.wf  # type: ignore[attr-defined]
+    wf.get_data(key) if is_read else wf.set_data(key, 1)
 
 
 # -- tasks of the module's app -----------------------------------------------------------------------------------------------

@@ -311,3 +311,13 @@ def test_a_cached_result_answers_the_same_call(app):
     assert type(again := task(1)) is ReusedInvocation
     assert again.result == first.result == 11
     assert type(task(2)) is DistributedInvocation
+
+
+def test_arguments_of_another_task_are_refused(app):
+    plus, measure = app.task(functions.plus), app.task(functions.measure)
+    for calls in ([measure.args("abc", 1)], [plus.args(1), measure.args("abc", 1)]):
+        with pytest.raises(TypeError, match=r"plus.. got an unexpected keyword argument 'large_data'"):
+            plus.parallelize(calls)
+    with pytest.raises(TypeError, match=r"plus.. missing 1 required argument: 'x'"):
+        plus.parallelize([Arguments({"y": 1})])
+    assert plus.parallelize([Arguments({"x": 1}), plus.args(1)]).invocations[0].arguments == plus.args(1)

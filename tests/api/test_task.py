@@ -6,7 +6,9 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib import import_module, reload
 from pathlib import Path
+from types import FunctionType
 from typing import Generic
 
 import pytest
@@ -99,6 +101,26 @@ def test_functions_that_no_runner_can_import_are_refused(app):
             app.task(function)
 
 
+@pytest.mark.parametrize("decorator", ["task", "workflow", "direct_task"])
+def test_only_functions_become_tasks(app, decorator):
+    decorate = getattr(app, decorator)
+    for wrong in (5, "name", int, functions.Box):
+        with pytest.raises(TypeError, match="a task is made of a function, not of"):
+            decorate(wrong)
+    for task in (app.task(functions.plus), app.direct_task(functions.total)):
+        with pytest.raises(TypeError, match="is a task already"):
+            decorate(task)
+
+
+def test_parameters_may_have_any_name(dev):
+    task = dev.task(functions.owner)
+    assert task.args(self="a").kwargs == {"self": "a", "fn": 0, "task": 0}
+    assert task(self="a", fn=1, task=2).result == "a 1 2"
+    assert task.options(priority=1)(self="a").result == "a 0 0"
+    assert asyncio.run(task.async_call(self="a")).result == "a 0 0"
+    assert asyncio.run(task.options(priority=1).async_call(self="a")).result == "a 0 0"
+
+
 def test_all_invalid_options_are_listed_with_the_nearest_valid_name(app):
     with pytest.raises(InvalidTaskOptionsError) as caught:
         app.task(max_retires=1, max_retries=2, queu="x", nonsense=3)(functions.plus)
@@ -110,15 +132,88 @@ def test_all_invalid_options_are_listed_with_the_nearest_valid_name(app):
 
 
 @pytest.mark.parametrize(
-    ("option", "wrong"), [("key_arguments", "z"), ("key_arguments", "*"), ("disable_cache_args", "z")]
+    ("option", "wrong"),
+    [("key_arguments", "z"), ("key_arguments", "*"), ("disable_cache_args", "z"), ("redact", "z"), ("redact", "*")],
 )
 def test_options_that_name_arguments_name_some_that_there_are(app, option, wrong):
-    right = app.task(**{option: ["x", "y"]})(functions.plus)
+    right = app.task(registration_concurrency="keys", **{"key_arguments": ["x"], option: ["x", "y"]})(functions.plus)
     assert getattr(right.conf, option) == ("x", "y")
     with pytest.raises(
         ConfigError, match=rf"'{option}' \(decorator of tests.api.functions.plus\) names '.', which is no"
     ):
         app.task(**{option: ["x", wrong]})(functions.plus)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"name": "billing.pay"}, {"name": "billing.pay"}),
+        ({"name": "billing.pay"}, {"aliases": ("billing.pay",)}),
+        ({"aliases": ("billing.pay",)}, {"name": "billing.pay"}),
+        ({"aliases": ("billing.pay",)}, {"aliases": ("billing.pay",)}),
+    ],
+)
+def test_a_task_does_not_take_the_name_of_another_function(dev, first, second):
+    plus = dev.task(**first)(functions.plus)
+    with pytest.raises(ConfigError, match=r"functions.measure cannot be .* 'billing.pay', which is .*functions.plus"):
+        dev.task(**second)(functions.measure)
+    assert dev.get_task("billing.pay") is plus
+    assert list(dev.tasks.values()) == [plus]
+
+
+def test_a_function_that_is_defined_again_keeps_or_gives_up_its_names(dev):
+    dev.task(name="stable", aliases=("old", "older"))(functions.plus)
+    again = FunctionType(functions.measure.__code__, {}, "plus")
+    again.__module__, again.__qualname__ = functions.plus.__module__, "plus"
+    task = dev.task(name="stable", aliases=("old",))(again)
+    assert dev.get_task("old") is task
+    assert task("abc", 1).result == 4
+    assert dev.task(aliases=("older",))(functions.total)([1, 2]).result == 3
+
+
+def test_a_module_can_be_loaded_again(dev, monkeypatch, tmp_path):
+    functions.Box.current = dev
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "loaded_again.py").write_text(
+        "from tests.api.functions import Box\n@Box.current.task(name='loaded.again')\ndef number() -> int: return 1\n"
+    )
+    module = import_module("loaded_again")
+    assert reload(module).number is dev.get_task("loaded.again")
+    monkeypatch.delitem(sys.modules, "loaded_again")
+
+
+def test_redact_may_spell_names_as_it_likes_and_name_keywords_that_are_taken(app):
+    assert app.task(redact=["LARGE-data"])(functions.measure).conf.redact == ("LARGE-data",)
+    assert app.task(redact=["pin"])(functions.anything).conf.redact == ("pin",)
+    with pytest.raises(ConfigError, match=r"names 'indx', which is no parameter; did you mean 'index'\?"):
+        app.task(redact=["indx"])(functions.measure)
+    wide = Pynenc({"redact": ["pin"], "task": {"redact": ["iban"]}}, app_id="wide", store="memory://")
+    assert wide.task(functions.plus).conf.redact == ("iban",)
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"running_limit": 1}, "'running_limit' .*without 'running_concurrency'"),
+        ({"running_limit": 1, "registration_concurrency": "task"}, "'running_limit' .*without 'running_concurrency'"),
+        ({"key_arguments": ["x"]}, "'key_arguments' .*KEYS, or 'rate_limit'"),
+        ({"key_arguments": ["x"], "running_concurrency": "task"}, "'key_arguments' .*KEYS, or 'rate_limit'"),
+    ],
+)
+def test_options_without_effect_are_refused(app, options, missing):
+    with pytest.raises(ConfigError, match=missing):
+        app.task(**options)(functions.plus)
+
+
+def test_options_have_their_effect_from_configuration_too(monkeypatch):
+    limits = {"running_limit": 2, "key_arguments": ["x"]}
+    plain = Pynenc({"task": limits}, app_id="plain", store="memory://")
+    assert plain.task(functions.plus).conf.running_limit == 2
+    wide = Pynenc({"task": {"running_concurrency": "task", "rate_limit": "1/s"}}, app_id="wide", store="memory://")
+    assert wide.task(**limits)(functions.plus).conf.running_limit == 2
+    monkeypatch.setenv("PYNENC__TASK__RUNNING_CONCURRENCY", "disabled")
+    off = Pynenc(app_id="off", store="memory://").task(running_concurrency="keys", **limits)(functions.plus)
+    assert off.conf.running_concurrency == "disabled"
 
 
 def test_validate_options_looks_at_the_options_of_the_moment(app):
@@ -170,6 +265,14 @@ def test_workflow_data_and_identity(dev):
     assert invocation.result == [{"a": 1}, "default", invocation.invocation_id]
     with pytest.raises(RuntimeError, match="inside a running task"):
         task.wf.identity  # noqa: B018
+
+
+@pytest.mark.parametrize("key", [5, None, b"key", ("a", "b")])
+def test_keys_of_workflow_data_are_text(dev, key):
+    functions.Box.current = task = dev.workflow(functions.keep_under)
+    for is_read in (False, True):
+        with pytest.raises(TypeError, match="the key of workflow data is text, not"):
+            task(key, is_read=is_read).result  # noqa: B018
 
 
 def test_args_binds_names_and_applies_defaults(app):
@@ -399,5 +502,7 @@ def test_direct_tasks_can_spread_their_calls(dev):
     assert total([1, 2, 3]) == 6
     plain = dev.direct_task(parallel_func=functions.split)(functions.total)
     assert plain([1, 2, 3]) == [1, 2, 3]
+    with pytest.raises(ConfigError, match=r"'aggregate_func' .* without 'parallel_func'"):
+        dev.direct_task(aggregate_func=sum)(functions.total)
     measure = dev.direct_task(parallel_func=functions.split_with_common, aggregate_func=list)(functions.measure)
     assert measure("abc", 0) == [4, 5]

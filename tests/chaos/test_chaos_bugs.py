@@ -32,6 +32,8 @@ FOUND = {
     "loses_a_resume": Kind.STUCK,
     "spares_the_children": Kind.WRONG_WORKFLOW,
 }
+#: What it may lead to besides.
+ALSO = {"forgets_a_step": {Kind.STUCK}}  # code and record differ
 
 
 def test_each_bug_has_a_name_for_what_it_does() -> None:
@@ -52,4 +54,5 @@ def test_a_bug_is_found(bug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         imports=("tests.chaos.seeded",),
     )
     report = run_chaos(plan, silent)
-    assert {violation.kind for violation in report.violations} == {FOUND[bug]}, report.violations
+    kinds = {violation.kind for violation in report.violations}
+    assert kinds - ALSO.get(bug, set()) == {FOUND[bug]}, report.violations

@@ -221,6 +221,16 @@ def test_call_takes_json_text_and_keywords(shop):
     assert arguments == {"parts": (1, "two", [3], None), "named": {"x": {"a": 1}, "y": "a=b"}}
 
 
+def test_call_says_how_to_write_negative_numbers(shop):
+    output = shop.run("call", "add", "-1", "2", code=2)
+    assert "values that begin with a minus come after --" in output
+    assert "minus" not in shop.run("call", "add", "1", "--wiat", code=2)
+    assert shop.json("invocations", "show", shop.run("call", "add", "--", "-1", "2").strip())["arguments"] == {
+        "x": "-1",
+        "y": "2",
+    }
+
+
 def test_call_options(shop):
     identity = shop.call("add", "1", "--queue", "mail", "--priority", "5", "--delay", "60", "--key", "k")
     (row,) = shop.json("invocations", "list")
@@ -239,6 +249,13 @@ def test_call_can_wait_for_the_result(shop):
 
 def test_waiting_too_long_says_what_to_do(shop):
     assert "pynenc invocations why" in shop.run("call", "add", "1", "--timeout", "0.01", code=1)
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "pynenc.toml"])
+def test_a_malformed_project_file_is_named(shop, name):
+    (shop.folder / "pynenc.toml").unlink()
+    (shop.folder / name).write_text("[tool.pynenc\n")
+    assert f"error: cannot read {shop.folder / name}: " in shop.run("status", code=2)
 
 
 @pytest.mark.parametrize(
@@ -296,8 +313,16 @@ def test_show_tells_arguments_result_and_history(shop):
 
 
 def test_unknown_invocations_are_a_clear_error(shop):
-    for command in ("show", "why"):
+    for command in ("show", "why", "watch"):
         assert "error: no invocation nope in sqlite:" in shop.run("invocations", command, "nope", code=1)
+    for command in ("cancel", "retry"):
+        assert "0 of 1 accepted\nnope: no such invocation\n" in shop.run("invocations", command, "nope", code=1)
+
+
+def test_only_the_first_of_many_refused_invocations_are_listed(shop):
+    output = shop.run("invocations", "cancel", *(f"nope{number}" for number in range(30)))
+    assert output.startswith("0 of 30 accepted\nnope0: no such invocation\n")
+    assert output.endswith("nope19: no such invocation\n... and 10 more\n")
 
 
 def test_why_names_the_reason(shop):
@@ -316,7 +341,7 @@ def test_why_names_the_reason(shop):
 def test_cancel_and_retry_by_id(shop):
     identity = shop.call("add", "1")
     assert shop.run("invocations", "cancel", identity) == "1 of 1 accepted\n"
-    assert shop.run("invocations", "cancel", identity, code=1) == "0 of 1 accepted\n"
+    assert shop.run("invocations", "cancel", identity, code=1) == f"0 of 1 accepted\n{identity}: it is cancelled\n"
     assert shop.json("invocations", "show", identity)["status"] == "cancelled"
     assert shop.run("invocations", "retry", identity) == "1 of 1 accepted\n"
     shop.burst()
@@ -355,6 +380,13 @@ def test_status_and_queues(shop):
         assert shop.run("queues", command, "mail") == f"queue mail is {state}\n"
         assert {queue["name"]: queue["state"] for queue in shop.json("queues", "list")}["mail"] == state
     assert "mail" in shop.run("queues", "list")
+
+
+def test_a_queue_that_nothing_knows_is_told_and_changed_all_the_same(shop):
+    assert shop.run("queues", "pause", "default") == "queue default is paused\n"
+    assert "warning: nothing knew a queue 'mial'; there are default\n" in shop.run("queues", "pause", "mial")
+    assert shop.run("queues", "resume", "mial") == "queue mial is active\n"
+    assert {queue["name"] for queue in shop.json("queues", "list")} == {"default", "mial"}
 
 
 def test_a_draining_queue_refuses_calls(shop):
@@ -418,6 +450,7 @@ def test_store_check_migrate_and_purge(shop):
     assert shop.json("store", "check") == {"problems": []}
     assert __version__ in shop.run("store", "migrate")
     assert "removed 0 invocation(s)" in shop.run("store", "purge")
+    assert "-5.0 is not in the range" in shop.run("store", "purge", "--older-than", "-5", "--yes", code=2)
     assert "removed 1 invocation(s)" in shop.run("store", "purge", "--older-than", "0", "--yes")
     assert "remove everything from sqlite:" in shop.run("store", "purge", "--everything", text="n\n", code=1)
     assert "removed 1 invocation(s)" in shop.run("store", "purge", "--everything", "--yes")
@@ -456,6 +489,17 @@ def test_runner_start_serves_the_named_queues_only(shop):
     shop.run("runner", "start", "--burst", "--queues", "mail,other", "--runner-cls", "ThreadRunner")
     assert shop.app.get_invocation(here).status == "success"
     assert shop.app.get_invocation(there).status == "registered"
+
+
+def test_processes_of_a_runner_that_is_one_are_refused(shop):
+    arguments = ("runner", "start", "--burst", "--runner-cls", "ThreadRunner", "--processes")
+    assert "--processes has no effect on ThreadRunner" in shop.run(*arguments, "3", code=2)
+    shop.run(*arguments, "1")
+
+
+@pytest.mark.parametrize("queues", ["", " , "])
+def test_a_list_of_no_queues_is_refused(shop, queues):
+    assert "names no queue" in shop.run("runner", "start", "--burst", "--queues", queues, code=2)
 
 
 def test_a_call_that_no_runner_could_see_is_refused(shop):

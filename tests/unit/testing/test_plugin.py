@@ -117,6 +117,33 @@ def test_store_runner_and_settings_are_chosen_by_a_marker(project: pytest.Pytest
     result.assert_outcomes(passed=3)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ("stor='sqlite'", "*the marker pynenc takes no 'stor'; did you mean 'store'?*"),
+        ("store='nothing'", "*'store' (assigned*"),
+        ("threads='many'", "*'threads' (assigned*"),
+    ],
+)
+def test_a_wrong_marker_leaves_the_app_as_it_was(project: pytest.Pytester, wrong: str, text: str) -> None:
+    result = run(
+        project,
+        f"""
+        import pytest
+        import shop_tasks
+
+        @pytest.mark.pynenc({wrong})
+        def test_wrong(pynenc_app): ...
+
+        def test_afterwards():
+            assert shop_tasks.app.conf.store.endswith("never/opened.db")
+            assert shop_tasks.app.conf.runner_cls == "MultiThreadRunner"
+        """,
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines([text])
+
+
 def test_without_an_app_there_is_a_fresh_one(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
