@@ -391,22 +391,27 @@ def test_each_operation_is_one_round_trip_and_one_transaction(store: PostgresSto
 
 
 def blocks(store: PostgresStore, limit: int = 100, *ended: Outcome) -> int:
-    """Blocks that it touches to finish, and to claim ``limit``; it is undone."""
+    """Blocks that it touches to finish, and to claim ``limit``; it is undone.
+
+    The least of several times: the first one reads the catalogue, and so does any other one when tests beside this one have changed that meanwhile.
+    """
     request = ClaimRequest("r", limit)
     _, hint = store._hint(request)
     values = (store._database.app, 0, "r", *record.outcome_values(ended), *record.claim_values(request), hint, "me")
+    text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + store._database.text(CYCLE)
     connection = store._database._take()
+    touched = []
     try:
-        for _ in range(2):  # the first one reads the catalogue
+        for _ in range(4):
             connection.execute("BEGIN")
-            text = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + store._database.text(CYCLE)
             (plan,) = direct.execute(connection, text, values, is_prepared=False)
             connection.execute("ROLLBACK")
+            found = plan[0][0]["Plan"]
+            assert found["Actual Rows"] == limit + 1
+            touched.append(int(found["Shared Hit Blocks"]) + int(found["Shared Read Blocks"]))
     finally:
         store._database._give_back(connection)
-    found = plan[0][0]["Plan"]
-    assert found["Actual Rows"] == limit + 1
-    return int(found["Shared Hit Blocks"]) + int(found["Shared Read Blocks"])
+    return min(touched)
 
 
 def fill(store: PostgresStore, count: int, **columns: str) -> None:
