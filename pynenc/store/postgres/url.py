@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from pynenc.core.url import check_server_url
 from pynenc.exceptions import ConfigError
 from pynenc.store.postgres import schema
 
@@ -43,12 +44,13 @@ class Settings:
 def parse(url: str) -> Settings:
     """The settings of ``postgresql://user:password@host:port/database?schema=pynenc&prepare=on&listen=auto&pool=16``, with any parameter of libpq.
 
-    :raises ConfigError: an option has a value that it cannot have.
+    :raises ConfigError: it cannot be read, or an option has a value that it cannot have.
     """
+    check_server_url(url)
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     own = {name: options.pop(name) for name in ("schema", "prepare", "listen", "pool") if name in options}
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(_DEFAULTS | options, quote_via=quote), ""))
+    conninfo = f"postgresql://{parts.netloc}{parts.path}?{urlencode(_DEFAULTS | options, quote_via=quote)}"
     display = _without_password(url)
     if not _NAME.fullmatch(own.get("schema") or schema.DEFAULT):
         raise ConfigError(f"{display!r}: the name of a schema is letters, digits and underscores, no more than 63")
@@ -74,4 +76,4 @@ def _without_password(url: str) -> str:
     login, at, place = parts.netloc.rpartition("@")
     secret = ("password", "passfile", "sslpassword")
     query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name not in secret])
-    return urlunsplit((parts.scheme, f"{login.partition(':')[0]}{at}{place}", parts.path, query, ""))
+    return f"{parts.scheme}://{login.partition(':')[0]}{at}{place}{parts.path}" + (f"?{query}" if query else "")

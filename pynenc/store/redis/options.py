@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from pynenc.core.url import check_server_url
 from pynenc.exceptions import ConfigError
 
 #: Seconds to wait for an answer, for a connection, and between two questions whether an idle connection still works.
 ANSWER, CONNECT, HEALTH = 30.0, 5.0, 30
 _NUMBERS = {"wait_aof": 0, "wait_replicas": 0, "wait_timeout": 5.0, "timeout": ANSWER}
+_WHOLE = ("wait_aof", "wait_replicas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ def parse(url: str) -> Options:
     """
     from redis import connection as driver
 
+    check_server_url(url)
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "valkey", "valkeys"):
         raise ConfigError(f"{display(url)!r} is no URL of Redis or Valkey: write redis://host:6379/0")
@@ -43,11 +47,19 @@ def parse(url: str) -> Options:
     path = parts.path
     if path.startswith("/") and not path[1:].isdigit() and not parts.hostname:
         scheme = "unix"
+    elif path[1:] and not path[1:].isdigit():
+        raise ConfigError(f"{display(url)!r}: a database of Redis is a number, as in redis://host:6379/0")
     plain = _joined(scheme, parts.netloc, path, urlencode(query))
     try:
         connection = driver.parse_url(plain)  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError) as error:
+        asked = {name: value for name, value in connection.items() if name in query and "ssl" not in name}
+        driver.Connection(**asked)  # type: ignore[no-untyped-call]
+    except TypeError as error:
+        raise ConfigError(f"{display(url)!r}: redis-py knows no option {str(error).rpartition(' ')[2]}") from None
+    except ValueError as error:
         raise ConfigError(f"{display(url)!r}: {error}") from None
+    if "decode_responses" in connection:
+        raise ConfigError(f"{display(url)!r}: decode_responses is not for you to choose, values are bytes")
     return _options(url, connection, numbers)
 
 
@@ -76,8 +88,9 @@ def _number(url: str, name: str, value: str | float) -> float:
         number = float(value)
     except ValueError:
         number = -1.0
-    if number < 0:
-        raise ConfigError(f"{display(url)!r}: {name} must be a number of at least 0, not {value!r}")
+    if not 0 <= number < math.inf or (name in _WHOLE and number % 1):
+        kind = "a whole number" if name in _WHOLE else "a number"
+        raise ConfigError(f"{display(url)!r}: {name} must be {kind} of at least 0, not {value!r}")
     return number
 
 

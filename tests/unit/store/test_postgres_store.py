@@ -281,6 +281,15 @@ def test_options_of_a_url() -> None:
             parse(f"postgresql://host/db?schema={name}")
 
 
+@pytest.mark.parametrize("place", ["", "/db", "/db?host=%2Ftmp&port=5", "/?service=x"])
+def test_a_url_without_a_host_is_left_to_the_driver(place: str) -> None:
+    settings = parse(f"postgresql://{place}")
+    told = psycopg.conninfo.conninfo_to_dict(settings.conninfo)
+    assert settings.display == f"postgresql://{place}"
+    assert {told.get(name) for name in ("dbname", "host", "service")} - {None} <= {"db", "/tmp", "x"}
+    assert ("db" in place) == ("dbname" in told)
+
+
 def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("pynenc.store.postgres")]:
         monkeypatch.delitem(sys.modules, name)

@@ -254,10 +254,21 @@ def test_passwords_are_shown_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["http://host", "redis://host?timeout=soon", "redis://host?wait_aof=-1", "redis://host:port"]
+    ("wrong", "why"),
+    [
+        ("http://host", "no URL of Redis"),
+        ("redis://host?timeout=soon", "timeout must be a number"),
+        ("redis://host?timeout=nan", "timeout must be a number"),
+        ("redis://host?wait_aof=-1", "wait_aof must be a whole number"),
+        ("redis://host?wait_aof=1.5", "wait_aof must be a whole number"),
+        ("redis://host:port", "cannot be read"),
+        ("redis://host/jobs", "a database of Redis is a number"),
+        ("redis://host?timeuot=3", "no option 'timeuot'"),
+        ("redis://host?decode_responses=true", "values are bytes"),
+    ],
 )
-def test_urls_that_say_nothing_are_refused(wrong: str) -> None:
-    with pytest.raises((ConfigError, ValueError)):
+def test_urls_that_say_nothing_are_refused(wrong: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
         RedisStore(wrong, "unit")
 
 
