@@ -30,6 +30,8 @@ logger = logging.getLogger("pynenc.runner")
 MOST_REQUESTS = 8
 #: Seconds that one request may take.
 PATIENCE = 5.0
+#: Seconds that the store gets to answer; the page does without it then.
+STORE_PATIENCE = 1.0
 #: Seconds for which an answer of the store about its queues is good enough.
 QUEUES_EVERY = 3.0
 
@@ -97,9 +99,16 @@ class Health:
         return page.text()
 
     def _read_queues(self) -> None:
-        """Ask the store again if its last answer is old, and nobody else is asking."""
+        """Ask the store again if its last answer is old, and nobody else is asking. One that does not answer soon is not up, which must not keep the page."""
         if time.monotonic() < self._queues_at or not self._reading.acquire(blocking=False):
             return
+        asking = Thread(target=self._ask, name="pynenc-health-store", daemon=True)
+        asking.start()
+        asking.join(STORE_PATIENCE)
+        if asking.is_alive():
+            self._queues, self._is_up = (), False
+
+    def _ask(self) -> None:
         try:
             self._queues, self._is_up = self._store.queues(), True
         except StoreError as error:
