@@ -29,7 +29,7 @@ def test_a_character_that_means_something_else_is_refused_without_the_password(p
         "postgresql://[::1]:5/db?user=me@there",
         "postgresql://%2Fvar%2Frun/db",
         "postgresql:///db",
-        "redis:///tmp/redis.sock",
+        "redis:///run/redis.sock",
     ],
 )
 def test_others_are_fine(url):
