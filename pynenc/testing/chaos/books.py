@@ -160,7 +160,8 @@ class Books:
         if all(row.status.is_final() for row in ticks.values()):
             yield Violation(Kind.LOST_FIRING, f"{trigger.id} has no next tick")
         paused = [at for at, row in ticks.items() if not row.status.is_final() or b"is paused" in row.payload]
-        begin, end, over = min(ticks, default=0), min(paused, default=0), max(ticks, default=0)
+        begin, over = min(ticks, default=0), max(ticks, default=0)
+        end = min(paused, default=over)
         step = round(triggers.TICK * SECOND)
         must, may = (Counter(map(str, range(*each, step))) for each in ((begin, end), (end, over + 1)))
         yield from check_causes(f"the call by {trigger.id}", must, may, self._called(trigger))
