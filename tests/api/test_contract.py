@@ -1,6 +1,8 @@
 """Names, signatures and defaults that the API promises, written down a second time."""
 
 import inspect
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -39,7 +41,8 @@ def parameters(function):
 # -- names ---------------------------------------------------------------------------------------------------------------------
 def test_what_can_be_imported_from_the_top():
     assert set(pynenc.__all__) == {
-        "ConcurrencyControlType", "InvocationStatus", "Pynenc", "PynencBuilder", "RetryError", "Secret", "Task", "__version__"
+        "ConcurrencyControlType", "InvocationStatus", "Pynenc", "PynencBuilder", "RetryError", "Secret", "Task", "TriggerBuilder",
+        "__version__", "on_cron", "on_event", "on_status",
     }  # fmt: skip
 
 
@@ -192,3 +195,10 @@ def test_the_builder_makes_apps():
     assert (app.conf.argument_print_mode, app.conf.max_pending_seconds, app.conf.redact) == ("keys", 2.0, ("pin",))
     assert app.task(functions.plus).conf.running_concurrency is ConcurrencyControlType.TASK
     assert app.task(functions.plus)(1).result == 11
+
+
+def test_triggers_are_imported_from_the_package_only_when_asked_for() -> None:
+    code = "import sys, pynenc; assert 'pynenc.trigger' not in sys.modules; from pynenc import TriggerBuilder, on_cron, on_event, on_status"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'on_nothing'"):
+        _ = pynenc.on_nothing
