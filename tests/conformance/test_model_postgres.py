@@ -12,7 +12,7 @@ from pynenc.testing.servers.postgres import empty_url
 from pynenc.testing.store_suite import APP_ID
 
 #: A time-out looks like a failure of a program, and searching for a shorter one takes long.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(300)
 
 
 class PostgresMachine(StoreMachine):

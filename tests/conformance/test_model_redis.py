@@ -13,7 +13,7 @@ from pynenc.testing.store_suite import APP_ID
 from tests.servers import empty, url_of
 
 #: A time-out looks like a failure of a program, and searching for a shorter one takes long.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(300)
 
 
 class RedisMachine(StoreMachine):

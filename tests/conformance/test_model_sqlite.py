@@ -11,7 +11,7 @@ from pynenc.testing.model import StoreMachine, model_settings
 from pynenc.testing.store_suite import APP_ID
 
 #: A time-out looks like a failure of a program, and searching for a shorter one takes long.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(300)
 
 
 class SqliteMachine(StoreMachine):
