@@ -14,8 +14,10 @@ from pynenc.store.base import Store
 
 logger = logging.getLogger("pynenc.runner")
 
-#: Seconds between two searches for runners that are gone.
+#: Seconds between two searches for runners that are gone, and for what expired.
 RECOVER_EVERY = 0.5
+#: The same while more has expired than ends at a time.
+EXPIRE_AGAIN = 0.05
 #: Seconds between two attempts to purge.
 PURGE_EVERY = 60.0
 #: The same while there is more to remove, so that retention keeps up with thousands of invocations a second.
@@ -85,13 +87,15 @@ class Keeper:
             self.asked = 0.0
 
     def keep_up(self, runner: str) -> None:
-        """Take back lost work, purge, and what else there is to do, each when it is time."""
+        """Take back lost work, end what expired, purge, and what else there is to do, each when it is time."""
         now = time.monotonic()
         try:
             if now >= self._recover_at:
                 self._recover_at = now + RECOVER_EVERY
                 with self._asking():
                     recovered = upkeep.recover(self._store, runner)
+                    if upkeep.expire(self._store):
+                        self._recover_at = now + EXPIRE_AGAIN
                 if recovered:
                     self.hurry()  # there may be suspects among it
             if now >= self._purge_at:

@@ -469,7 +469,7 @@ def _prepare(connection: sqlite3.Connection, app_id: str) -> str:
         raise SchemaError(
             f"the database has schema version {version}, and this version of pynenc knows {schema.VERSION}: upgrade pynenc here, or use another file"
         )
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     if version == 0 and tables:
         raise SchemaError("the database belongs to another program: name another file in the store URL")
     row = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone() if tables else None

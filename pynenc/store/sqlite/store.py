@@ -223,6 +223,11 @@ class SqliteStore:
         self._forget_groups({victim.group for victim in found})
         return recovered
 
+    def expire(self, limit: int) -> int:
+        if not self._database.query(running.ANY_OVERDUE, self.clock.now()):
+            return 0
+        return self._database.write(lambda tx: running.expire(tx, limit))
+
     def retire(self, runners: Sequence[str]) -> int:
         if not runners:
             return 0
