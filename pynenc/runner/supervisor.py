@@ -120,6 +120,7 @@ class Supervisor:
                 self._beat()
                 self._enforce()
         finally:
+            self._is_stopping = True
             listener.close()
             self._kill_all()
             for child in list(self._children.values()):

@@ -144,6 +144,7 @@ class Worker:
     def run(self) -> None:
         """Work until :meth:`stop`, or until there is nothing left (``burst``).
 
+        :raises StoreGoneError: there is no store any more.
         :raises BaseException: what broke one of the threads, which is a defect of this library or of a store.
         """
         turns = self.turns
@@ -159,6 +160,8 @@ class Worker:
                 self.pump.step()
             self._shut_down()
         finally:
+            self.is_stopping = turns.is_closed = True
+            self.slots.close()
             turns.listener.close()
             if self.coroutines:
                 self.coroutines.close()

@@ -12,6 +12,7 @@ import pytest
 
 from pynenc import Pynenc
 from pynenc.core.records import QueueState
+from pynenc.exceptions import StoreGoneError
 from pynenc.runner.base import EXIT_FORCED
 from tests.integration.apps import basic
 from tests.integration.conftest import LONG, RunnerProgram, configured, eventually, running, url_of
@@ -217,3 +218,29 @@ def test_tasks_that_wait_for_what_nobody_runs_do_not_delay_a_stop(
     assert program.stop() == 0
     assert time.monotonic() - began < 15, "shutdown_timeout is 30 s"
     assert call.status == "registered"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_a_runner_and_who_waits_end_when_their_file_is_gone(
+    start_runner: Start, tmp_path: Path, kind: str, change: str
+) -> None:
+    program = start_runner(kind, PROCESSES="1")
+    started, path = tmp_path / "started", tmp_path / "test.db"
+    call = basic.runs_until(str(tmp_path / "never"), str(started))
+    eventually(lambda: lines(started), "the task runs")
+    if change == "removed":
+        path.unlink()
+    else:
+        (tmp_path / "other.db").touch()
+        (tmp_path / "other.db").rename(path)
+    assert program.wait() == 1
+    log = program.log.read_text()
+    assert log.splitlines()[-1].startswith(f"error: {path} was {change} while it was in use: nothing more is written")
+    assert log.count("CRITICAL") == log.count(f"the runner ends: {path} was {change}") == 1, log
+    assert "Traceback" not in log
+    eventually(lambda: not is_alive(int(lines(started)[0])), "no process of it is left")
+    with pytest.raises(StoreGoneError, match=change):
+        call.get_result(LONG)
+    with pytest.raises(StoreGoneError, match=change):
+        basic.add(1, 1)

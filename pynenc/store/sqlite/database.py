@@ -3,6 +3,9 @@
 A writer takes the lock of its process, then the *gate*, an exclusive ``flock`` on a file of its own, then begins. So SQLite's busy handler, which
 sleeps up to 100 ms and starves some processes for seconds, is needed only against programs that do not know the gate. Callers that meet at the
 lock are served together: see :meth:`Database.combine`.
+
+A file that is removed or replaced goes on to work for whoever has it open, and what is written there is lost. So the path is looked at now and
+then: see :meth:`Database.look`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pynenc.core.records import Outcome
-from pynenc.exceptions import SchemaError, StoreError
+from pynenc.exceptions import SchemaError, StoreError, StoreGoneError
 from pynenc.store.base import Clock
 from pynenc.store.sqlite import schema
 
@@ -35,6 +38,8 @@ CHECKPOINT_PAGES = 8000
 FULLFSYNC = ("fullfsync=ON", "checkpoint_fullfsync=ON")
 #: KiB of pages that a connection keeps in memory.
 WRITER_CACHE, READER_CACHE = 8192, 2048
+#: Microseconds between two looks at whether the open file is still the one of its path.
+LOOK_EVERY = 500_000
 #: Tries before a writer waits in the queue of the kernel: (sleep in seconds, times).
 GATE_TRIES = ((0.00002, 5), (0.0002, 10), (0.001, 10))
 
@@ -146,6 +151,9 @@ class Database:
         self._turn = Lock()
         self._waiting: deque[Pending] = deque()
         self._gate = -1
+        #: Which file is open (device and number), and when that was still the one of the path.
+        self._file = (0, 0)
+        self.looked = 0
         self._is_durable = True
         self.is_open = False
         self._must_reopen = False
@@ -165,6 +173,7 @@ class Database:
                 self._enter_gate()
                 try:
                     self._writer = self._connect(WRITER_CACHE)
+                    self._file = _identity(self._path)
                     self._texts = Texts(_prepare(self._writer, self._app_id))
                 finally:
                     self._leave_gate()
@@ -225,6 +234,26 @@ class Database:
         self.open()
         self._must_reopen = False
 
+    def look(self, now: int) -> None:
+        """See whether the open file is still the one of its path, if nobody did so a moment ago.
+
+        :raises StoreGoneError: it is not.
+        """
+        if 0 <= now - self.looked < LOOK_EVERY or self._file == (0, 0):
+            return
+        try:
+            found = _identity(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            found = (0, 0)
+        except OSError:
+            return  # nobody can tell
+        if found != self._file:
+            how = "replaced" if any(found) else "removed"
+            raise StoreGoneError(
+                f"{self._path} was {how} while it was in use: nothing more is written; start again to use the file that is there then"
+            )
+        self.looked = now
+
     def _connect(self, cache: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -279,6 +308,8 @@ class Database:
                 try:
                     writer.execute("BEGIN IMMEDIATE")
                     tx = Tx(writer.execute, writer.executemany, self._texts, self._now())
+                    if not 0 <= tx.now - self.looked < LOOK_EVERY:
+                        self.look(tx.now)
                     result = work(tx)
                     if tx.changes:
                         self._react(tx)
@@ -405,7 +436,9 @@ class Database:
         try:
             connection.execute("BEGIN")
             try:
-                return work(Tx(connection.execute, connection.executemany, self._texts, self._now()))
+                tx = Tx(connection.execute, connection.executemany, self._texts, self._now())
+                self.look(tx.now)
+                return work(tx)
             finally:
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -441,6 +474,12 @@ class Database:
         return connection
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file from all others: its device and its number."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def _leads_to(connection: sqlite3.Connection, path: Path) -> bool:
     cursor = connection.cursor()
     cursor.row_factory = None
@@ -469,7 +508,7 @@ def _prepare(connection: sqlite3.Connection, app_id: str) -> str:
         raise SchemaError(
             f"the database has schema version {version}, and this version of pynenc knows {schema.VERSION}: upgrade pynenc here, or use another file"
         )
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     if version == 0 and tables:
         raise SchemaError("the database belongs to another program: name another file in the store URL")
     row = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone() if tables else None

@@ -55,7 +55,7 @@ from pynenc.store.sqlite import (
     submitting,
     waits,
 )
-from pynenc.store.sqlite.database import Database, Tx, explained
+from pynenc.store.sqlite.database import LOOK_EVERY, Database, Tx, explained
 from pynenc.store.sqlite.joined import Joined
 from pynenc.store.sqlite.schema import json_list
 from pynenc.store.sqlite.signs import Signs
@@ -174,9 +174,13 @@ class SqliteStore:
             answers = self._database.join(connection, work)
             self._joined.expect(answers[-1].id, len(answers))
             return answers
-        if len(new) == 1 and not max_queue_length and submitting.submit_alone(self._database, new[0], self.clock.now()):
-            self._tell_of(1)
-            return [Submitted(new[0].id, InvocationStatus.REGISTERED)]
+        if len(new) == 1 and not max_queue_length:
+            now = self.clock.now()
+            if not 0 <= now - self._database.looked < LOOK_EVERY:
+                self._database.look(now)
+            if submitting.submit_alone(self._database, new[0], now):
+                self._tell_of(1)
+                return [Submitted(new[0].id, InvocationStatus.REGISTERED)]
         return self._database.combine(
             partial(submitting.submit, new=new, blobs=blobs, max_queue_length=max_queue_length)
         )
@@ -223,6 +227,11 @@ class SqliteStore:
         self._forget_groups({victim.group for victim in found})
         return recovered
 
+    def expire(self, limit: int) -> int:
+        if not self._database.query(running.ANY_OVERDUE, self.clock.now()):
+            return 0
+        return self._database.write(lambda tx: running.expire(tx, limit))
+
     def retire(self, runners: Sequence[str]) -> int:
         if not runners:
             return 0
@@ -243,9 +252,13 @@ class SqliteStore:
 
     # -- waiting --------------------------------------------------------------------------------------------------------
     def finals(self, ids: Sequence[str]) -> list[Final]:
-        if len(ids) == 1:
-            return reading.finals(self._database.query(reading.FINAL, ids[0]), ids)
-        return reading.finals(self._database.query(reading.FINALS, json_list(ids)), ids) if ids else []
+        if not ids:
+            return []
+        is_one = len(ids) == 1
+        found = self._database.query(*((reading.FINAL, ids[0]) if is_one else (reading.FINALS, json_list(ids))))
+        if not (finals := reading.finals(found, ids)):
+            self._database.look(self.clock.now())  # whoever waits must not do so for ever
+        return finals
 
     def watch(
         self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None, request: ClaimRequest | None = None

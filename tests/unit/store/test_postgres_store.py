@@ -190,6 +190,26 @@ def test_an_older_schema_says_how_to_migrate_it() -> None:
         opened(url)
 
 
+def test_a_schema_of_the_first_version_is_brought_to_this_one() -> None:
+    """Version 1.0 has no index of what expires."""
+    url = new_url()
+    old = opened(url)
+    past = old.clock.now() - 1_000_000
+    old.submit([new("a", expires=past), new("b")])
+    old.close()
+    settings = parse(url)
+    with psycopg.connect(settings.conninfo, autocommit=True) as connection:
+        for statement in ("DROP INDEX @.inv_expiring", "DROP FUNCTION @.is_overdue", "DROP FUNCTION @.expire"):
+            connection.execute(statement.replace("@", f'"{settings.schema}"').encode())
+    change_version(url, 1, 0)
+    with pytest.raises(SchemaError, match="pynenc store migrate"):
+        opened(url)
+    open_store(url, "unit").migrate()  # type: ignore[attr-defined]
+    store = opened(url)
+    assert (store.expire(10), [row.status.value for row in store.get(["a", "b"])]) == (1, ["cancelled", "registered"])
+    store.close()
+
+
 def test_a_later_minor_version_is_understood() -> None:
     url = new_url()
     opened(url).close()

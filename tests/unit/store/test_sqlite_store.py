@@ -111,6 +111,15 @@ def test_a_file_of_before_there_were_reactions_gets_what_it_lacks(store: SqliteS
     assert store.get(["o~a~cancelled~0~0"])
 
 
+def test_a_file_from_before_there_was_an_index_of_what_expires(store: SqliteStore) -> None:
+    store.submit([new("a", expires=store.clock.now() - 1_000_000), new("b")])
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("DROP INDEX a1_expiring")
+    store.open()
+    assert (store.expire(10), [row.status.value for row in store.get(["a", "b"])]) == (1, ["cancelled", "registered"])
+
+
 def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
         connection.execute("CREATE TABLE customers (name TEXT)")
