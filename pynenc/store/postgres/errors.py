@@ -16,6 +16,7 @@ from pynenc.exceptions import (
     StoreError,
     TaskRoutingError,
 )
+from pynenc.store.postgres.connection import SilentError
 
 #: Serialization failure, deadlock, lock not available, two at once for one key: trying the transaction again is all that is needed.
 PASSING = frozenset({"40001", "40P01", "55P03", "23505"})
@@ -38,6 +39,11 @@ _REFUSED = re.compile(
 def is_refused(error: psycopg.Error) -> bool:
     """Whether a connection was refused for a reason that will not pass."""
     return error.sqlstate is None and _REFUSED.search(str(error)) is not None
+
+
+def is_silent(error: BaseException | None) -> bool:
+    """Whether somebody has waited for an answer in vain: trying again at once would take as long."""
+    return isinstance(error, (SilentError, psycopg.errors.ConnectionTimeout))
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:
