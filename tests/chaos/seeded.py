@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 
 from pynenc.core.reaction import Reaction
-from pynenc.core.records import Amended, Change, ChangeKind
+from pynenc.core.records import Amended, Change, ChangeKind, New
 from pynenc.core.status import InvocationStatus
-from pynenc.engine import Engine
+from pynenc.engine import Engine, firing, triggers
 from pynenc.engine.firing import Decision
 from pynenc.engine.firing_state import State
 from pynenc.engine.triggers import Triggers
 from pynenc.store.sqlite import SqliteStore
+from pynenc.trigger.schedule import Schedule
 from pynenc.workflow.flow import STEP, Flow
 from pynenc.workflow.replay import decode_record
 
@@ -117,6 +118,20 @@ def loses_a_tick() -> None:
     Decision._fire_ticks = lambda self, leaf, due: None if is_unlucky() else fire(self, leaf, due)
 
 
+def fires_what_is_late() -> None:
+    """Ticks come late, and those are fired that should be skipped."""
+    row, due = firing.tick_row, firing.due_ticks
+
+    def late(*of: Any) -> New:
+        return msgspec.structs.replace(found := row(*of), due=found.due + 700_000)
+
+    def lenient(schedule: Schedule, at: int, now: int, misfire: str, *limits: int) -> list[int]:
+        return due(schedule, at, now, "once" if misfire == "skip" else misfire, *limits)
+
+    firing.tick_row = triggers.tick_row = late
+    firing.due_ticks = lenient
+
+
 def forgets_a_cause() -> None:
     """Two of three causes that wait for others are forgotten: two that belong together among them."""
     join = Decision._join
@@ -189,6 +204,7 @@ BUGS: dict[str, Callable[[], None]] = {
         repeats_a_child,
         loses_a_signal,
         loses_a_tick,
+        fires_what_is_late,
         forgets_a_cause,
         joins_twice,
         forgets_the_throttle,
