@@ -464,6 +464,17 @@ def test_a_broken_store_has_an_exit_code_of_its_own(shop, monkeypatch):
     assert "FAIL invariants: invocation x has no place" in shop.run("doctor", code=4)
 
 
+def test_a_store_that_cannot_be_used_needs_attention(shop):
+    shop.run("status")
+    path = shop.app.store.path
+    shop.app.close()
+    path.write_bytes(b"a letter to a friend, long enough to be no empty file\n" * 100)
+    assert "FAIL store: " in (output := shop.run("doctor", code=4))
+    assert f"{path} is no sound SQLite database" in output
+    assert f"{path} is no sound SQLite database" in shop.run("store", "check", code=4)
+    assert "no sound SQLite database" in shop.run("status", code=1)
+
+
 def test_doctor(shop):
     found = {row["check"]: row for row in shop.json("doctor")}
     assert all(row["ok"] for row in found.values())
