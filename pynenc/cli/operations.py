@@ -45,8 +45,10 @@ def status(spec: str | None, /, *, as_json: bool) -> None:
         )
         return
     click.echo(f"store    {store.display_url}")
+    told = min((i.seen for i in alive if i.beat.slots), default=0)
     click.echo(
-        f"runners  {len(alive)} alive, {sum(i.beat.running for i in alive)} of {sum(i.beat.slots for i in alive)} slots busy\n"
+        f"runners  {len(alive)} alive, {sum(i.beat.running for i in alive)} of {sum(i.beat.slots for i in alive)} slots busy"
+        + (f" (as told up to {ago(told, now)})\n" if told else "\n")
     )
     print_table(("status", "invocations"), sorted(counts.items()), "no invocations")
     click.echo()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -402,6 +403,7 @@ def test_runners(shop):
         (found,) = shop.json("runners")
         assert (found["alive"], found["beat"]["kind"]) == (True, "ThreadRunner")
         assert "ThreadRunner" in shop.run("runners")
+        assert re.search(r"runners  1 alive, 0 of \d+ slots busy \(as told up to .* ago\)\n", shop.run("status"))
 
 
 def test_config_show_tells_where_values_come_from(shop, monkeypatch):
