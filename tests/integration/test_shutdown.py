@@ -154,7 +154,9 @@ def test_a_burst_ends_when_nothing_is_left(start_runner: Start) -> None:
 
 
 def test_a_child_is_replaced_after_so_many_tasks_without_losing_any(start_runner: Start, tmp_path: Path) -> None:
-    program = start_runner("MultiThreadRunner", PROCESSES="1", THREADS="2", MAX_TASKS_PER_CHILD="8")
+    program = start_runner(
+        "MultiThreadRunner", PROCESSES="1", THREADS="2", MAX_TASKS_PER_CHILD="8", HEARTBEAT_SECONDS="0.1"
+    )
     go, started = tmp_path / "go", tmp_path / "started"
     long = basic.runs_until(str(go), str(started))
     eventually(lambda: lines(started), "a long task runs")
@@ -165,6 +167,11 @@ def test_a_child_is_replaced_after_so_many_tasks_without_losing_any(start_runner
     go.touch()
     assert long.get_result(LONG) == int(lines(started)[0])
     assert long.app.store.get([long.invocation_id])[0].attempt == 1
+    counts: list[int] = []
+    eventually(
+        lambda: counts.append(sum(info.beat.finished for info in long.app.store.runners())) or counts[-1] == 21,
+        "what replaced workers finished is counted",
+    )
     assert program.stop() == 0
 
 

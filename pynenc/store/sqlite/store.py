@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pynenc.core.reaction import Reaction
@@ -48,6 +50,7 @@ from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake
 from pynenc.store.sqlite import (
     amending,
     claiming,
+    damage,
     finishing,
     purging,
     reacting,
@@ -61,6 +64,9 @@ from pynenc.store.sqlite.joined import Joined
 from pynenc.store.sqlite.schema import json_list
 from pynenc.store.sqlite.signs import Signs
 from pynenc.store.sqlite.wake import Bell
+
+T = TypeVar("T")
+logger = logging.getLogger("pynenc.store")
 
 REMEMBER_ONCE = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO NOTHING"
 SET_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state"
@@ -187,7 +193,22 @@ class SqliteStore:
         )
 
     def claim(self, request: ClaimRequest) -> Claim:
-        return self._database.write(partial(claiming.claim, request=request), durable=False)
+        work = partial(claiming.claim, request=request)
+        try:
+            return self._database.write(work, durable=False)
+        except damage.DAMAGE:
+            return self._again(work, durable=False)
+
+    def _again(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
+        """Do work that claims and did not succeed, after rows that cannot be read were put out of its way.
+
+        :raises Exception: there was none; in the context of what was wrong then.
+        """
+        ended = self._database.write(damage.end_unreadable)
+        if ended:
+            names = ", ".join(ended)
+            logger.error("%d invocation(s) failed, because their rows cannot be read: %s", len(ended), names)
+        return self._database.write(work, durable=durable)
 
     def start(self, runner: str, refs: Sequence[Ref], at: Microseconds) -> list[str]:
         if not refs:
@@ -197,9 +218,11 @@ class SqliteStore:
     def finish(self, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None) -> Finished:
         if not outcomes and request is None:
             return Finished()
-        return self._database.write(
-            partial(finishing.finish, runner=runner, outcomes=outcomes, request=request, clock=self.clock)
-        )
+        work = partial(finishing.finish, runner=runner, outcomes=outcomes, request=request, clock=self.clock)
+        try:
+            return self._database.write(work)
+        except damage.DAMAGE:
+            return self._again(work)
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
         return self._database.write(lambda tx: finishing.report(tx, runner, progress), durable=False)
@@ -269,9 +292,11 @@ class SqliteStore:
         watch = bell.watch(ids, wake, close)
         try:
             if waiter is not None:
-                is_over, watch.claim = self._database.write(
-                    partial(amending.wait, waiter=waiter, ids=ids, request=request), durable=False
-                )
+                work = partial(amending.wait, waiter=waiter, ids=ids, request=request)
+                try:
+                    is_over, watch.claim = self._database.write(work, durable=False)
+                except damage.DAMAGE:
+                    is_over, watch.claim = self._again(work, durable=False)
             else:
                 is_over = bool(self._database.query(reading.ANY_FINAL, json_list(ids)))
         except BaseException:

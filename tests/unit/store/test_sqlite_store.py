@@ -326,3 +326,44 @@ def test_a_slot_of_the_board_that_was_used_before_waits_for_nothing_special(tmp_
     assert board.waiting(["y"]) == [slot]
     receiver.close()
     board.close()
+
+
+# -- rows that cannot be read ------------------------------------------------------------------------------------------
+def write_by_hand(store: SqliteStore, name: str, change: str) -> None:
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE a1_inv SET {change} WHERE id = ?", (name,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "tags = '{{{'",
+        "tags = '{}'",
+        "blobs = x'ff'",
+        "special = 1, expires = 'soon'",
+        "special = 2",
+        "attempt = 'x'",
+        "attempt = 'x', args = NULL, task = x'ff00', timeout = 'x', priority = 'high', running_key = x'00', status = 77, tags = 5",
+    ],
+)
+def test_a_row_that_cannot_be_read_fails_and_stands_in_nobodys_way(store: SqliteStore, change: str) -> None:
+    store.heartbeat([Beat(id="r", group="r", lease=LEASE, tasks=("m.t",))])
+    store.submit([new("a", running_key="k", registration_key="r"), new("b", running_key="k"), new("c"), new("w")])
+    (waiter,) = store.claim(ClaimRequest("r", 1, ids=("w",))).batch
+    store.finish("r", [Outcome(id="w", attempt=waiter.attempt, status=InvocationStatus.PAUSED, awaits=("a",), ended=1)])
+    write_by_hand(store, "a", change)
+    assert any(problem.startswith("a cannot be read") for problem in store.check())
+    assert {claimed.id for claimed in store.claim(ClaimRequest("r", 9)).batch} == {"b", "c", "w"}
+    (row,) = store.get(["a"])
+    assert (row.status, row.reason) == (InvocationStatus.FAILED, "its row in the store cannot be read")
+    assert store.check() == []
+    assert store.submit([new("d", registration_key="r")])[0].id == "d"
+
+
+def test_a_row_that_cannot_be_shown_is_named(store: SqliteStore) -> None:
+    store.submit([new("a"), new("b")])
+    write_by_hand(store, "a", "place = 99")
+    with pytest.raises(StoreError, match=r"invocation a cannot be read.*store check"):
+        store.find(Filter())
+    assert [row.id for row in store.get(["b"])] == ["b"]
+    assert "a cannot be read" in store.check()[0]
