@@ -56,6 +56,8 @@ class Keeper:
     def beat(self, beats: Sequence[Beat]) -> list[Orders]:
         """Renew the leases when it is time; the orders that came back, none when it was not time or the store did not
         answer.
+
+        :raises StoreError: it has never answered, and will not by itself.
         """
         now = time.monotonic()
         if now < (self._urgent_at if self._is_urgent else self._beat_at):
@@ -65,6 +67,8 @@ class Keeper:
             with self._asking():
                 orders = self._store.heartbeat(beats)
         except StoreError as error:
+            if not (error.retryable or self.answered):
+                raise
             logger.warning("heartbeat failed: %s", error)
             self._beat_at = self._urgent_at = now + min(1.0, self._heartbeat)
             return []
