@@ -30,15 +30,18 @@ MISSING = frozenset({"42P01", "42883", "3F000", "42703"})
 SHORT = frozenset({"53100", "53200", "53400", "25006", "57014"})
 
 
-#: What the server says when it refuses a connection for good; such errors carry no code.
+#: What the server or libpq says when there will be no connection whoever waits; such errors carry no code.
 _REFUSED = re.compile(
-    r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|permission denied|invalid|unrecognized configuration parameter"
+    r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|[Pp]ermission denied|invalid|not permitted to log in"
+    r"|unrecognized configuration parameter|not currently accepting connections|does not support SSL|certificate|definition of service|channel binding"
 )
+#: What the user chose: where it leads, and what is quoted.
+_CHOSEN = re.compile(r"connection to server .*? failed: |\"[^\"]*\"|'[^']*'")
 
 
 def is_refused(error: psycopg.Error) -> bool:
-    """Whether a connection was refused for a reason that will not pass."""
-    return error.sqlstate is None and _REFUSED.search(str(error)) is not None
+    """Whether a connection was refused for a reason that will not pass. Names do not count: a host may be called "invalid"."""
+    return error.sqlstate is None and _REFUSED.search(_CHOSEN.sub("", str(error))) is not None
 
 
 def is_silent(error: BaseException | None) -> bool:

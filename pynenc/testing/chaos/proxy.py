@@ -21,6 +21,8 @@ class Proxy(LocalServer):
         self._flows.set()
         self._loses = False
         self._left: int | None = None
+        #: Whether the next answer is lost.
+        self.is_losing = False
         super().__init__()
 
     # -- harm, from any thread ---------------------------------------------------------------------------------------------
@@ -31,6 +33,10 @@ class Proxy(LocalServer):
     def lose_replies(self, seconds: float) -> None:
         """For some time pass on what is asked, and cut the connection instead of passing on the answer."""
         self._during(seconds, lambda is_on: setattr(self, "_loses", is_on))
+
+    def lose_next_reply(self) -> None:
+        """Pass on what is asked next, and cut the connection instead of passing on the answer."""
+        self.is_losing = True
 
     def freeze(self, seconds: float) -> None:
         """For some time pass nothing on, in either direction, and tell nobody: connections look open."""
@@ -89,7 +95,8 @@ class Proxy(LocalServer):
 
     async def _keep_unless_lost(self) -> bool:
         await self._flows.wait()
-        return not self._loses
+        is_lost, self.is_losing = self.is_losing, False
+        return not (is_lost or self._loses)
 
     def _allowed(self, answer: bytes) -> bytes:
         if self._left is None:
