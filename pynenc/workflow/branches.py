@@ -2,9 +2,9 @@
 
 A task factory gives each asyncio task that is created in a workflow's body a branch of its own, numbered in the order of creation. A branch that cannot go on
 without an event (a time, another invocation, a signal, a person) is *blocked*. A branch with living branches below it is taken to wait for them, and one that
-waits for a lock, a semaphore, an event or a queue of asyncio for another branch. When all others are blocked, no step runs, and no timer of the body's own is
-set (``asyncio.sleep``, ``asyncio.timeout``, ``wait_for``), the body is cancelled, and the run is suspended until any of these events comes. So what else a
-branch does beside durable operations keeps the run in memory while it lasts; in a step it is even done only once.
+waits for a lock, a semaphore, an event or a queue of asyncio for another branch. When all others are blocked, none is about to run, no step runs, and no timer
+of the body's own is set (``asyncio.sleep``, ``asyncio.timeout``, ``wait_for``), the body is cancelled, and the run is suspended until one of these
+events comes. So what else a branch does beside durable operations keeps the run in memory while it lasts; in a step it is even done only once.
 """
 
 from __future__ import annotations
@@ -138,6 +138,12 @@ class Branches:
             if at and at.get(running_flow) is self._flow and not handle.cancelled():
                 yield handle, at
 
+    def _is_going_on(self) -> bool:
+        """Whether a branch is about to run: the loop may have been held up for longer than a body gets to go on."""
+        handles = tuple(getattr(self._loop, "_ready", ()))
+        contexts = [getattr(handle, "_context", None) for handle in handles if not handle.cancelled()]
+        return any(at is not None and at.get(running_flow) is self._flow for at in contexts)
+
     def _look(self) -> None:
         """Suspend the body if it can only wait."""
         self._is_due = False
@@ -146,6 +152,9 @@ class Branches:
         if not ways or running.departure is not None or running.main is None or running.main.done():
             return
         if any(live.busy for live in self._live.values()):
+            return
+        if self._is_going_on():
+            self._look_soon()
             return
         leaves = [live for live in self._live.values() if not (live.children or live.blocked)]
         if not all(_waits_for_a_branch(live.task or running.main) for live in leaves):
