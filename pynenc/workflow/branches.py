@@ -138,12 +138,6 @@ class Branches:
             if at and at.get(running_flow) is self._flow and not handle.cancelled():
                 yield handle, at
 
-    def _is_going_on(self) -> bool:
-        """Whether a branch is about to run: the loop may have been held up for longer than a body gets to go on."""
-        handles = tuple(getattr(self._loop, "_ready", ()))
-        contexts = [getattr(handle, "_context", None) for handle in handles if not handle.cancelled()]
-        return any(at is not None and at.get(running_flow) is self._flow for at in contexts)
-
     def _look(self) -> None:
         """Suspend the body if it can only wait."""
         self._is_due = False
@@ -153,15 +147,14 @@ class Branches:
             return
         if any(live.busy for live in self._live.values()):
             return
-        if self._is_going_on():
+        if any(
+            self._own("_ready")
+        ):  # a branch, or a timer that is over: the loop may have been held up for longer than a body gets to go on
             self._look_soon()
             return
         leaves = [live for live in self._live.values() if not (live.children or live.blocked)]
         if not all(_waits_for_a_branch(live.task or running.main) for live in leaves):
             self._look_at(self._loop.time() + RECHECK)  # it may come to wait for a branch, which nobody tells
-            return
-        if any(self._own("_ready")):  # a timer that has just ended is set no more, and has not yet had its effect
-            self._look_soon()
             return
         if (timer := self._next_timer()) is not None:
             self._look_at(timer + SETTLE)
