@@ -404,9 +404,7 @@ class Pynenc:
                 send_receipt(order.id)
             connection.commit()
 
-        :param connection: to the database of the app's store: of ``sqlite3`` or psycopg, or SQLAlchemy's or Django's around one of these. It is
-            neither committed nor closed here. In development mode calls run at once, as ever.
-
+        :param connection: of ``sqlite3`` or psycopg, or SQLAlchemy's or Django's around one of these; it is not committed here. In development mode calls run at once.
         :raises StoreError: the store or the connection is not of that kind; or by what takes no part in it: a result, a cancellation, a purge.
         """
         return nullcontext() if self.is_dev_mode else join(self.store, connection)
