@@ -60,6 +60,7 @@ class Keeper:
         answer.
 
         :raises StoreGoneError: there is nothing left to work on.
+        :raises StoreError: it has never answered, and will not by itself.
         """
         now = time.monotonic()
         if now < (self._urgent_at if self._is_urgent else self._beat_at):
@@ -71,6 +72,8 @@ class Keeper:
         except StoreGoneError:
             raise
         except StoreError as error:
+            if not (error.retryable or self.answered):
+                raise
             logger.warning("heartbeat failed: %s", error)
             self._beat_at = self._urgent_at = now + min(1.0, self._heartbeat)
             return []

@@ -149,8 +149,8 @@ class ServerClock:
 class PostgresStore:
     """Invocations of one app in a schema of a PostgreSQL database.
 
-    :param url: ``postgresql://user:password@host:port/database``, with ``?schema=pynenc``, ``prepare=on|off``, ``listen=auto|on|off``, ``pool=16`` and any
-        parameter of libpq.
+    :param url: ``postgresql://user:password@host:port/database``, with ``?schema=pynenc``, ``prepare=on|off``, ``listen=auto|on|off``, ``pool=16``,
+        ``timeout=60`` and any parameter of libpq.
     """
 
     shared = True

@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from pathlib import Path
 from threading import Lock
@@ -30,6 +31,8 @@ from pynenc.store.sqlite import schema
 T = TypeVar("T")
 
 BUSY_SECONDS = 10.0
+#: Seconds between two looks of a fork for readers that are still at it.
+PAUSE = 0.0002
 #: Bytes of a page of a new file. A commit of one call writes three pages, so small ones make it a tenth faster, and large ones bulk by as little as 3 %.
 PAGE_SIZE = 2048
 #: Pages of WAL after which a commit copies it back into the database: 16 MB.
@@ -145,7 +148,11 @@ class Database:
         self._after = after
         self._texts = Texts("")
         self._writer: sqlite3.Connection | None = None
+        #: Those that nobody uses, and those of them that a fork keeps from being used; and how many there are in all.
         self._readers: list[sqlite3.Connection] = []
+        self._resting: list[sqlite3.Connection] = []
+        self._count = 0
+        self._making = Lock()
         self._lock = Lock()
         #: Held by who does the work of all in ``_waiting``.
         self._turn = Lock()
@@ -193,8 +200,7 @@ class Database:
 
     def _release(self) -> None:
         """Close all connections, behind the gate: the last one checkpoints, and some releases of SQLite must not do that beside a commit."""
-        connections = [each for each in (self._writer, *self._readers) if each is not None]
-        self._writer, self._readers = None, []
+        connections = self._take_all()
         if connections and self._gate >= 0:
             self._enter_gate()
         for connection in connections:
@@ -203,21 +209,42 @@ class Database:
             os.close(self._gate)
             self._gate = -1
 
+    def _take_all(self) -> list[sqlite3.Connection]:
+        """All connections, but for those that are in use; they are no longer ours."""
+        with self._making:
+            readers, self._readers = self._readers, []
+            self._count -= len(readers)
+        writer, self._writer = self._writer, None
+        return readers if writer is None else [writer, *readers]
+
     def pause(self) -> None:
-        """Before a fork: let the transaction of another thread end, or the child's SQLite believes for ever that it goes on."""
+        """Before a fork: let what other threads do end. What is locked within SQLite then stays so for ever in the child."""
         self._lock.acquire()
+        self._making.acquire()
+        while len(self._resting) < self._count:
+            try:
+                self._resting.append(self._readers.pop())
+            except IndexError:
+                time.sleep(PAUSE)
 
     def resume(self) -> None:
         """After it, in the parent."""
+        self._readers, self._resting = self._resting, []
+        self._making.release()
         self._lock.release()
 
     def abandon(self) -> None:
-        """In a forked child: the connections are the parent's. They are kept, unused; others are opened when they are needed."""
-        _abandoned.append((self._writer, self._readers))
-        self._writer, self._readers = None, []
-        self._lock = Lock()
-        self._turn = Lock()
+        """In a forked child: other connections are opened when they are needed.
+
+        Those of the parent are closed, which no other process notices. As long as one is open, SQLite takes the parent's locks on the file for this
+        process's own: others would take down the log of the database when the parent has ended, and what is written here from then on would be lost.
+        """
+        self._making, self._lock, self._turn = Lock(), Lock(), Lock()
         self._waiting = deque()
+        self._readers, self._resting = self._resting, []
+        for connection in self._take_all():
+            with suppress(sqlite3.Error):
+                connection.close()
         if self._gate >= 0:
             os.close(self._gate)
             self._gate = -1
@@ -466,12 +493,14 @@ class Database:
     def _new_reader(self) -> sqlite3.Connection:
         if not self.is_open:
             self.reopen()
-        try:
-            connection = self._connect(READER_CACHE)
-            connection.execute("PRAGMA query_only=ON")
-        except sqlite3.Error as error:
-            raise explained(error, self._path) from error
-        return connection
+        with self._making:
+            try:
+                connection = self._connect(READER_CACHE)
+                connection.execute("PRAGMA query_only=ON")
+            except sqlite3.Error as error:
+                raise explained(error, self._path) from error
+            self._count += 1
+            return connection
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -567,7 +596,3 @@ def explained(error: Exception, path: Path) -> StoreError:
         return StoreError(f"{path} is no sound SQLite database ({text}): restore a backup or use another file")
     is_passing = isinstance(error, sqlite3.OperationalError) and "disk I/O" in text
     return StoreError(f"{path}: {text}", retryable=is_passing)
-
-
-#: The connections that forked children got from their parents.
-_abandoned: list[Any] = []

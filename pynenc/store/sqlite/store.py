@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -398,9 +399,11 @@ _inherited: list[object] = []
 
 
 _paused: list[Database] = []
+_forking = Lock()
 
 
 def _before_fork() -> None:
+    _forking.acquire()
     for store in list(_stores):
         store._database.pause()
         _paused.append(store._database)
@@ -409,10 +412,12 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _paused:
         _paused.pop().resume()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
     _paused.clear()
+    _forking.release()
     for store in list(_stores):
         store._after_fork()
 

@@ -419,6 +419,10 @@ def test_each_operation_is_one_round_trip_and_one_transaction(store: PostgresSto
         assert trips == [expected]
 
 
+#: What is left of what was undone is in the way as long as any transaction is open that might see it, also one of another test.
+MUCH = 1.5
+
+
 def blocks(store: PostgresStore, limit: int = 100, *ended: Outcome) -> int:
     """Blocks that it touches to finish, and to claim ``limit``; it is undone.
 
@@ -460,11 +464,11 @@ def test_a_claim_costs_the_same_whatever_waits(store: PostgresStore) -> None:
     store.submit([new(f"n{number}") for number in range(1000)])
     few = blocks(store)
     fill(store, 100_000)
-    assert blocks(store) <= 1.25 * few
+    assert blocks(store) <= MUCH * few
     fill(
         store, 10_000, place="2", status="8", why="1", behind="'k'", running_key="'k'"
     )  # parked on one key, as submission does
-    assert blocks(store) <= 1.25 * few
+    assert blocks(store) <= MUCH * few
 
 
 def test_freeing_a_key_costs_the_same_however_many_wait_for_it(store: PostgresStore) -> None:
@@ -488,7 +492,7 @@ def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore, mo
             outcomes = [Outcome(id=each.id, attempt=each.attempt, status=S.SUCCESS) for each in batch]
             batch = store.finish("r", outcomes, ClaimRequest("r", 500)).claim.batch
         assert store._hints
-        assert blocks(store) <= 1.5 * few
+        assert blocks(store) <= MUCH * few
         pin.rollback()
 
 

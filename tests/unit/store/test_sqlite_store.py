@@ -11,12 +11,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event
 
 import pytest
 
 from pynenc.core.reaction import Reaction
-from pynenc.core.records import Beat, Change, ChangeKind, ClaimRequest, Filter, New, Outcome
+from pynenc.core.records import Beat, Change, ChangeKind, ClaimRequest, Filter, New, Outcome, Page
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreError
 from pynenc.store.base import SystemClock
@@ -196,27 +196,80 @@ def test_a_forked_child_opens_the_store_for_itself(store: SqliteStore) -> None:
     assert store.check() == []
 
 
-def test_a_fork_waits_for_the_transaction_of_another_thread(store: SqliteStore) -> None:
-    """The child's SQLite would believe for ever that it goes on."""
+def test_what_a_forked_child_writes_outlives_the_parents_store(store: SqliteStore, tmp_path: Path) -> None:
+    """SQLite would take the parent's locks for the child's own: who closes last then removes the log that the child goes on writing."""
+    store.submit([new("parent")])
+    (is_open, opened), (is_closed, closed) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        store.submit([new("child")])
+        os.write(opened, b"x")
+        os.read(is_closed, 1)
+        store.submit([new("after")])
+        os._exit(0)
+    os.read(is_open, 1)
+    store.close()
+    os.write(closed, b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store.open()
+    assert {row.id for row in store.find(Filter()).invocations} == {"parent", "child", "after"}
+
+
+@pytest.mark.parametrize("does", ["writes", "reads"])
+def test_a_fork_waits_for_what_another_thread_does(store: SqliteStore, does: str) -> None:
+    """What is locked within SQLite would stay so for ever in the child."""
+    begun, may_end, ended = Event(), Event(), Event()
+
+    def work(_tx: object) -> None:
+        begun.set()
+        assert may_end.wait(20)
+        ended.set()
+
+    def fork() -> bool:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            try:
+                store.submit([new("child")])
+                os._exit(store.find(Filter(), Page(1)).invocations[0].id != "child")
+            finally:
+                os._exit(2)
+        return ended.is_set() and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    act = store._database.write if does == "writes" else store._database.read
+    with ThreadPoolExecutor(2) as pool:
+        acting = pool.submit(act, work)
+        assert begun.wait(20)
+        forking = pool.submit(fork)
+        with pytest.raises(TimeoutError):
+            forking.result(0.2)
+        may_end.set()
+        acting.result(20)
+        assert forking.result(20)
+
+
+def test_forks_beside_threads_that_read_and_write(store: SqliteStore) -> None:
     is_over = Event()
 
-    def write() -> None:
+    def act() -> None:
         while not is_over.is_set():
             store.submit([new(os.urandom(8).hex())])
+            store.find(Filter(), Page(1))
 
-    writer = Thread(target=write)
-    writer.start()
-    try:
-        for index in range(10):
+    with ThreadPoolExecutor(2) as pool:
+        acting = [pool.submit(act) for _ in range(2)]
+        for index in range(20):
             child = os.fork()
             if child == 0:
                 signal.alarm(20)
                 store.submit([new(f"child {index}")])
                 os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    finally:
         is_over.set()
-        writer.join()
+        for each in acting:
+            each.result(20)
+    assert store.check() == []
 
 
 # -- callers that meet -------------------------------------------------------------------------------------------------
