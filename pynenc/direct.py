@@ -30,6 +30,7 @@ class DirectDecorator(Protocol):
 
 def make_direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -> Callable[..., Any]:
     """The plain function over a task, sync or async as the task's own is; see :meth:`pynenc.app.Pynenc.direct_task`."""
+    parallel_func, aggregate_func = _function_of(parallel_func), _function_of(aggregate_func)
     if aggregate_func and not parallel_func:
         raise ConfigError(f"'aggregate_func' (decorator of {task.task_id.key}) has no effect without 'parallel_func'")
 
@@ -65,3 +66,8 @@ def make_direct(task: Task[Any, Any], parallel_func: Any, aggregate_func: Any) -
     wrapper.__pynenc_task__ = task
     wrapper.__inner_function__ = task.func
     return cast("Callable[..., Any]", wrapper)
+
+
+def _function_of(func: Any) -> Any:
+    """A function that is called here; of a task, what it is made of."""
+    return func.func if isinstance(func, Task) else func

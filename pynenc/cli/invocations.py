@@ -10,7 +10,18 @@ import msgspec
 
 from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
-from pynenc.cli.output import ago, confirm, duration, guarded, json_option, print_json, print_table, stamp, yes_option
+from pynenc.cli.output import (
+    DURATION,
+    ago,
+    confirm,
+    duration,
+    guarded,
+    json_option,
+    print_json,
+    print_table,
+    stamp,
+    yes_option,
+)
 from pynenc.cli.why import explain
 from pynenc.core.records import ChangeKind, Filter, Invocation, Page
 from pynenc.core.status import InvocationStatus
@@ -43,8 +54,8 @@ class _Call(click.Command):
 @click.argument("task")
 @click.argument("arguments", nargs=-1)
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
-@click.option("--timeout", type=float, help="Seconds to wait for the result at most; includes --wait.")
-@click.option("--delay", type=float, help="Seconds until it may start.")
+@click.option("--timeout", type=DURATION, help="How long to wait for the result at most: 30, 5m; includes --wait.")
+@click.option("--delay", metavar="DURATION", help="How long it must wait before it may start: 30, 5m, 1h30m.")
 @click.option("--priority", type=float, help="-100 to 100, higher first.")
 @click.option("--queue", help="Queue instead of the task's own.")
 @click.option("--key", help="Idempotency key.")
@@ -248,7 +259,8 @@ def retry(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool, **given: 
 def _amend_all(
     app: Pynenc, kind: ChangeKind, verb: str, ids: tuple[str, ...], given: dict[str, Any], *, is_sure: bool
 ) -> None:
-    """Change what is named or matches, in pages."""
+    """Change what is named or matches, in pages; exit code 1 when nothing of what was named was accepted."""
+    are_named = bool(ids)
     if not ids:
         if not any(given.values()):
             raise ValueError(f"name the invocations to {verb}, or choose them with --status, --task, --queue or --tag")
@@ -263,7 +275,7 @@ def _amend_all(
         refused += [each for each, is_accepted in zip(chunk, accepted, strict=True) if not is_accepted]
     click.echo(f"{len(ids) - len(refused)} of {len(ids)} accepted")
     _explain_refused(app, refused)
-    if len(refused) == len(ids) == 1:
+    if are_named and len(refused) == len(ids):
         raise SystemExit(1)
 
 
@@ -289,7 +301,7 @@ def _all_ids(app: Pynenc, chosen: Filter) -> list[str]:
 
 @invocations.command(epilog="Example: pynenc invocations watch (in a second terminal, while `pynenc demo` runs)")
 @click.argument("invocation_id", required=False)
-@click.option("--seconds", type=float, help="Stop after so many seconds.")
+@click.option("--seconds", type=DURATION, help="Stop after so long: 30, 5m.")
 @click.pass_obj
 @guarded
 def watch(spec: str | None, /, *, invocation_id: str | None, seconds: float | None) -> None:

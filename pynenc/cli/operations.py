@@ -12,7 +12,17 @@ import click
 
 from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
-from pynenc.cli.output import EXIT_UNSOUND, ago, confirm, guarded, json_option, print_json, print_table, yes_option
+from pynenc.cli.output import (
+    DURATION,
+    EXIT_UNSOUND,
+    ago,
+    confirm,
+    guarded,
+    json_option,
+    print_json,
+    print_table,
+    yes_option,
+)
 from pynenc.conf.show import rows as config_rows
 from pynenc.conf.show import task_rows
 from pynenc.core.records import Filter, Purge, QueueState
@@ -205,9 +215,7 @@ def migrate(spec: str | None, /, *, sql: bool) -> None:
 
 @store.command(epilog="Examples: pynenc store purge · pynenc store purge --everything --yes")
 @click.option("--everything", is_flag=True, help="All invocations, whatever their status. Queues keep their states.")
-@click.option(
-    "--older-than", type=click.FloatRange(0), metavar="SECONDS", help="Finished invocations that ended longer ago."
-)
+@click.option("--older-than", type=DURATION, help="Finished invocations that ended longer ago: 3600, 7d.")
 @yes_option
 @click.pass_obj
 @guarded

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 import msgspec
 
+from pynenc.core.duration import seconds as seconds_of
 from pynenc.exceptions import ConfigError, PynencError
 
 P = ParamSpec("P")
@@ -97,5 +98,18 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda function: functools.reduce(lambda f, d: d(f), reversed(decorators), function)
 
 
+class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in older releases
+    """Seconds, or text such as ``30s``, ``1h30m``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return seconds_of(value)
+        except ValueError as error:
+            self.fail(f"{value!r} must be {error}.", param, ctx)
+
+
+DURATION = Duration()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 yes_option = click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")

@@ -8,7 +8,7 @@ import click
 
 from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
-from pynenc.cli.output import EXIT_FORCED, guarded
+from pynenc.cli.output import DURATION, EXIT_FORCED, guarded
 from pynenc.exceptions import ConfigError
 from pynenc.store import open_store
 
@@ -26,9 +26,9 @@ def runner() -> None:
 @click.option("--queues", "-Q", help="Queues to serve, in order: high,default. Default: all.")
 @click.option("--burst", is_flag=True, help="Stop when there is nothing left to run.")
 @click.option("--reload", is_flag=True, help="Start again when a Python file here changes (extra: reload).")
-@click.option("--shutdown-timeout", type=click.FloatRange(0), help="Seconds that running tasks get at the end.")
+@click.option("--shutdown-timeout", type=DURATION, help="How long running tasks get at the end: 30, 2m.")
 @click.option("--max-tasks-per-child", type=click.IntRange(0), help="Replace a process after so many tasks.")
-@click.option("--max-memory-per-child", help="Replace a process that uses more, e.g. 512MB.")
+@click.option("--max-memory-per-child", metavar="SIZE", help="Replace a process that uses more, e.g. 512MB.")
 @click.option(
     "--health-port",
     type=click.IntRange(0, 65535),

@@ -30,6 +30,11 @@ def seconds(value: object, *, minimum: float = 0.0, exclusive: bool = False) -> 
     return found
 
 
+def microseconds(span: float | None) -> int:
+    """A span of seconds as stores keep it, where 0 stands for none: so the shortest is one."""
+    return max(1, int(span * 1_000_000)) if span else 0
+
+
 def _read(value: object) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()

@@ -11,8 +11,9 @@ from typing import Any
 
 from pynenc.conf.config_task import ConfigTask
 from pynenc.core.binding import Binder
+from pynenc.core.duration import microseconds
 from pynenc.core.options import ConcurrencyControlType
-from pynenc.core.outcome import SECOND, RetryPolicy
+from pynenc.core.outcome import RetryPolicy
 from pynenc.core.reaction import FIRING
 from pynenc.serializer.gate import TypeGate
 
@@ -70,9 +71,9 @@ class TaskSpec:
             jitter=conf.has_jitter,
         )
         self.max_crashes = 0 if conf.on_crash == "fail" else conf.max_crashes
-        self.result_ttl = int(conf.result_ttl * SECOND)
-        self.timeout = int((conf.timeout or 0) * SECOND)
-        self.expires = int((conf.expires or 0) * SECOND)
+        self.result_ttl = microseconds(conf.result_ttl)
+        self.timeout = microseconds(conf.timeout)
+        self.expires = microseconds(conf.expires)
         self.controlled = conf.registration_concurrency is not off or conf.running_concurrency is not off
         self.needs_digest = self.controlled or conf.call_result_cache
         self.rate = conf.rate

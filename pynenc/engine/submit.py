@@ -15,6 +15,7 @@ import msgspec
 from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.concurrency import control_key
+from pynenc.core.duration import microseconds
 from pynenc.core.ids import derived_id
 from pynenc.core.options import ConcurrencyControlType
 from pynenc.core.outcome import SECOND
@@ -209,7 +210,7 @@ class Submitter:
             cache_key=f"{spec.key}#{digest}" if conf.call_result_cache else None,
             max_crashes=spec.max_crashes,
             result_ttl=spec.result_ttl,
-            timeout=spec.timeout if options.timeout is None else int(options.timeout * SECOND),
+            timeout=spec.timeout if options.timeout is None else microseconds(options.timeout),
             parent=running.id if running else None,
             workflow=_workflow(spec, invocation_id, running) if running else None,
             tags=(*conf.tags, *options.tags) if conf.tags or options.tags else (),
@@ -230,7 +231,7 @@ class Submitter:
         key = spec.key
         if spec.conf.key_arguments:
             key = self._key(ConcurrencyControlType.KEYS, spec, call, "") or key
-        return Rate(key, n, int(period * SECOND))
+        return Rate(key, n, microseconds(period))
 
     def _checked(self, spec: TaskSpec, row: New, answer: Submitted, options: CallOptions) -> Submitted:
         """The answer, unless the call it stands for differs where it must not."""

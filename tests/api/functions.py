@@ -29,6 +29,10 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
+def summed(values: list[int]) -> int:
+    return sum(values)
+
+
 def split(arguments: dict[str, list[int]]) -> list[dict[str, list[int]]]:
     return [{"numbers": [number]} for number in arguments["numbers"]]
 

@@ -500,6 +500,9 @@ def test_direct_tasks_hand_back_the_value(dev):
 def test_direct_tasks_can_spread_their_calls(dev):
     total = dev.direct_task(parallel_func=functions.split, aggregate_func=sum)(functions.total)
     assert total([1, 2, 3]) == 6
+    assert dev.direct_task(parallel_func=functions.split, aggregate_func=dev.task(functions.summed))(functions.total)(
+        [1, 2, 3]
+    ) == total([1, 2, 3]), "a task is called as the function that it is"
     plain = dev.direct_task(parallel_func=functions.split)(functions.total)
     assert plain([1, 2, 3]) == [1, 2, 3]
     with pytest.raises(ConfigError, match=r"'aggregate_func' .* without 'parallel_func'"):

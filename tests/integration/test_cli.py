@@ -271,6 +271,7 @@ def test_a_malformed_project_file_is_named(shop, name):
         ),
         (("add", "1", "--queue", ""), "bad value for 'queue'"),
         (("add", "1", "--delay", "inf"), "bad value for 'delay'"),
+        (("add", "1", "--delay", "soon"), "bad value for 'delay' (call of shop.add): 'soon'; it must be a duration"),
         (("add", "1", "--delay", "1e12"), "it must be a duration of at most 1000 years"),
     ],
 )
@@ -321,13 +322,13 @@ def test_unknown_invocations_are_a_clear_error(shop):
 
 
 def test_only_the_first_of_many_refused_invocations_are_listed(shop):
-    output = shop.run("invocations", "cancel", *(f"nope{number}" for number in range(30)))
+    output = shop.run("invocations", "cancel", *(f"nope{number}" for number in range(30)), code=1)
     assert output.startswith("0 of 30 accepted\nnope0: no such invocation\n")
     assert output.endswith("nope19: no such invocation\n... and 10 more\n")
 
 
 def test_why_names_the_reason(shop):
-    waiting, later = shop.call("add", "1"), shop.call("add", "2", "--delay", "3600")
+    waiting, later = shop.call("add", "1"), shop.call("add", "2", "--delay", "1h")
     first, parked = shop.call("one_at_a_time"), shop.call("one_at_a_time")
     assert shop.run("invocations", "why", waiting) == "no live runner serves queue default: pynenc runner start\n"
     assert shop.json("invocations", "why", later)["reasons"][0].startswith("it is not due: in ")
@@ -337,6 +338,14 @@ def test_why_names_the_reason(shop):
     shop.run("queues", "resume", "default")
     shop.burst()
     assert "it ended success" in shop.run("invocations", "why", waiting)
+
+
+def test_cancel_of_several_fails_when_none_of_them_is_accepted(shop):
+    ids = shop.call("add", "1"), shop.call("add", "2")
+    assert shop.run("invocations", "cancel", ids[0], "nope").startswith("1 of 2 accepted\n")
+    assert shop.run("invocations", "cancel", *ids).startswith("1 of 2 accepted\n")
+    assert shop.run("invocations", "cancel", *ids, code=1).startswith("0 of 2 accepted\n")
+    assert shop.run("invocations", "cancel", "--task", "shop.add", "--yes").startswith("0 of 2 accepted\n")
 
 
 def test_cancel_and_retry_by_id(shop):
@@ -452,7 +461,9 @@ def test_store_check_migrate_and_purge(shop):
     assert shop.json("store", "check") == {"problems": []}
     assert __version__ in shop.run("store", "migrate")
     assert "removed 0 invocation(s)" in shop.run("store", "purge")
-    assert "-5.0 is not in the range" in shop.run("store", "purge", "--older-than", "-5", "--yes", code=2)
+    assert "must be a duration of at least 0 seconds" in shop.run(
+        "store", "purge", "--older-than", "-5", "--yes", code=2
+    )
     assert "removed 1 invocation(s)" in shop.run("store", "purge", "--older-than", "0", "--yes")
     assert "remove everything from sqlite:" in shop.run("store", "purge", "--everything", text="n\n", code=1)
     assert "removed 1 invocation(s)" in shop.run("store", "purge", "--everything", "--yes")
