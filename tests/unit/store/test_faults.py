@@ -15,7 +15,7 @@ from pynenc.runner import ThreadRunner
 from pynenc.store import open_store
 from pynenc.store.postgres.errors import is_connection_lost, is_refused
 from pynenc.store.redis import link
-from pynenc.testing.servers.postgres import empty_url, shared_url
+from pynenc.testing.servers.postgres import PostgresServer, empty_url, shared_url, with_options
 from pynenc.testing.servers.redis import RedisServer, free_port
 
 #: Rights of a user, and what it is told that it lacks.
@@ -42,10 +42,12 @@ def run(url: str) -> StoreError:
     return raised.value
 
 
-@pytest.mark.parametrize("option", ["sslmode=require", "service=nope", "sslmode=verify-full&sslrootcert=/nowhere.pem"])
-def test_a_connection_that_cannot_come_about_ends_a_runner(option: str) -> None:
-    url = shared_url()
-    assert "refuses the connection" in str(run(f"{url}{'&' if '?' in url else '?'}{option}"))
+@pytest.mark.parametrize(
+    "options", [{"sslmode": "require"}, {"service": "nope"}, {"sslmode": "verify-full", "sslrootcert": "/nowhere.pem"}]
+)
+def test_a_connection_that_cannot_come_about_ends_a_runner(options: dict[str, str]) -> None:
+    with PostgresServer() as own:
+        assert "refuses the connection" in str(run(with_options(own.url, **options)))
 
 
 def test_a_role_that_may_only_read_ends_a_runner() -> None:
