@@ -407,16 +407,12 @@ class Pynenc:
         :param connection: to the database of the app's store: of ``sqlite3`` or psycopg, or SQLAlchemy's or Django's around one of these. It is
             neither committed nor closed here. In development mode calls run at once, as ever.
 
-        :raises StoreError: by a call: the store takes no part in transactions of others, the connection leads elsewhere, or something was asked for that takes
-            no part in it: a result, a cancellation, a purge.
+        :raises StoreError: the store or the connection is not of that kind; or by what takes no part in it: a result, a cancellation, a purge.
         """
         return nullcontext() if self.is_dev_mode else join(self.store, connection)
 
     def purge(self) -> None:
-        """Remove everything that the store holds of this app; queues that are paused or draining stay so.
-
-        :raises StoreError: inside of :meth:`transaction`.
-        """
+        """Remove everything that the store holds of this app, but the pauses of its queues. Not inside of :meth:`transaction`."""
         refuse_inside(self.store, "purge")
         while self.store.purge(Purge(everything=True, limit=5000)).more:
             pass

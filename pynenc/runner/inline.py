@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 
 from pynenc import context
 from pynenc.core.outcome import SECOND
@@ -18,10 +21,12 @@ from pynenc.core.records import (
     Filter,
     Invocation,
     Microseconds,
+    Outcome,
     Page,
 )
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.engine import Engine
+from pynenc.engine.loops import is_on_loop
 from pynenc.engine.suspension import DIFFERS
 from pynenc.exceptions import NonDeterminismError, WorkflowError, WorkflowPauseError
 from pynenc.store.base import SystemClock
@@ -168,7 +173,14 @@ class InlineRunner:
     def _run(self, claimed: Claimed) -> None:
         self.executed += 1
         running = self._engine.executor.running(claimed, self._id, InlineSlot(self))
-        self._engine.store.finish(self._id, [self._engine.executor.run(claimed, running)])
+        run = partial(self._engine.executor.run, claimed, running)
+        self._engine.store.finish(self._id, [_off_the_loop(run) if is_on_loop() else run()])
+
+
+def _off_the_loop(run: Callable[[], Outcome]) -> Outcome:
+    """Run what an async body waits for on a thread of its own: there it may wait, as with any runner."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(copy_context().run, run).result()
 
 
 def _stuck(row: Invocation) -> WorkflowError:

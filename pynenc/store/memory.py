@@ -329,6 +329,12 @@ class MemoryStore:
         self._runners.forget(runner.beat.id)
         del self._places.owned[runner.beat.id]
 
+    def expire(self, limit: int) -> int:
+        with self._unit:
+            count = self._places.expire(self.clock.now(), limit)
+            self._react()
+            return count
+
     def retire(self, runners: Sequence[str]) -> int:
         with self._unit:
             now = self.clock.now()

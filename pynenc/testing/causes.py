@@ -7,12 +7,12 @@ several. So nothing is called wrong that could have been right in one of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from pynenc.core.records import Microseconds
-from pynenc.testing.checker import Kind, Violation
+from pynenc.testing.checker import FOREVER, Kind, Violation
 
 
 def check_causes(what: str, must: Counter[str], may: Counter[str], found: Counter[str]) -> Iterator[Violation]:
@@ -48,6 +48,8 @@ class Decided(NamedTuple):
 
 #: The clock of a process and that of its store are not read in the same moment.
 SLACK: Microseconds = 50_000
+#: Nobody decides for longer: those who stood still know that they own nothing any more.
+LONGEST: Microseconds = 60_000_000
 
 
 def check_pairs(
@@ -102,6 +104,56 @@ def check_debounce(
         (must if settling and settling.is_good and is_last else may)[each.cause] += 1
     yield from check_causes(f"the call by {what}", must, may, called)
     yield from _check_rate(what, sorted((each for each in settled if each.cause in called), key=_begins), 1, quiet)
+
+
+class Misfire(NamedTuple):
+    """The ticks of a schedule are all multiples of ``step``; one that is decided later than ``tolerance`` after its time is skipped."""
+
+    step: Microseconds
+    tolerance: Microseconds
+
+    def latest(self, time: Microseconds) -> Microseconds:
+        """The tick before ``time``, or at it."""
+        return time // self.step * self.step
+
+
+def check_misfires(
+    what: str,
+    ticks: Mapping[Microseconds, Decided],
+    paused: Collection[Microseconds],
+    called: Counter[Microseconds],
+    policy: Misfire,
+) -> Iterator[Violation]:
+    """Of the ticks that are due when one of them is decided, the latest is fired, once, or skipped, if it is late; then the next one waits.
+
+    :param ticks: the firings by their times. :param paused: those which were decided while the trigger was paused. :param called: for which ticks, how often.
+    """
+    may: set[Microseconds] = set()
+    for at, each in ticks.items():
+        for begin, end in pairwise((*each.begins, each.end or FOREVER)):
+            may |= {tick for tick, least, _ in _ways(at, begin, end, policy) if least <= policy.tolerance}
+        if not each.is_simple:
+            continue
+        ways = list(_ways(at, each.begins[0], each.end, policy))
+        must = at not in paused and all(most <= policy.tolerance for *_, most in ways)
+        if must and not any(called[tick] for tick, *_ in ways):
+            yield Violation(Kind.LOST_FIRING, f"{what} was not called for {at}, nor for what was missed after it")
+        if not any(tick + policy.step in ticks for tick, *_ in ways):
+            yield Violation(Kind.LOST_FIRING, f"{what} does not go on after {at}")
+    for tick, times in called.items():
+        if tick not in may:
+            yield Violation(Kind.PHANTOM, f"{what} was called for {tick}, which should have been skipped")
+        elif times > 1:
+            yield Violation(Kind.DOUBLE_FIRING, f"{what} was called {times} times for {tick}")
+
+
+def _ways(
+    at: Microseconds, begin: Microseconds, end: Microseconds, policy: Misfire
+) -> Iterator[tuple[Microseconds, Microseconds, Microseconds]]:
+    """What may have been the latest tick when ``at`` was decided, somewhen in a span; and by how much it was late, at least and at most."""
+    begin, end = max(at, begin - SLACK), min(max(at, end + SLACK), begin + LONGEST)
+    for tick in range(policy.latest(begin), end + 1, policy.step):
+        yield tick, max(0, begin - tick), min(end - tick, policy.step)
 
 
 def _begins(each: Decided) -> tuple[Microseconds, ...]:

@@ -2,9 +2,9 @@
 
 A task factory gives each asyncio task that is created in a workflow's body a branch of its own, numbered in the order of creation. A branch that cannot go on
 without an event (a time, another invocation, a signal, a person) is *blocked*. A branch with living branches below it is taken to wait for them, and one that
-waits for a lock, a semaphore, an event or a queue of asyncio for another branch. When all others are blocked, no step runs, and no timer of the body's own is
-set (``asyncio.sleep``, ``asyncio.timeout``, ``wait_for``), the body is cancelled, and the run is suspended until any of these events comes. So what else a
-branch does beside durable operations keeps the run in memory while it lasts; in a step it is even done only once.
+waits for a lock, a semaphore, an event or a queue of asyncio for another branch. When all others are blocked, none is about to run, no step runs, and no timer
+of the body's own is set (``asyncio.sleep``, ``asyncio.timeout``, ``wait_for``), the body is cancelled, and the run is suspended until one of these
+events comes. So what else a branch does beside durable operations keeps the run in memory while it lasts; in a step it is even done only once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.locks
 import asyncio.queues
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
@@ -128,11 +128,15 @@ class Branches:
         self._next_look = self._loop.call_at(when, self._look, context=here)
 
     def _next_timer(self) -> float | None:
-        """When the next timer ends that the body itself has set, on the loop's clock. What loops keep of that has been the same in all versions of asyncio."""
-        timers = [timer for timer in getattr(self._loop, "_scheduled", ()) if not timer.cancelled()]
-        contexts = [(timer.when(), getattr(timer, "_context", None)) for timer in timers]
-        own = [when for when, at in contexts if at and at.get(running_flow) is self._flow and not at.get(of_ours)]
-        return min(own, default=None)
+        """When the next timer ends that the body itself has set, on the loop's clock."""
+        return min((timer.when() for timer, at in self._own("_scheduled") if not at.get(of_ours)), default=None)
+
+    def _own(self, which: str) -> Iterator[tuple[Any, Context]]:
+        """What of the body the loop keeps to run, with its context. How loops keep it has been the same in all versions of asyncio."""
+        for handle in tuple(getattr(self._loop, which, ())):  # other threads add to it
+            at = getattr(handle, "_context", None)
+            if at and at.get(running_flow) is self._flow and not handle.cancelled():
+                yield handle, at
 
     def _look(self) -> None:
         """Suspend the body if it can only wait."""
@@ -142,6 +146,11 @@ class Branches:
         if not ways or running.departure is not None or running.main is None or running.main.done():
             return
         if any(live.busy for live in self._live.values()):
+            return
+        if any(
+            self._own("_ready")
+        ):  # a branch, or a timer that is over: the loop may have been held up for longer than a body gets to go on
+            self._look_soon()
             return
         leaves = [live for live in self._live.values() if not (live.children or live.blocked)]
         if not all(_waits_for_a_branch(live.task or running.main) for live in leaves):

@@ -49,11 +49,11 @@ T = TypeVar("T")
 
 STEP, SLEEP, PAUSE, SIGNAL = "step", "sleep", "pause", "wait_signal"
 
-#: The branch of a body that runs in this context, and whether a step does.
-branch_here: ContextVar[Branch | None] = ContextVar("pynenc_branch", default=None)
-in_step: ContextVar[bool] = ContextVar("pynenc_in_step", default=False)
-#: The flow whose branches are told apart in this context.
+#: The flow whose branches are told apart in this context, and which of them runs here. What a body runs in its own place inherits them, and has others.
 running_flow: ContextVar[Flow | None] = ContextVar("pynenc_flow", default=None)
+branch_here: ContextVar[Branch | None] = ContextVar("pynenc_branch", default=None)
+#: The flow of which a step runs in this context.
+in_step: ContextVar[Flow | None] = ContextVar("pynenc_in_step", default=None)
 
 encode = msgspec.msgpack.encode
 _called = msgspec.msgpack.Decoder(tuple[int, dict[int, str]]).decode
@@ -101,7 +101,7 @@ class Flow:
     @property
     def branch(self) -> Branch:
         """The branch that runs here."""
-        return branch_here.get() or self.root
+        return (running_flow.get() is self and branch_here.get()) or self.root
 
     @property
     def cursor(self) -> Cursor:
@@ -153,7 +153,7 @@ class Flow:
     @property
     def records_calls(self) -> bool:
         """Whether a plain call here is a durable operation."""
-        return self.is_workflow and not in_step.get()
+        return self.is_workflow and in_step.get() is not self
 
     def covers(self, engine: object) -> bool:
         """Whether calls and results of an engine are those of this run; in the check of a history all are."""
@@ -184,7 +184,7 @@ class Flow:
         ):  # once: the body may clean up; asyncio tells tasks itself
             self._is_told = True
             raise InvocationCancelledError(f"workflow {self.id} was cancelled", self.id)
-        if in_step.get():
+        if in_step.get() is self:
             raise WorkflowError("a step cannot use task.wf: it may run again as a whole; use task.wf around it")
 
     def check_all_met(self) -> None:
@@ -314,7 +314,7 @@ class Flow:
     @contextmanager
     def step_context(self) -> Iterator[None]:
         """What runs inside is a step."""
-        token = in_step.set(True)
+        token = in_step.set(self)
         try:
             yield
         finally:

@@ -10,22 +10,23 @@ from typing import Any
 import msgspec
 
 from pynenc.core.reaction import Reaction
-from pynenc.core.records import Amended, Change, ChangeKind
+from pynenc.core.records import Amended, Change, ChangeKind, New
 from pynenc.core.status import InvocationStatus
-from pynenc.engine import Engine
+from pynenc.engine import Engine, firing, triggers
 from pynenc.engine.firing import Decision
 from pynenc.engine.firing_state import State
 from pynenc.engine.triggers import Triggers
 from pynenc.store.sqlite import SqliteStore
+from pynenc.trigger.schedule import Schedule
 from pynenc.workflow.flow import STEP, Flow
 from pynenc.workflow.replay import decode_record
 
 BUG = "SEEDED_BUG"
-numbers = count(1)
+numbers = count()
 
 
 def is_unlucky() -> bool:
-    """Every third time."""
+    """The first time in each process, and every third time from then on."""
     return next(numbers) % 3 == 0
 
 
@@ -117,10 +118,24 @@ def loses_a_tick() -> None:
     Decision._fire_ticks = lambda self, leaf, due: None if is_unlucky() else fire(self, leaf, due)
 
 
+def fires_what_is_late() -> None:
+    """Ticks come late, and those are fired that should be skipped."""
+    row, due = firing.tick_row, firing.due_ticks
+
+    def late(*of: Any) -> New:
+        return msgspec.structs.replace(found := row(*of), due=found.due + 700_000)
+
+    def lenient(schedule: Schedule, at: int, now: int, misfire: str, *limits: int) -> list[int]:
+        return due(schedule, at, now, "once" if misfire == "skip" else misfire, *limits)
+
+    firing.tick_row = triggers.tick_row = late
+    firing.due_ticks = lenient
+
+
 def forgets_a_cause() -> None:
-    """A cause that waits for another one is forgotten."""
+    """Two of three causes that wait for others are forgotten: two that belong together among them."""
     join = Decision._join
-    Decision._join = lambda self, *of: None if is_unlucky() else join(self, *of)
+    Decision._join = lambda self, *of: join(self, *of) if is_unlucky() else None
 
 
 def joins_twice() -> None:
@@ -140,9 +155,9 @@ def forgets_the_throttle() -> None:
 
 
 def holds_all_back() -> None:
-    """A throttle lets one of three pass that has room."""
+    """A throttle holds one of three back that has room."""
     may_pass = State.may_pass
-    State.may_pass = lambda *of: may_pass(*of) and is_unlucky()
+    State.may_pass = lambda *of: may_pass(*of) and not is_unlucky()
 
 
 def knows_no_quiet() -> None:
@@ -189,6 +204,7 @@ BUGS: dict[str, Callable[[], None]] = {
         repeats_a_child,
         loses_a_signal,
         loses_a_tick,
+        fires_what_is_late,
         forgets_a_cause,
         joins_twice,
         forgets_the_throttle,

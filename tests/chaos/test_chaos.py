@@ -111,10 +111,9 @@ ORDER, TRIP, PART, UNDO = (
     task.task_id.key for task in (workflows.order, workflows.trip, workflows.part, workflows.undo)
 )
 NOTED, MEASURED, CHANGED = (task.task_id.key for task in (triggers.noted, triggers.measured, triggers.changed))
-EVENT, RESULT, STATUS, TICK, PAIR, BURST, RUSH = (trigger.key for trigger in books._triggers())
-TICKED, PAIRED, THROTTLED, DEBOUNCED = (
-    task.task_id.key for task in (triggers.ticked, triggers.paired, triggers.throttled, triggers.debounced)
-)
+EVENT, RESULT, STATUS, TICK, STRIKE, CHIME, PAIR, BURST, RUSH = (trigger.key for trigger in books._triggers())
+TICKED, STRUCK, CHIMED = (task.task_id.key for task in triggers.TICKING)
+PAIRED, THROTTLED, DEBOUNCED = (task.task_id.key for task in (triggers.paired, triggers.throttled, triggers.debounced))
 VIGIL, WATCH = (task.task_id.key for task in (workflows.vigil, workflows.watch))
 
 BOOKS: dict[str, tuple[Kind, Spoil]] = {
@@ -137,9 +136,14 @@ BOOKS: dict[str, tuple[Kind, Spoil]] = {
     "a child was called when all was cancelled": (Kind.WRONG_WORKFLOW, changed(WATCH, created=FOREVER)),
     "a firing of a throttle is missing": (Kind.LOST_FIRING, without(THROTTLED, first=True)),
     "a tick is missing": (Kind.LOST_FIRING, without(TICKED, first=True)),
+    "a tick that was made up for is missing": (Kind.LOST_FIRING, without(STRUCK, first=True)),
+    "what follows a tick is missing": (Kind.LOST_FIRING, without(STRIKE)),
     "there is no next tick": (Kind.LOST_FIRING, lambda rows: [row for row in rows if not books.is_upcoming(row)]),
     **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (PAIR, BURST, RUSH, DEBOUNCED)},
-    **{f"{name} is there twice": (Kind.DOUBLE_FIRING, twice(name)) for name in (TICKED, PAIRED, THROTTLED, DEBOUNCED)},
+    **{
+        f"{name} is there twice": (Kind.DOUBLE_FIRING, twice(name))
+        for name in (TICKED, STRUCK, CHIMED, PAIRED, THROTTLED, DEBOUNCED)
+    },
     **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (EVENT, RESULT, STATUS)},
     **{f"{name} is there twice": (Kind.DOUBLE_FIRING, twice(name)) for name in (EVENT, RESULT, STATUS)},
     **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (NOTED, MEASURED, CHANGED)},

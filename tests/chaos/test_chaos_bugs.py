@@ -23,6 +23,7 @@ FOUND = {
     "repeats_a_child": Kind.WRONG_WORKFLOW,
     "loses_a_signal": Kind.STUCK,
     "loses_a_tick": Kind.LOST_FIRING,
+    "fires_what_is_late": Kind.PHANTOM,
     "forgets_a_cause": Kind.LOST_FIRING,
     "joins_twice": Kind.DOUBLE_FIRING,
     "forgets_the_throttle": Kind.OVER_RATE,

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from pynenc.testing.causes import Decided, check_causes, check_debounce, check_pairs, check_throttle
+from pynenc.testing.causes import (
+    Decided,
+    Misfire,
+    check_causes,
+    check_debounce,
+    check_misfires,
+    check_pairs,
+    check_throttle,
+)
 from pynenc.testing.checker import Kind, Violation
 from pynenc.testing.clock import SECOND
 from pynenc.testing.passes import Act, Line, Passes
@@ -141,3 +149,43 @@ SETTLED = [decided("a", 2), decided("b", 2.6), decided("c", 10)]
 )
 def test_debounced_causes(settled: list[Decided], called: str, found: list[Kind]) -> None:
     assert kinds(check_debounce("the trigger", RUSH, settled, Counter(called), SECOND)) == found
+
+
+def ticking(*times: float | tuple[float, ...]) -> dict[int, Decided]:
+    """Ticks of every second: when each was decided; (when it was due, when its attempts began)."""
+    pairs = [(int(each), each) if isinstance(each, float) else (int(each[0]), *each[1:]) for each in times]
+    return {due * SECOND: decided(str(due), *begins) for due, *begins in pairs}
+
+
+@pytest.mark.parametrize(
+    ("ticks", "called", "found"),
+    [
+        (ticking(1.1, 2.1, 3.1), "12", []),
+        (ticking(1.1, (2, 4.1), 5.1), "14", []),
+        (ticking(1.1, (2, 4.1), 5.1), "12", [Kind.LOST_FIRING, Kind.PHANTOM]),
+        (ticking(1.1, (2, 4.1), 5.1), "124", [Kind.PHANTOM]),
+        (ticking(1.1, (2, 4.1), 5.1), "11444", [Kind.DOUBLE_FIRING] * 2),
+        (ticking(1.1, (2, 2.9), 3.1), "1", []),
+        (ticking(1.1, (2, 2.9), 3.1), "12", [Kind.PHANTOM]),
+        (ticking(1.1, (2, 2.4), 3.1), "12", []),
+        (ticking(1.1, (2, 2.4), 3.1), "1", []),
+        (ticking(1.1, (2, 2.1, 4.1), 5.1), "124", []),
+        (ticking(1.1, (2, 2.1, 4.1), 5.1), "1", []),
+        (ticking(1.1, (2, 4.1), 3.1), "14", [Kind.LOST_FIRING]),
+    ],
+    ids=[
+        "all in time", "one is late", "the one that was missed", "both of them", "twice", "skipped", "too late", "hardly in time", "hardly too late",
+        "two attempts", "which knows nobody", "no next one",
+    ],
+)  # fmt: skip
+def test_ticks_that_come_late(ticks: dict[int, Decided], called: str, found: list[Kind]) -> None:
+    times = Counter(int(second) * SECOND for second in called)
+    waiting = max(ticks)
+    ticks |= {waiting: ticks[waiting]._replace(begins=(), end=0)}
+    assert kinds(check_misfires("the trigger", ticks, (), times, Misfire(SECOND, SECOND // 2))) == found
+
+
+def test_ticks_of_a_paused_trigger_fire_nothing() -> None:
+    ticks = ticking(1.1, 2.1)
+    ticks[2 * SECOND] = ticks[2 * SECOND]._replace(begins=(), end=0)
+    assert kinds(check_misfires("the trigger", ticks, {SECOND}, Counter(), Misfire(SECOND, SECOND // 2))) == []

@@ -49,3 +49,11 @@ def test_unmet_pause_of_a_child_raises_in_its_parent():
         _ = shop.waits_for_asks().result
     with pytest.raises(WorkflowPauseError, match="first"):
         _ = shop.flow_waits_for_asks().result
+
+
+def test_what_an_async_body_waits_for_may_wait_itself():
+    assert shop.waits_for_one_that_waits().result == 21
+
+
+def test_what_a_step_waits_for_may_use_durable_operations():
+    assert shop.steps_that_wait().result == 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,14 +15,6 @@ from pynenc.exceptions import NonDeterminismError
 from pynenc.testing import InlineRunner
 from tests.workflows.apps import differing
 from tests.workflows.apps.differing import app, changed, done
-
-
-@pytest.fixture
-def runner() -> Iterator[InlineRunner]:
-    changed.clear()
-    done.clear()
-    with InlineRunner(app) as runner:
-        yield runner
 
 
 def reason_of(invocation: Any) -> str:

@@ -265,3 +265,11 @@ def test_cancelling_again_reaches_the_members(runner):
     assert not invocation.cancel()
     with pytest.raises(InvocationCancelledError):
         runner.result(child)
+
+
+def test_a_branch_that_is_about_to_run_is_no_branch_that_waits(runner):
+    assert runner.result(shop.held_up()) == "no room"
+
+
+def test_what_an_async_body_waits_for_may_wait_itself(runner):
+    assert runner.result(shop.waits_for_one_that_waits()) == 21

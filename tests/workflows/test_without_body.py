@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,17 +14,9 @@ from pynenc.serializer.errors import encode_error
 from pynenc.testing import InlineRunner
 from pynenc.workflow.compensation import end_without_body
 from tests.workflows.apps import differing
-from tests.workflows.apps.differing import app, changed, done
+from tests.workflows.apps.differing import app, done
 
 LOST = encode_error(WorkerLostError("its process died"))
-
-
-@pytest.fixture
-def runner() -> Iterator[InlineRunner]:
-    changed.clear()
-    done.clear()
-    with InlineRunner(app) as runner:
-        yield runner
 
 
 def claim() -> Claimed:

@@ -268,6 +268,9 @@ class RedisStore:
             for i in range(0, len(answer), 3)
         ]
 
+    def expire(self, limit: int) -> int:
+        return int(self._run("expire", limit, durable=True))
+
     def retire(self, runners: Sequence[str]) -> int:
         return int(self._run("retire", *runners)) if runners else 0
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from pynenc.core.outcome import SECOND
 from pynenc.core.reaction import cause_of
 from pynenc.core.records import HistoryEntry, Invocation
 from pynenc.core.status import InvocationStatus, Place
-from pynenc.testing.causes import Decided, check_causes, check_debounce, check_pairs, check_throttle
+from pynenc.testing.causes import (
+    Decided,
+    Misfire,
+    check_causes,
+    check_debounce,
+    check_misfires,
+    check_pairs,
+    check_throttle,
+)
 from pynenc.testing.chaos import triggers
-from pynenc.testing.chaos.tasks import app
+from pynenc.testing.chaos.tasks import TOLERANCE, app
 from pynenc.testing.chaos.witness import Witnessed
 from pynenc.testing.chaos.workflows import ENDINGS, Ending, vigil
 from pynenc.testing.checker import FOREVER, Kind, Violation, entries_by_id
@@ -24,11 +32,13 @@ from pynenc.trigger.trigger import Trigger
 S = InvocationStatus
 #: What a workflow that was compensated says of its end, beside the error that it failed with.
 COMPENSATED, NO_ROOM = "compensated", b"no room"
+#: What a firing says that came too late to count.
+PAUSED = b"is paused"
 _TASKS = (
     triggers.noted,
     triggers.measured,
     triggers.changed,
-    triggers.ticked,
+    *triggers.TICKING,
     triggers.paired,
     triggers.throttled,
     triggers.debounced,
@@ -156,15 +166,31 @@ class Books:
 
     def _check_ticks(self, trigger: Trigger) -> Iterator[Violation]:
         """Each tick has its call, from the first until the trigger was paused; and there is a next one."""
-        ticks = {int(self._told(row)["cause"].partition(":")[2]): row for row in self._by_task[trigger.key]}
-        if all(row.status.is_final() for row in ticks.values()):
-            yield Violation(Kind.LOST_FIRING, f"{trigger.id} has no next tick")
-        paused = [at for at, row in ticks.items() if not row.status.is_final() or b"is paused" in row.payload]
+        ticks = self._ticks(trigger)
+        yield from self._check_next_tick(trigger)
+        paused = [at for at, row in ticks.items() if not row.status.is_final() or PAUSED in row.payload]
         begin, over = min(ticks, default=0), max(ticks, default=0)
         end = min(paused, default=over)
         step = round(triggers.TICK * SECOND)
         must, may = (Counter(map(str, range(*each, step))) for each in ((begin, end), (end, over + 1)))
         yield from check_causes(f"the call by {trigger.id}", must, may, self._called(trigger))
+
+    def _check_next_tick(self, trigger: Trigger) -> Iterator[Violation]:
+        if all(row.status.is_final() for row in self._by_task[trigger.key]):
+            yield Violation(Kind.LOST_FIRING, f"{trigger.id} has no next tick")
+
+    def _check_misfires(self, trigger: Trigger, step: float, tolerance: float = FOREVER) -> Iterator[Violation]:
+        """Of the ticks that were missed the latest one has its call, unless it came later than is tolerated; and there is a next one."""
+        yield from self._check_next_tick(trigger)
+        ticks = {at: self._decided(row) for at, row in self._ticks(trigger).items()}
+        paused = {at for at, row in self._ticks(trigger).items() if PAUSED in row.payload}
+        called = Counter({int(cause): times for cause, times in self._called(trigger).items()})
+        policy = Misfire(round(step * SECOND), round(tolerance * SECOND))
+        yield from check_misfires(trigger.id, ticks, paused, called, policy)
+
+    def _ticks(self, trigger: Trigger) -> dict[int, Invocation]:
+        """The firings of a schedule, by their times."""
+        return {int(self._told(row)["cause"].partition(":")[2]): row for row in self._by_task[trigger.key]}
 
     def _check_pairs(self, trigger: Trigger) -> Iterator[Violation]:
         firings = [self._decided(row) for row in self._firings(trigger, "event")]
@@ -231,6 +257,8 @@ _CALLS: dict[str, Callable[[Books, Trigger], Iterator[Violation]]] = {
     triggers.measured.task_id.key: Books._check_calls,
     triggers.changed.task_id.key: Books._check_calls,
     triggers.ticked.task_id.key: Books._check_ticks,
+    triggers.struck.task_id.key: partial(Books._check_misfires, step=triggers.EVEN[1]),
+    triggers.chimed.task_id.key: partial(Books._check_misfires, step=triggers.SECONDLY[1], tolerance=TOLERANCE),
     triggers.paired.task_id.key: Books._check_pairs,
     triggers.throttled.task_id.key: Books._check_throttled,
     triggers.debounced.task_id.key: Books._check_debounced,
@@ -239,7 +267,7 @@ _CALLS: dict[str, Callable[[Books, Trigger], Iterator[Violation]]] = {
 
 def is_upcoming(row: Invocation) -> bool:
     """Whether it is the next tick of what always ticks."""
-    return row.task == TICKS and row.place is Place.LATER
+    return row.task in TICKS and row.place is Place.LATER
 
 
 def is_firing(row: Invocation) -> bool:
@@ -257,5 +285,5 @@ def _cause(entry: HistoryEntry) -> str:
     return cause_of(entry.id, entry.status, entry.round, entry.attempt)
 
 
-#: The internal task behind the trigger that ticks.
-TICKS = next(trigger.key for trigger in _triggers() if trigger.task == triggers.ticked.task_id.key)
+#: The internal tasks behind the triggers that tick.
+TICKS = tuple(trigger.key for trigger in _triggers() if any(trigger.schedules))

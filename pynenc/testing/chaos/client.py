@@ -64,8 +64,9 @@ class Client:
 
     def _end_the_schedule(self) -> None:
         """What ticks, fires no more."""
-        while not _is_done(partial(tasks.app.trigger.pause, triggers.ticked.task_id.key)):
-            time.sleep(0.1)
+        for task in triggers.TICKING:
+            while not _is_done(partial(tasks.app.trigger.pause, task.task_id.key)):
+                time.sleep(0.1)
 
     def _emit(self, params: Sequence[tuple[Any, ...]]) -> None:
         """Emit an event for each; nobody knows about one that failed, and it is not emitted again."""

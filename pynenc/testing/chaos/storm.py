@@ -136,7 +136,7 @@ class Storm:
     def _look(self) -> bool:
         """Read how far things are; whether everything that is stored has ended, but for the next tick."""
         try:
-            counts, ticks = self.store.count(Filter()), sum(self.store.count(Filter(tasks=(TICKS,))).values())
+            counts, ticks = self.store.count(Filter()), sum(self.store.count(Filter(tasks=TICKS)).values())
             is_over = all(map(is_upcoming, self.store.find(Filter(statuses=UNFINISHED), Page(10)).invocations))
         except StoreError:
             return False

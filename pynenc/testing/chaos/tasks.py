@@ -10,7 +10,10 @@ from pynenc import ConcurrencyControlType, Pynenc, RetryError
 from pynenc.exceptions import StoreError
 from pynenc.testing.chaos.witness import witnessed
 
-app = Pynenc(app_id="chaos")
+#: Seconds by which a tick that is not made up for may be late.
+TOLERANCE = 0.5
+
+app = Pynenc(app_id="chaos", trigger_tolerance=TOLERANCE)
 
 KEYS = ConcurrencyControlType.KEYS
 

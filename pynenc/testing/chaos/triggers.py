@@ -1,4 +1,4 @@
-"""The triggers of the chaos test: by an event, by a result, by changes of status. What they call is told its cause."""
+"""The triggers of the chaos test: by an event, by a result, by changes of status, by time. What they call is told its cause."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.testing.chaos.tasks import app
 from pynenc.testing.chaos.witness import witnessed
 from pynenc.testing.chaos.workflows import CRASHES, order, trip
-from pynenc.trigger import TriggerBuilder, on_event
+from pynenc.trigger import TriggerBuilder, on_cron, on_event
 from pynenc.trigger.conditions.base import TriggerContext
 from pynenc.trigger.conditions.cron import CronContext
 from pynenc.trigger.conditions.event import EventContext
@@ -19,6 +19,8 @@ from pynenc.trigger.conditions.status import StatusContext
 NOTE, LEFT, RIGHT, BURST, RUSH = "chaos.note", "chaos.left", "chaos.right", "chaos.burst", "chaos.rush"
 #: Seconds between two ticks, between two causes that come together, and of the limits.
 TICK, WINDOW, QUIET, RATE = 0.5, 5.0, 1.0, (2, 3.0)
+#: Cron expressions, with the seconds between two of their ticks: of what is made up for once, and of what is skipped when it comes later than tolerated.
+EVEN, SECONDLY = ("*/2 * * * * *", 2.0), ("* * * * * *", 1.0)
 
 
 def of_change(invocation_id: str, status: str) -> str:
@@ -100,6 +102,26 @@ def ticked(cause: str) -> str:
 
 
 @app.task(
+    triggers=on_cron(EVEN[0], misfire="once").with_args_from_trigger_context(_tick),
+    max_crashes=CRASHES,
+)
+def struck(cause: str) -> str:
+    """By the clock, once for all that was missed."""
+    with witnessed(cause) as result:
+        return result
+
+
+@app.task(
+    triggers=on_cron(SECONDLY[0], tz="Asia/Kolkata", misfire="skip").with_args_from_trigger_context(_tick),
+    max_crashes=CRASHES,
+)
+def chimed(cause: str) -> str:
+    """By the clock, unless it is late."""
+    with witnessed(cause) as result:
+        return result
+
+
+@app.task(
     triggers=TriggerBuilder()
     .on_event(LEFT)
     .on_event(RIGHT)
@@ -125,3 +147,7 @@ def debounced(cause: str) -> str:
     """By the last of many events."""
     with witnessed(cause) as result:
         return result
+
+
+#: What always ticks, until it is paused.
+TICKING = (ticked, struck, chimed)

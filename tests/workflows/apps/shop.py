@@ -552,3 +552,36 @@ def naps_briefly(seconds: float) -> bool:
     naps_briefly.wf.sleep(seconds)
     late = (naps_briefly.wf.utc_now() - before).total_seconds() - seconds
     return late >= 0
+
+
+@app.workflow
+async def held_up() -> str:
+    """Its loop stands still just when one of its branches fails, for longer than a body gets to go on."""
+    wf = held_up.wf
+
+    async def fails() -> None:
+        time.sleep(0.05)  # noqa: ASYNC251 - that is the point
+        raise ValueError("no room")
+
+    try:
+        await asyncio.gather(wf.async_wait_signal("never"), fails())
+    except ValueError as error:
+        return str(error)
+    return "nothing failed"
+
+
+@app.task
+def sleeps_and_adds(seconds: float) -> int:
+    sleeps_and_adds.wf.sleep(seconds)
+    return add(20, 1).result
+
+
+@app.workflow
+async def waits_for_one_that_waits() -> int:
+    return await sleeps_and_adds(3600).async_result()
+
+
+@app.workflow
+def steps_that_wait() -> int:
+    """Its step waits for a workflow."""
+    return int(steps_that_wait.wf.step(lambda: naps(1).result) > 0) + steps_that_wait.wf.step(double, 2)
