@@ -5,6 +5,9 @@ VENV_313 := .venv313
 # Test processes: more than processors, as many tests wait for other processes.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(3 * (os.cpu_count() or 2) // 2)')
 ARGS ?=
+# The programs of a PostgreSQL server, and what is run against it.
+POSTGRES_BIN ?=
+POSTGRES_TESTS := $(wildcard tests/unit/store/test_p*.py tests/conformance/test_*postgres*.py) tests/integration/test_pooler.py tests/integration/test_transactions.py
 
 BIN := $(VENV)/bin
 # The path, or nothing; asked only by the targets that need it.
@@ -16,10 +19,10 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-313 typing lint format bench bench-kills bench-peers docs prove clean
+.PHONY: help demo test test-313 test-postgres typing lint format bench bench-kills bench-peers docs prove clean
 
 help:  ## this list
-	@awk -F ':.*  ## ' '/^[a-z0-9-]+:.*  ## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z0-9-]+:.*  ## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-run  ## real work end to end on one SQLite file
 	$(BIN)/pynenc demo $(ARGS)
@@ -29,6 +32,10 @@ test: $(VENV)/.installed-dev  ## all tests, in parallel
 
 test-313: $(VENV_313)/.installed-dev  ## the same tests on Python 3.13, where it is installed
 	$(VENV_313)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-postgres: $(VENV)/.installed-dev  ## the tests of PostgreSQL on a server of your own: POSTGRES_BIN=/usr/lib/postgresql/15/bin
+	@test -x "$(POSTGRES_BIN)/initdb" || { echo "make test-postgres: POSTGRES_BIN must be the folder of initdb and postgres, as /usr/lib/postgresql/15/bin" >&2; exit 1; }
+	PYNENC_TEST_POSTGRES_BIN="$(POSTGRES_BIN)" $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(POSTGRES_TESTS) $(ARGS)
 
 typing: $(VENV)/.installed-dev  ## what type checkers see of the public API
 	$(BIN)/python -m pytest tests/api/typing $(ARGS)

@@ -1,6 +1,7 @@
 """The servers of the tests: one of each kind for a test process, started when it is first needed and ended with the process.
 
-``PYNENC_TEST_REDIS=redis://host:port`` names one to be used instead of Valkey; its databases are emptied.
+``PYNENC_TEST_REDIS=redis://host:port`` names one to be used instead of Valkey, by one run of the suite at a time; its databases are shared out among the
+test processes, and emptied.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import atexit
 import os
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 
@@ -16,6 +18,8 @@ from pynenc.testing.servers.redis import RedisServer
 
 #: Databases of a server, so that each test can have its own.
 DATABASES = 4096
+#: Databases that a test may have at once.
+LEAST = 4
 _used: dict[tuple[str, Path], int] = {}
 
 
@@ -29,7 +33,25 @@ def _server(kind: str) -> RedisServer:
 def url_of(kind: str, database: int = 0) -> str:
     """The URL of a database of the server of a kind."""
     named = os.environ.get("PYNENC_TEST_REDIS")
-    return f"{named.rstrip('/')}/{database % 16}" if named and kind == "valkey" else _server(kind).url_of(database)
+    if not named or kind != "valkey":
+        return _server(kind).url_of(database)
+    mine = _databases(named)
+    return urlsplit(named)._replace(path=f"/{mine[database % len(mine)]}").geturl()
+
+
+@cache
+def _databases(named: str) -> range:
+    """The databases of a named server that belong to this test process."""
+    with client_of(named) as client:
+        count = int(str(client.config_get("databases")["databases"]))  # type: ignore[index]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    found = range(number % processes, count, processes)
+    if len(found) < LEAST:
+        raise RuntimeError(
+            f"{named} has {count} databases, too few for {processes} test processes: start it with --databases {DATABASES}"
+        )
+    return found
 
 
 def empty(url: str) -> str:

@@ -208,9 +208,29 @@ def migrate(spec: str | None, /, *, sql: bool) -> None:
             raise ConfigError(f"{closed.display_url} is changed by opening it, without SQL: leave out --sql")
         click.echo(closed.migration(), nl=False)
         return
+    before = _schema_version(closed)
     if hasattr(closed, "migrate"):
         closed.migrate()
-    click.echo(f"{app.store.display_url} has the schema of version {__version__}")
+    where = app.store.display_url
+    click.echo(f"{where}: {migrated(before, _schema_version(closed))}")
+
+
+def _schema_version(store: Any) -> str:
+    """The version of the schema that is there; empty when there is none, or none is kept."""
+    return str(store.schema_version()) if hasattr(store, "schema_version") else ""
+
+
+def migrated(before: str, after: str) -> str:
+    """What became of a schema."""
+    if not after:
+        return "no schema is kept"
+    if not before:
+        return f"the schema was created, version {after}"
+    return (
+        f"the schema has version {after}, nothing to do"
+        if before == after
+        else f"the schema went from version {before} to {after}"
+    )
 
 
 @store.command(epilog="Examples: pynenc store purge · pynenc store purge --everything --yes")

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from pynenc.core.status import InvocationStatus, Place
+from pynenc.core.storable import check_texts
 
 Microseconds = int
 
@@ -406,11 +407,10 @@ class Filter(_Record, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, where: Mapping[str, Any]) -> Filter:
-        """As people write it: one text for a tuple of it, statuses by name. :raises ValueError: there is no such status."""
+        """As people write it: one text for a tuple of it, statuses by name. :raises ValueError: there is no such status, or no store has such a text."""
         several = ("ids", "tasks", "statuses", "queues", "tags")
-        given: dict[str, Any] = {
-            name: (value,) if name in several and isinstance(value, str) else value for name, value in where.items()
-        }
+        items = ((name, (one,) if name in several and isinstance(one, str) else one) for name, one in where.items())
+        given: dict[str, Any] = check_texts(dict(items))
         given["statuses"] = tuple(map(InvocationStatus, given.get("statuses", ())))
         return cls(**given)
 

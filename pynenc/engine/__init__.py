@@ -17,6 +17,7 @@ from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.core.records import Change, ChangeKind, Claimed, ClaimRequest, Filter, Invocation, Outcome, Page, Submitted
 from pynenc.core.status import InvocationStatus
+from pynenc.core.storable import check_storable, is_storable
 from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.execute import Executor, Hooks
 from pynenc.engine.results import Results
@@ -138,6 +139,7 @@ class Engine:
 
         :raises InvocationNotFoundError: there is none.
         """
+        self._check_ids([invocation_id])
         found = self.store.get([invocation_id])
         if not found:
             raise InvocationNotFoundError(
@@ -145,6 +147,15 @@ class Engine:
                 invocation_id,
             )
         return found[0]
+
+    def _check_ids(self, ids: Sequence[str]) -> None:
+        """No store has an invocation of an id that not all of them could keep.
+
+        :raises InvocationNotFoundError: it is such a one.
+        """
+        for each in ids:
+            if not is_storable(each):
+                raise InvocationNotFoundError(f"no invocation {each!r} in {self.store.display_url}", each)
 
     def get_invocation_status(self, invocation_id: str) -> InvocationStatus:
         """Its status now."""
@@ -193,6 +204,7 @@ class Engine:
         a value also when code and record differ.
         """
         refuse_inside(self.store, "resume")
+        self._check_ids([invocation_id])
         rows = [row for row in self.store.get([invocation_id]) if row.status is InvocationStatus.PAUSED]
         if not rows or not (
             value is None if rows[0].reason.startswith(DIFFERS) else self.is_asking(self.store, rows[0])
@@ -209,6 +221,7 @@ class Engine:
 
     def signal(self, invocation_id: str, name: str, value: Any = None) -> bool:
         """Send a signal to a workflow; whether it was accepted, which is until it ends."""
+        check_storable(name, "the name of a signal")
         payload = self.codec.encode_value(value, invocation_id, signal_key(name))
         change = self.amend([invocation_id], ChangeKind.SIGNAL, f"signal {name}", value=encode_signal((name, payload)))
         return self._let_go_on(change, invocation_id)
@@ -232,6 +245,7 @@ class Engine:
         :raises StoreError: inside of ``app.transaction``.
         """
         refuse_inside(self.store, kind.value)
+        self._check_ids(invocation_ids)
         return [answer.accepted for answer in self.store.amend(invocation_ids, Change(kind, reason, priority, value))]
 
     # -- what waiting asks ---------------------------------------------------------------------------------------------

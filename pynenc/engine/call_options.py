@@ -10,6 +10,7 @@ import msgspec
 from pynenc.conf.config_task import ConfigTask, refuse_options
 from pynenc.conf.section import shorten
 from pynenc.conf.values import Parser, duration, several
+from pynenc.core.storable import is_storable
 
 
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,17 +59,9 @@ def _moment(value: object) -> datetime:
 
 def _storable(value: object) -> str:
     """Text that every store keeps unchanged."""
-    if not isinstance(value, str) or not value or "\0" in value or not _is_unicode(value):
+    if not isinstance(value, str) or not value or not is_storable(value):
         raise ValueError("text that is not empty and can be stored: Unicode without NUL")
     return value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _tags(value: object) -> tuple[str, ...]:

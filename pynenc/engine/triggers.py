@@ -23,6 +23,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.reaction import CHANGE_HEAD, CHANGE_TAIL, FIRING, Reaction
 from pynenc.core.records import Change, ChangeKind, Filter, Invocation, Microseconds, New, Page
 from pynenc.core.status import InvocationStatus
+from pynenc.core.storable import check_storable
 from pynenc.engine.codec import Codec
 from pynenc.engine.firing import DEFINITIONS, PAUSED, Firing, events_scope, fill, firing_row, template, tick_row
 from pynenc.engine.newid import new_id
@@ -98,8 +99,9 @@ class Triggers:
 
         Within ``app.transaction(connection)`` the event is a part of the transaction. An event that no declared trigger hears of is not kept.
 
-        :raises SerializationError: the payload cannot be encoded.
+        :raises SerializationError: the payload cannot be encoded. :raises ValueError: the code is no text that can be stored.
         """
+        check_storable(code, "the code of an event")
         if context.transaction() is None:
             self.declare_known()
         event_id = new_id()

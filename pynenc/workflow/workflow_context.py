@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pynenc import context
 from pynenc.core.duration import LONGEST
 from pynenc.core.records import WorkflowRef
+from pynenc.core.storable import check_storable
 from pynenc.engine.execute import call_user
 from pynenc.engine.loops import is_on_loop
 from pynenc.workflow import events
@@ -213,6 +214,7 @@ def _check_key(key: object) -> None:
     """Stores know texts only, and would treat others differently."""
     if not isinstance(key, str):
         raise TypeError(f"the key of workflow data is text, not {type(key).__name__}: {key!r:.80}")
+    check_storable(key, "the key of workflow data")
 
 
 def _read(flow: Flow, kind: str, name: str, scope: str, key: str, default: Any) -> Any:

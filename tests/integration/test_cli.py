@@ -14,8 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from pynenc import __version__
+from pynenc.cli import operations
 from pynenc.cli.main import cli
 from pynenc.core.records import New
+from pynenc.testing.servers import postgres
+from tests import servers
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = """
@@ -453,13 +456,33 @@ def test_a_module_of_imports_that_cannot_be_imported_is_one_clear_line(shop, mon
     assert output.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "redis"])
+def test_a_migration_tells_the_versions_of_the_schema(kind, shop, tmp_path, monkeypatch):
+    """The numbers are those of the schema, not of the program."""
+    urls = {
+        "sqlite": lambda: f"sqlite:///{tmp_path / 'new.db'}",
+        "postgresql": postgres.new_url,
+        "redis": lambda: servers.url_for(tmp_path),
+    }
+    monkeypatch.setenv("PYNENC__STORE", urls[kind]())
+    version = "1.0" if kind == "postgresql" else "1"
+    assert f"the schema was created, version {version}\n" in shop.run("store", "migrate")
+    assert f"the schema has version {version}, nothing to do\n" in shop.run("store", "migrate")
+    assert operations.migrated("0.9", version) == f"the schema went from version 0.9 to {version}"
+
+
+def test_without_a_schema_there_is_nothing_to_migrate(shop, monkeypatch):
+    monkeypatch.setenv("PYNENC__STORE", "memory://")
+    assert "no schema is kept" in shop.run("store", "migrate")
+
+
 def test_store_check_migrate_and_purge(shop):
     shop.call("add", "1")
     shop.call("add", "2", "--delay", "3600")
     shop.burst()
     assert shop.run("store", "check") == "sound\n"
     assert shop.json("store", "check") == {"problems": []}
-    assert __version__ in shop.run("store", "migrate")
+    assert "the schema has version 1, nothing to do" in shop.run("store", "migrate")
     assert "removed 0 invocation(s)" in shop.run("store", "purge")
     assert "must be a duration of at least 0 seconds" in shop.run(
         "store", "purge", "--older-than", "-5", "--yes", code=2

@@ -110,6 +110,14 @@ class Database:
         except psycopg.Error as error:
             raise self.explained(error) from error
 
+    def schema_version(self) -> str:
+        """The version of the schema that is there; empty when there is none."""
+        try:
+            with self.connect() as connection:
+                return ".".join(map(str, version_of(connection, self.settings.schema) or ()))
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+
     def migration(self) -> str:
         """The SQL of the steps that are missing, as one transaction; empty when none is."""
         try:

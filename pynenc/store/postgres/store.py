@@ -191,6 +191,10 @@ class PostgresStore:
         """
         return self._database.migrate()
 
+    def schema_version(self) -> str:
+        """The version of the schema that is there, also while this is not open; empty when there is none."""
+        return self._database.schema_version()
+
     def migration(self) -> str:
         """What :meth:`migrate` would do, as SQL to be run by somebody else; empty when there is nothing to do."""
         return self._database.migration()

@@ -32,6 +32,8 @@ except ImportError as error:
 RedisError = redis.RedisError
 #: A connection of the driver, which says nothing of its types.
 Connection = Any
+#: The least version of Redis.
+OLDEST = (6, 2)
 #: Connections that are kept while nobody needs them.
 IDLE_CONNECTIONS = 16
 #: Scripts that may run twice without anybody noticing: they are sent again when a connection breaks, which rides out about a second.
@@ -83,11 +85,10 @@ class Link:
             info = _ask(connection, "INFO", "server").decode()
         except redis.RedisError as error:
             raise self.explained(error) from error
-        found = re.search(r"redis_version:([\d.]+)", info)
-        self.version = tuple(int(part) for part in found[1].split(".")) if found else (0,)
-        if self.version < (6, 2):
+        self.version = version_of(info)
+        if self.version < OLDEST:
             raise SchemaError(
-                f"{self._options.display_url} is version {found and found[1]}: Redis 6.2 or Valkey is needed"
+                f"{self._options.display_url} is version {'.'.join(map(str, self.version))}: Redis 6.2 or Valkey is needed"
             )
         self._has_flags = self.version >= (7, 0)
         self._pool.append(connection)
@@ -255,6 +256,12 @@ class Link:
 
 def _server_time() -> str:
     return "0"
+
+
+def version_of(info: str) -> tuple[int, ...]:
+    """The version of Redis that a server says it understands, as Valkey does too; (0,) if it says none."""
+    found = re.search(r"redis_version:([\d.]+)", info)
+    return tuple(int(part) for part in found[1].split(".")) if found else (0,)
 
 
 def _ask(connection: Connection, *command: str) -> Any:

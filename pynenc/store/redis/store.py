@@ -117,6 +117,17 @@ class RedisStore:
             bell.close()
         self._link.close()
 
+    def schema_version(self) -> str:
+        """The layout of the keys that are there, also while this is not open; empty when there are none."""
+        was_open = self._link.is_open
+        if not was_open:
+            self._link.open()
+        try:
+            return (self._link.ask("GET", self._link.prefix + b"version") or b"").decode()
+        finally:
+            if not was_open:
+                self._link.close()
+
     def advice(self) -> list[str]:
         """What a person should change about the server, a line each."""
         return safety.advice(self._link)

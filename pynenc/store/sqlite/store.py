@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -120,6 +122,17 @@ class SqliteStore:
             bell.close()
         self._signs.close()
         self._database.close()
+
+    def schema_version(self) -> str:
+        """The version of the schema that is there, also while this is not open; empty when there is none."""
+        if not self.path.exists():
+            return ""
+        try:
+            with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                found = connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise explained(error, self.path) from error
+        return str(found) if found else ""
 
     def declare_dead(self, group: str) -> None:
         """Stop showing that the process behind ``group`` lives, as its death would."""

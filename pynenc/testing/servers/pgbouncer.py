@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from pynenc.testing.servers.pooler import Pooler
-from pynenc.testing.servers.postgres import PATIENCE, free_port, unprivileged
+from pynenc.testing.servers.postgres import PATIENCE, free_port, unprivileged, with_options
 
 #: Connections to the server: so few that each is used by everybody.
 SIZE = 3
@@ -89,6 +89,6 @@ def _port(server: int) -> int:
 
 
 def pooled(url: str) -> str:
-    """The URL of the same database by way of a pooler."""
-    parts = urlsplit(url)
+    """The URL of the same database by way of a pooler, which speaks no TLS."""
+    parts = urlsplit(with_options(url, sslmode="disable"))
     return parts._replace(netloc=f"{parts.username}@127.0.0.1:{_port(parts.port or 5432)}").geturl()

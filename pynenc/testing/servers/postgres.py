@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
 from typing import Self
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from uuid import uuid4
 
 import psycopg
@@ -233,7 +233,14 @@ def _url_of_schema(name: str) -> str:
     if "PYNENC_TEST_POSTGRES" in os.environ and name not in _schemas:
         _schemas.append(name)
         register(_drop, base, name)
-    return f"{base}{'&' if '?' in base else '?'}schema={name}"
+    return with_options(base, schema=name)
+
+
+def with_options(url: str, **options: str) -> str:
+    """The URL with some options, whatever it has already."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query)) | options
+    return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
 
 
 def _drop(url: str, name: str) -> None:

@@ -13,9 +13,10 @@ from pynenc import Pynenc
 from pynenc.exceptions import StoreError
 from pynenc.runner import ThreadRunner
 from pynenc.store import open_store
+from pynenc.store.postgres import database
 from pynenc.store.postgres.errors import is_connection_lost, is_refused
 from pynenc.store.redis import link
-from pynenc.testing.servers.postgres import empty_url, shared_url
+from pynenc.testing.servers.postgres import PostgresServer, empty_url, shared_url, with_options
 from pynenc.testing.servers.redis import RedisServer, free_port
 
 #: Rights of a user, and what it is told that it lacks.
@@ -42,10 +43,12 @@ def run(url: str) -> StoreError:
     return raised.value
 
 
-@pytest.mark.parametrize("option", ["sslmode=require", "service=nope", "sslmode=verify-full&sslrootcert=/nowhere.pem"])
-def test_a_connection_that_cannot_come_about_ends_a_runner(option: str) -> None:
-    url = shared_url()
-    assert "refuses the connection" in str(run(f"{url}{'&' if '?' in url else '?'}{option}"))
+@pytest.mark.parametrize(
+    "options", [{"sslmode": "require"}, {"service": "nope"}, {"sslmode": "verify-full", "sslrootcert": "/nowhere.pem"}]
+)
+def test_a_connection_that_cannot_come_about_ends_a_runner(options: dict[str, str]) -> None:
+    with PostgresServer() as own:
+        assert "refuses the connection" in str(run(with_options(own.url, **options)))
 
 
 def test_a_role_that_may_only_read_ends_a_runner() -> None:
@@ -99,3 +102,22 @@ def test_names_that_sound_like_a_refusal_are_none(place: str) -> None:
         psycopg.connect(f"postgresql://invalid@{place}", connect_timeout=2)
     assert not is_refused(raised.value)
     assert is_connection_lost(raised.value)
+
+
+def test_a_server_of_redis_that_is_too_old_is_refused(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        info = client.execute_command("INFO", "server")
+        text = "\r\n".join(f"{name}:{value}" for name, value in info.items())
+    real = link.version_of(text)
+    older = text.replace(f"redis_version:{info['redis_version']}", "redis_version:6.0.16")
+    assert link.version_of(older) == (6, 0, 16) < link.OLDEST < real
+    assert link.version_of("no such line") < link.OLDEST
+    monkeypatch.setattr(link, "OLDEST", (*real, 1))
+    assert info["redis_version"] in str(run(server.url))
+
+
+def test_a_server_of_postgresql_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert database.OLDEST_SERVER == 140000
+    with psycopg.connect(shared_url()) as client:
+        monkeypatch.setattr(database, "OLDEST_SERVER", client.info.server_version + 1)
+    assert "this server is too old" in str(run(empty_url()))

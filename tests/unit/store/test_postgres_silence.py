@@ -19,8 +19,9 @@ from pynenc.exceptions import StoreError
 from pynenc.store import open_store
 from pynenc.store.postgres import PostgresStore, direct
 from pynenc.store.postgres.connection import Connection, SilentError
+from pynenc.store.postgres.url import parse
 from pynenc.testing.chaos.proxy import Proxy
-from pynenc.testing.servers.postgres import empty_url, shared_url
+from pynenc.testing.servers.postgres import empty_url, shared_url, with_options
 
 #: Seconds of silence until whoever waits gives up here.
 PATIENCE = 0.3
@@ -37,10 +38,8 @@ def proxy() -> Iterator[Proxy]:
 
 @pytest.fixture
 def url(proxy: Proxy) -> str:
-    parts = urlsplit(empty_url())
-    return (
-        f"postgresql://postgres@127.0.0.1:{proxy.port}{parts.path}?{parts.query}&timeout={PATIENCE}&connect_timeout=2"
-    )
+    parts = urlsplit(with_options(empty_url(), timeout=str(PATIENCE), connect_timeout="2"))
+    return parts._replace(netloc=parts.netloc.replace(str(parts.port), str(proxy.port))).geturl()
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_an_answer_that_stops_anywhere_holds_up_no_thread(way: str, divisor: int
     count, is_complete = 0, False
     while not is_complete:
         proxy.hold_after(None)
-        with Connection.connect(url.partition("?")[0], autocommit=True, cursor_factory=psycopg.RawCursor) as connection:
+        with Connection.connect(parse(url).conninfo, autocommit=True, cursor_factory=psycopg.RawCursor) as connection:
             connection.patience = 0.03
             proxy.hold_after(count)
             try:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -20,7 +21,7 @@ from pynenc.store.postgres import PostgresStore, direct, record, schema
 from pynenc.store.postgres.database import Database
 from pynenc.store.postgres.store import CYCLE, ServerClock, local_time
 from pynenc.store.postgres.url import parse
-from pynenc.testing.servers.postgres import PostgresServer, empty_url, new_url, shared_url
+from pynenc.testing.servers.postgres import PostgresServer, empty_url, new_url, shared_url, with_options
 
 DAY = 86_400_000_000
 
@@ -132,7 +133,7 @@ def test_opening_waits_for_a_server_that_starts() -> None:
 
 
 def test_a_refused_connection_is_final() -> None:
-    store = open_store(shared_url().replace("/postgres", "/nowhere"), "unit")
+    store = open_store(urlsplit(shared_url())._replace(path="/nowhere").geturl(), "unit")
     started = monotonic()
     with pytest.raises(StoreError, match=r'refuses the connection.*"nowhere" does not exist') as raised:
         store.open()
@@ -142,7 +143,7 @@ def test_a_refused_connection_is_final() -> None:
 
 def test_another_isolation_of_transactions_is_refused(store: PostgresStore) -> None:
     """Whoever has waited for the turn of an app must see what was done before it."""
-    strict = open_store(shared_url() + "?options=-c%20default_transaction_isolation%3Dserializable", "unit")
+    strict = open_store(with_options(shared_url(), options="-c default_transaction_isolation=serializable"), "unit")
     with pytest.raises(StoreError, match="transactions are serializable by default, and must be read committed"):
         strict.open()
 
@@ -150,7 +151,7 @@ def test_another_isolation_of_transactions_is_refused(store: PostgresStore) -> N
 def test_a_wrong_option_of_the_connection_is_refused() -> None:
     started = monotonic()
     with pytest.raises(StoreError, match=r"refuses the connection.*unheard_of") as raised:
-        open_store(shared_url() + "?options=-c%20unheard_of%3D1", "unit").open()
+        open_store(with_options(shared_url(), options="-c unheard_of=1"), "unit").open()
     assert not raised.value.retryable
     assert monotonic() - started < 5
 
@@ -220,7 +221,7 @@ def test_a_later_minor_version_is_understood() -> None:
 
 
 def test_migrations_at_once_beside_a_worker(store: PostgresStore) -> None:
-    url = shared_url() + f"?schema={store._database.settings.schema}"
+    url = with_options(shared_url(), schema=store._database.settings.schema)
     stop = Event()
     failures: list[BaseException] = []
 
