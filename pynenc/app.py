@@ -23,7 +23,7 @@ from pynenc.direct import DirectDecorator, TaskDecorator, make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
-from pynenc.engine.transaction import join
+from pynenc.engine.transaction import join, refuse_inside
 from pynenc.exceptions import RunnerError, SerializationError
 from pynenc.invocation.base_invocation import BaseInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation
@@ -407,12 +407,17 @@ class Pynenc:
         :param connection: to the database of the app's store: of ``sqlite3`` or psycopg, or SQLAlchemy's or Django's around one of these. It is
             neither committed nor closed here. In development mode calls run at once, as ever.
 
-        :raises StoreError: by a call: the store takes no part in transactions of others, the connection leads elsewhere, or a result was asked for.
+        :raises StoreError: by a call: the store takes no part in transactions of others, the connection leads elsewhere, or something was asked for that takes
+            no part in it: a result, a cancellation, a purge.
         """
         return nullcontext() if self.is_dev_mode else join(self.store, connection)
 
     def purge(self) -> None:
-        """Remove everything that the store holds of this app; queues that are paused or draining stay so."""
+        """Remove everything that the store holds of this app; queues that are paused or draining stay so.
+
+        :raises StoreError: inside of :meth:`transaction`.
+        """
+        refuse_inside(self.store, "purge")
         while self.store.purge(Purge(everything=True, limit=5000)).more:
             pass
         if self._firing_tasks:

@@ -29,7 +29,8 @@
     │   └── RunnerLostError             its lease was taken away
     ├── StoreError                      .retryable says whether trying again may help
     │   ├── MissingBlobsError
-    │   └── SchemaError
+    │   ├── SchemaError
+    │   └── StoreGoneError              its file was removed or replaced
     ├── WorkflowError
     │   ├── WorkflowPauseError
     │   ├── NonDeterminismError
@@ -239,6 +240,10 @@ class MissingBlobsError(StoreError):
 
 class SchemaError(StoreError):
     """The database has a schema that this version does not know."""
+
+
+class StoreGoneError(StoreError):
+    """The file of the store was removed or replaced while it was in use. Nothing was written; a runner ends by it."""
 
 
 class WorkflowError(PynencError):

@@ -1,8 +1,11 @@
-"""For all tests: how long an example takes says something of the machine, not of the code; and no test leaves a level of the log behind."""
+"""For all tests: how long an example takes says something of the machine, not of the code; no test leaves a level of the log behind; and
+a run that is terminated, as it hangs, names the tests that had begun.
+"""
 
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +21,24 @@ def level_of_the_log() -> Iterator[None]:
     before = logger.level
     yield
     logger.setLevel(before)
+
+
+_running: set[str] = set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pytest.exit(f"terminated in {sorted(_running)}")
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    _running.add(nodeid)
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    _running.discard(nodeid)

@@ -46,7 +46,7 @@ EXIT_CODES = {
     "EXIT_ERROR": "the command failed; one line on standard error says why",
     "EXIT_CONFIG": "a setting or an argument is wrong, or the app cannot be found",
     "EXIT_FORCED": "a runner was told twice to stop, and left running tasks for others to start again",
-    "EXIT_UNSOUND": "`store check`, `doctor` or `workflows replay` found something that needs attention",
+    "EXIT_UNSOUND": "`store check`, `doctor` or `workflows replay` found something that needs attention, or a store that cannot be used",
 }
 #: Special methods that do what they always do.
 SILENT = frozenset({"__getstate__", "__setstate__", "__str__", "__repr__"})

@@ -16,7 +16,7 @@ from pynenc.cli.output import EXIT_UNSOUND, ago, confirm, guarded, json_option, 
 from pynenc.conf.show import rows as config_rows
 from pynenc.conf.show import task_rows
 from pynenc.core.records import Filter, Purge, QueueState
-from pynenc.exceptions import ConfigError
+from pynenc.exceptions import ConfigError, StoreError
 from pynenc.store import open_store
 from pynenc.store.engines import sqlite_version
 from pynenc.version import __version__
@@ -45,8 +45,10 @@ def status(spec: str | None, /, *, as_json: bool) -> None:
         )
         return
     click.echo(f"store    {store.display_url}")
+    told = min((i.seen for i in alive if i.beat.slots), default=0)
     click.echo(
-        f"runners  {len(alive)} alive, {sum(i.beat.running for i in alive)} of {sum(i.beat.slots for i in alive)} slots busy\n"
+        f"runners  {len(alive)} alive, {sum(i.beat.running for i in alive)} of {sum(i.beat.slots for i in alive)} slots busy"
+        + (f" (as told up to {ago(told, now)})\n" if told else "\n")
     )
     print_table(("status", "invocations"), sorted(counts.items()), "no invocations")
     click.echo()
@@ -166,8 +168,14 @@ def store() -> None:
 @click.pass_obj
 @guarded
 def check(spec: str | None, /, *, as_json: bool) -> None:
-    """Inspect the invariants of the store; exit code 4 when one is broken."""
-    found = load_app(spec).store.check()
+    """Inspect the invariants of the store; exit code 4 when one is broken, or the store cannot be used."""
+    app = load_app(spec)
+    try:
+        found = app.store.check()
+    except StoreError as error:
+        if error.retryable:
+            raise
+        found = [str(error)]
     print_json({"problems": found}) if as_json else click.echo("\n".join(found) or "sound")
     if found:
         sys.exit(EXIT_UNSOUND)
@@ -252,9 +260,13 @@ def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
         bool(tasks),
         f"{len(tasks)} known" if tasks else "none known: name their modules in the setting `imports`",
     )
-    store = app.store
+    try:
+        store = app.store
+        problems = store.check()
+    except StoreError as error:
+        yield "store", False, str(error)
+        return
     yield "store", True, store.display_url
-    problems = store.check()
     yield "invariants", not problems, "; ".join(problems[:3]) or "sound"
     if advice := getattr(
         store, "advice", None

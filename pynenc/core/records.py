@@ -227,7 +227,7 @@ class Beat(_Record, frozen=True, kw_only=True):
     """A sign of life of a runner, and all that is known about it.
 
     ``group`` is the id of the process that would notice this runner's death (its supervisor, or itself). ``supervised`` says that such a
-    process exists apart from the runner's own. ``tasks`` are the tasks it can run; sent with the first beat.
+    process exists apart from the runner's own (whose ``finished`` is that of its workers that are gone). ``tasks``: what it can run; sent with the first beat.
     """
 
     id: str

@@ -8,7 +8,9 @@ set that contains whatever waits for nothing and grows by whatever all its wait 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from pynenc.exceptions import CycleDetectedError
 
 Neighbours = Callable[[str], Iterable[str]]
 
@@ -31,6 +33,14 @@ def find_cycle(waiter: str, awaited: str, edges: Neighbours, holders: Neighbours
             reached += (*waits[node], *keys[node])
     can_end = _can_end(waits, keys)
     return () if waiter in can_end else _path(waiter, awaited, waits, keys, can_end)
+
+
+def never_ending(cycle: Sequence[str], tasks: Mapping[str, str]) -> CycleDetectedError:
+    """The error for a circle that begins with who would close it; ``tasks`` names the tasks of its invocations."""
+    names = " -> ".join(f"{tasks.get(name, 'unknown task')} ({name})" for name in (*cycle, cycle[0]))
+    return CycleDetectedError(
+        f"waiting would never end: {names}; let one of these tasks not wait for the other", cycle[0], cycle
+    )
 
 
 def _can_end(waits: dict[str, tuple[str, ...]], keys: dict[str, tuple[str, ...]]) -> set[str]:

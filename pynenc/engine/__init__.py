@@ -23,6 +23,7 @@ from pynenc.engine.results import Results
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
 from pynenc.engine.suspension import DIFFERS
+from pynenc.engine.transaction import refuse_inside
 from pynenc.exceptions import InvocationNotFoundError, StoreError
 from pynenc.store.base import Store
 
@@ -191,6 +192,7 @@ class Engine:
         """Let a paused workflow go on; ``value`` is what its ``pause`` returns. Whether that was accepted, which is when a pause is there to take it; without
         a value also when code and record differ.
         """
+        refuse_inside(self.store, "resume")
         rows = [row for row in self.store.get([invocation_id]) if row.status is InvocationStatus.PAUSED]
         if not rows or not (
             value is None if rows[0].reason.startswith(DIFFERS) else self.is_asking(self.store, rows[0])
@@ -225,7 +227,11 @@ class Engine:
         priority: float = 0.0,
         value: bytes = b"",
     ) -> list[bool]:
-        """Carry out a person's change; for each id whether it was accepted."""
+        """Carry out a person's change; for each id whether it was accepted.
+
+        :raises StoreError: inside of ``app.transaction``.
+        """
+        refuse_inside(self.store, kind.value)
         return [answer.accepted for answer in self.store.amend(invocation_ids, Change(kind, reason, priority, value))]
 
     # -- what waiting asks ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pynenc.core.status import InvocationStatus
 from pynenc.engine.blobs import BlobStore, ClientDataStore
 from pynenc.engine.display import Display
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import SerializationError, WorkerLostError
+from pynenc.exceptions import SerializationError, TaskFailedError, WorkerLostError
 from pynenc.serializer.base import (
     NO_BLOBS,
     BaseSerializer,
@@ -214,11 +214,13 @@ class Codec:
         """The arguments, as far as they are known; nothing of those that cannot be decoded is in an error."""
         try:
             return self.decode(spec, claimed) if spec else {}
-        except SerializationError:
+        except Exception:  # whatever the store gave
             return {}
 
     def decode_error(self, spec: TaskSpec, final: Final) -> Exception:
         """The exception of a failure: a new object at each call."""
+        if not final.payload:  # a store has ended it, without an error to tell
+            return TaskFailedError(f"{final.task} failed: {final.reason or 'nothing is known of it'}", final.task)
         try:
             return decode_error(self.open_error(final), spec.gate, final.task)
         except SerializationError as error:

@@ -62,9 +62,10 @@ class Submitter:
             return self.submit_encoded(spec, [call], options)[0]
         rows = self._rows(spec, (call,), options)
         try:
-            return self._store.submit(rows, max_queue_length=self._conf.max_queue_length)[0]
+            answer = self._store.submit(rows, max_queue_length=self._conf.max_queue_length)[0]
         except QueueFullError as full:
-            return self._wait_for_room(rows, (), full)[0]
+            answer = self._wait_for_room(rows, (), full)[0]
+        return _own(rows[0], answer) if answer.existing else answer
 
     def submit_encoded(
         self,
@@ -78,12 +79,15 @@ class Submitter:
         :param ids: the ids of the invocations, where they are derived from something; else they are new.
         """
         rows = self._rows(spec, calls, options, ids)
+        are_new = ids is None and options.key is None
         if self.tracing and rows:
-            return self.tracing.send(rows, lambda rows: self._answers(spec, rows, options))
-        return self._answers(spec, rows, options)
+            return self.tracing.send(rows, lambda rows: self._answers(spec, rows, options, are_new=are_new))
+        return self._answers(spec, rows, options, are_new=are_new)
 
-    def _answers(self, spec: TaskSpec, rows: Sequence[New], options: CallOptions) -> list[Submitted]:
+    def _answers(self, spec: TaskSpec, rows: Sequence[New], options: CallOptions, *, are_new: bool) -> list[Submitted]:
         answers = self.send(rows)
+        if are_new and any(answer.existing for answer in answers):
+            answers = [_own(row, answer) for row, answer in zip(rows, answers, strict=True)]
         if spec.needs_digest or options.key is not None:
             return [self._checked(spec, *pair, options) for pair in zip(rows, answers, strict=True)]
         return answers
@@ -264,6 +268,11 @@ class Submitter:
         ]
         text = f"{spec.key} is registered as {holder} under the same key with other arguments: " + "; ".join(lines)
         return InvocationConcurrencyWithDifferentArgumentsError(text, spec.key, holder, changed, added, removed)
+
+
+def _own(row: New, answer: Submitted) -> Submitted:
+    """The answer to a call whose id was made for it. If that was there already, this call was sent again after its first answer got lost."""
+    return msgspec.structs.replace(answer, existing=False) if answer.id == row.id else answer
 
 
 def _workflow(spec: TaskSpec, invocation_id: str, running: context.Running) -> WorkflowRef:

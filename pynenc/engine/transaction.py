@@ -19,6 +19,16 @@ def join(store: Store, connection: object) -> Iterator[None]:
         yield
 
 
+def refuse_inside(store: Store, what: str) -> None:
+    """Refuse what takes no part in the transaction that the calls of this block belong to, and could wait for its locks.
+
+    :raises StoreError: this is such a block.
+    """
+    joined = context.transaction()
+    if joined is not None and joined[0] is store:
+        raise StoreError(f"{what} is no part of the transaction of app.transaction: do it before or after that block")
+
+
 def driver_connection(connection: Any) -> Any:
     """The connection of the database driver inside what SQLAlchemy (connection or session) and Django hand out, in a transaction that those know of.
 

@@ -28,6 +28,7 @@ from pynenc.engine.firing import DEFINITIONS, PAUSED, Firing, events_scope, fill
 from pynenc.engine.newid import new_id
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
+from pynenc.engine.transaction import refuse_inside
 from pynenc.exceptions import TriggerError
 from pynenc.store.base import Store
 from pynenc.trigger.schedule import next_tick, ticks_between
@@ -295,6 +296,7 @@ class Triggers:
         return self._set_paused(name, b"")
 
     def _set_paused(self, name: str, value: bytes) -> str:
+        refuse_inside(self._store, "pausing or resuming a trigger")
         found = self._named(name)
         self._store.remember(PAUSED, {found: value})
         return found

@@ -1,4 +1,4 @@
-"""Periodic duties, one small function each, all bounded: take back lost work, remove what is over."""
+"""Periodic duties, one small function each, all bounded: take back lost work, end what expired, remove what is over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pynenc.store.base import Store
 
 logger = logging.getLogger("pynenc.runner")
 
-RECOVER_BATCH = 500
+RECOVER_BATCH = EXPIRE_BATCH = 500
 PURGE_EVERY = 60 * SECOND
 #: Batches that are removed at a time, and rows in each: little, as whoever does it has other duties.
 PURGE_BATCHES, PURGE_ROWS = 2, 500
@@ -28,6 +28,14 @@ def recover(store: Store, runner: str) -> list[Recovered]:
         count = sum(item.runner == dead for item in recovered)
         logger.warning("runner %s is gone: %d invocation(s) taken back", dead, count)
     return recovered
+
+
+def expire(store: Store) -> bool:
+    """End what was not claimed in time; whether there may be more."""
+    count = store.expire(EXPIRE_BATCH)
+    if count:
+        logger.info("%d invocation(s) expired: not started in time", count)
+    return count == EXPIRE_BATCH
 
 
 def renew_triggers(engine: Engine, runner: str) -> None:

@@ -16,7 +16,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
 from pynenc.engine import Engine
-from pynenc.exceptions import RunnerNotExecutableError
+from pynenc.exceptions import RunnerNotExecutableError, StoreGoneError
 from pynenc.runner.launch import engine_of, when_there
 from pynenc.runner.settings import WorkerSettings
 
@@ -77,8 +77,10 @@ class BaseRunner:
 
     # -- public -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        """Work until stopped. :raises RunnerNotExecutableError: the store cannot be shared with the processes that this
-        runner starts.
+        """Work until stopped.
+
+        :raises RunnerNotExecutableError: the store cannot be shared with the processes that this runner starts.
+        :raises StoreGoneError: the file of the store was removed or replaced meanwhile.
         """
         previous = self._install_signals()
         self._has_ended.clear()
@@ -90,6 +92,9 @@ class BaseRunner:
                 tasks = self.app.import_tasks()
                 when_there(engine.triggers.declare, lambda: self._is_stopped)
                 self._run(engine, tasks)
+        except StoreGoneError as error:
+            logger.critical("the runner ends: %s", error)
+            raise
         finally:
             self._thread = None
             self._restore_signals(previous)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pynenc.context import Slot
 from pynenc.core.outcome import SECOND
-from pynenc.core.records import Claimed
+from pynenc.core.records import Claimed, Outcome
 from pynenc.engine.execute import HandBack
 from pynenc.engine.spec import TaskSpec
 
@@ -261,16 +261,22 @@ class Coroutines:
         slot = AsyncSlot(self, claimed, worker.take_place())
         with self._lock:
             self._slots[claimed.id] = slot
-        if worker.board:
+        try:
             deadline = slot.since + claimed.timeout / SECOND if claimed.timeout else 0.0
-            worker.board.enter(slot.index, claimed, worker.kill_time(deadline))
+            if worker.board:
+                worker.board.enter(slot.index, claimed, worker.kill_time(deadline))
+        except Exception as error:
+            self._end(slot, worker.unfit(claimed, error))
+            return
         slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
         slot.task = self._loop.create_task(self._run(spec, claimed, slot, slot.running), context=copy_context())
         slot.running.wakes.append(partial(self.on_loop, slot.task.cancel))
 
     async def _run(self, spec: TaskSpec, claimed: Claimed, slot: AsyncSlot, running: Running) -> None:
+        self._end(slot, await self._worker.engine.executor.run_async(spec, claimed, running))
+
+    def _end(self, slot: AsyncSlot, ended: Outcome) -> None:
         worker = self._worker
-        ended = await worker.engine.executor.run_async(spec, claimed, running)
         if worker.board:
             worker.board.leave(slot.index)
         if self._take(slot) is not None:

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 
 from pynenc.core.records import Beat, Orders
 from pynenc.engine import upkeep
-from pynenc.exceptions import StoreError
+from pynenc.exceptions import StoreError, StoreGoneError
 from pynenc.store.base import Store
 
 logger = logging.getLogger("pynenc.runner")
 
-#: Seconds between two searches for runners that are gone.
+#: Seconds between two searches for runners that are gone, and for what expired.
 RECOVER_EVERY = 0.5
+#: The same while more has expired than ends at a time.
+EXPIRE_AGAIN = 0.05
 #: Seconds between two attempts to purge.
 PURGE_EVERY = 60.0
 #: The same while there is more to remove, so that retention keeps up with thousands of invocations a second.
@@ -56,6 +58,9 @@ class Keeper:
     def beat(self, beats: Sequence[Beat]) -> list[Orders]:
         """Renew the leases when it is time; the orders that came back, none when it was not time or the store did not
         answer.
+
+        :raises StoreGoneError: there is nothing left to work on.
+        :raises StoreError: it has never answered, and will not by itself.
         """
         now = time.monotonic()
         if now < (self._urgent_at if self._is_urgent else self._beat_at):
@@ -64,7 +69,11 @@ class Keeper:
         try:
             with self._asking():
                 orders = self._store.heartbeat(beats)
+        except StoreGoneError:
+            raise
         except StoreError as error:
+            if not (error.retryable or self.answered):
+                raise
             logger.warning("heartbeat failed: %s", error)
             self._beat_at = self._urgent_at = now + min(1.0, self._heartbeat)
             return []
@@ -85,13 +94,18 @@ class Keeper:
             self.asked = 0.0
 
     def keep_up(self, runner: str) -> None:
-        """Take back lost work, purge, and what else there is to do, each when it is time."""
+        """Take back lost work, end what expired, purge, and what else there is to do, each when it is time.
+
+        :raises StoreGoneError: there is nothing left to work on.
+        """
         now = time.monotonic()
         try:
             if now >= self._recover_at:
                 self._recover_at = now + RECOVER_EVERY
                 with self._asking():
                     recovered = upkeep.recover(self._store, runner)
+                    if upkeep.expire(self._store):
+                        self._recover_at = now + EXPIRE_AGAIN
                 if recovered:
                     self.hurry()  # there may be suspects among it
             if now >= self._purge_at:
@@ -102,5 +116,7 @@ class Keeper:
                     self._purge_at = now + PURGE_AGAIN
                 with self._asking():
                     self._renew(runner)
+        except StoreGoneError:
+            raise
         except StoreError as error:
             logger.warning("upkeep failed: %s", error)

@@ -84,12 +84,15 @@ class ForkServer:
         """Ask for a process; returns the socket to it.
 
         :raises ConnectionError: the zygote is gone.
+        :raises msgspec.ValidationError: the record is damaged, which the zygote would not survive.
         """
+        frame = msgspec.msgpack.encode(job)
+        msgspec.msgpack.decode(frame, type=Job)
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             try:
                 socket.send_fds(self._connection, [b"forkfork"], [theirs.fileno()])
-                send_frame(self._connection, msgspec.msgpack.encode(job))
+                send_frame(self._connection, frame)
             except OSError as error:
                 ours.close()
                 raise ConnectionError("the process that forks for tasks is gone") from error

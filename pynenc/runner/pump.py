@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pynenc.core.outcome import SECOND
 from pynenc.core.records import Claimed, Progress, Ref
 from pynenc.engine.execute import TimeUp
-from pynenc.exceptions import StoreError
+from pynenc.exceptions import StoreError, StoreGoneError
 from pynenc.runner.body import BodySlot
 from pynenc.runner.coroutines import AsyncSlot
 
@@ -79,6 +79,8 @@ class Pump:
         try:
             self._do_what_is_due(now)
         except StoreError as error:
+            if isinstance(error, StoreGoneError) and not self._turns.beat.supervised:  # else its supervisor ends it
+                raise
             logger.warning("the store did not answer (%s); trying again", error)
 
     def _do_what_is_due(self, now: float) -> None:

@@ -85,6 +85,8 @@ class Supervisor:
         self._start_at = 0.0
         self._pause = 0.0
         self._drained = 0
+        #: What workers that are gone had finished.
+        self._finished = 0
         self._turned = time.monotonic()
         self._totals = Totals()
         #: Held while boards are read by others, and while children leave.
@@ -120,6 +122,7 @@ class Supervisor:
                 self._beat()
                 self._enforce()
         finally:
+            self._is_stopping = True
             listener.close()
             self._kill_all()
             for child in list(self._children.values()):
@@ -219,7 +222,7 @@ class Supervisor:
     def _start(self, settings: WorkerSettings) -> None:
         beat = self._make_beat(f"{self._group.id}/{secrets.token_hex(3)}")
         beat = msgspec.structs.replace(beat, group=self._group.id)
-        self._store.heartbeat([msgspec.structs.replace(self._group, tasks=()), beat])
+        self._store.heartbeat([self._own_beat(), beat])
         child = WorkerProcess(beat, settings, self._payload)
         with self._reading:
             self._children[child.process.pid] = child
@@ -228,7 +231,7 @@ class Supervisor:
     # -- leases and orders --------------------------------------------------------------------------------------------
     def _beat(self) -> None:
         children = list(self._children.values())
-        beats = [msgspec.structs.replace(self._group, tasks=()), *(self._beat_of(child) for child in children)]
+        beats = [self._own_beat(), *(self._beat_of(child) for child in children)]
         answers = self._keeper.beat(beats)
         for child, orders in zip(children, answers[1:], strict=False):
             self._obey(child, orders)
@@ -245,6 +248,10 @@ class Supervisor:
             child.beat = msgspec.structs.replace(child.beat, group=name)
         logger.warning("runner %s lost its lease; going on as %s", old, name)
         self._keeper.hurry()
+
+    def _own_beat(self) -> Beat:
+        """Counts what workers that are gone had finished, so that nothing is missing from the sum."""
+        return msgspec.structs.replace(self._group, tasks=(), finished=self._finished)
 
     @staticmethod
     def _beat_of(child: WorkerProcess) -> Beat:
@@ -277,6 +284,7 @@ class Supervisor:
             self._children.pop(child.process.pid, None)
             self._totals.hear(child.process.pid, child.board.published())
             self._totals.bury(child.process.pid)
+        self._finished += child.board.counts()[1]
         child.hear_out()
         entries = child.board.entries()
         if child.is_done:

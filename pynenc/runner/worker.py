@@ -48,6 +48,7 @@ from pynenc.runner.pump import Pump
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots, Turn
 from pynenc.runner.turns import Turns
+from pynenc.serializer.errors import encode_error
 from pynenc.workflow.compensation import end_without_body
 
 logger = logging.getLogger("pynenc.runner")
@@ -144,6 +145,7 @@ class Worker:
     def run(self) -> None:
         """Work until :meth:`stop`, or until there is nothing left (``burst``).
 
+        :raises StoreGoneError: there is no store any more.
         :raises BaseException: what broke one of the threads, which is a defect of this library or of a store.
         """
         turns = self.turns
@@ -159,6 +161,8 @@ class Worker:
                 self.pump.step()
             self._shut_down()
         finally:
+            self.is_stopping = turns.is_closed = True
+            self.slots.close()
             turns.listener.close()
             if self.coroutines:
                 self.coroutines.close()
@@ -257,16 +261,19 @@ class Worker:
     # -- one body -----------------------------------------------------------------------------------------------------
     def _run(self, claimed: Claimed, me: BodySlot) -> bool:
         """Run one body; false when the pump ended the attempt and gave this thread up."""
-        if self.coroutines and self.coroutines.takes(claimed):
-            return True
         me.since = started = time.monotonic()
-        me.deadline = started + claimed.timeout / SECOND if claimed.timeout and self._is_here else 0.0
-        me.marked = False
-        me.running = None
-        me.claimed = claimed
-        if self.board:
-            self.board.enter(me.index, claimed, self.kill_time(me.deadline))
-        ended, is_mine = self._guarded(claimed, me)
+        try:
+            if self.coroutines and self.coroutines.takes(claimed):
+                return True
+            me.deadline = started + claimed.timeout / SECOND if claimed.timeout and self._is_here else 0.0
+            me.marked = False
+            me.running = None
+            me.claimed = claimed
+            if self.board:
+                self.board.enter(me.index, claimed, self.kill_time(me.deadline))
+            ended, is_mine = self._guarded(claimed, me)
+        except Exception as error:
+            ended, is_mine = self.unfit(claimed, error), me.claimed is not claimed or me.take(claimed)
         if not is_mine:
             return False
         if self.board:
@@ -301,6 +308,12 @@ class Worker:
         if me.running is not None and me.running.progress is not None and is_mine:
             self._report_last(me.running.progress)
         return ended, is_mine
+
+    def unfit(self, claimed: Claimed, error: Exception) -> Outcome:
+        """What was claimed cannot be run, whoever tries: its record in the store is damaged. It fails, and nothing else does."""
+        logger.error("%s %s cannot be run, so it fails: %r", claimed.task, claimed.id, error, exc_info=error)
+        now = self.engine.store.clock.now()
+        return outcome.failed(claimed, encode_error(error), now, now, "it cannot be run")
 
     def _timed_out(self, claimed: Claimed, started: int) -> Outcome:
         ended = self.engine.executor.timed_out(claimed, started)

@@ -25,6 +25,7 @@ def check(places: Places) -> list[str]:
         _keys,
         _rates,
         _unknown_tasks,
+        _expiring,
         _registrations,
         _successes,
         _edges,
@@ -149,6 +150,13 @@ def _unknown_tasks(places: Places) -> Problems:
     for row in places.rows.values():
         if (row.place is Place.PARKED) != (row.behind is not Behind.NOTHING):
             yield f"{row.id}: {row.place.name}, behind {row.behind.name}"
+
+
+def _expiring(places: Places) -> Problems:
+    listed = {(name, seq) for _, seq, name in places.expiring}
+    for row in places.rows.values():
+        if row.new.expires and row.is_unstarted and (row.id, row.seq) not in listed:
+            yield f"{row.id}: nobody will see that it expires"
 
 
 def _registrations(places: Places) -> Problems:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
 
 import msgspec
 
@@ -23,7 +24,7 @@ from pynenc.core.reaction import FIRING, Reaction, cause_of
 from pynenc.core.records import Claimed, Microseconds, New, Outcome, Rate
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.core.waiting import find_cycle
-from pynenc.store._memory_lines import KeyLane, Line, Queue, RateLane
+from pynenc.store._memory_lines import SLACK, KeyLane, Line, Queue, RateLane
 from pynenc.store._memory_rows import Behind, BlobRow, Row, Step, latest_steps
 from pynenc.store._memory_values import Values, signal_key
 from pynenc.store._memory_waits import Waits
@@ -45,6 +46,9 @@ class Places:
         self.registered: dict[str, str] = {}
         self.successes: dict[str, list[tuple[int, str]]] = {}
         self.mortal = Line(self.rows)
+        #: What may expire, by its time: also what was claimed or ended since, until it is tidied up above so many.
+        self.expiring: list[tuple[Microseconds, int, str]] = []
+        self._tidy_above = SLACK
         self.blobs: dict[str, BlobRow] = {}
         self.values = Values()
         self.reactions: dict[str, tuple[Reaction, ...]] = {}
@@ -67,6 +71,8 @@ class Places:
         self.queue(new.queue)
         row = Row(new.id, new, self._seq, now, new.priority, new.priority, new.due, is_plain)
         self.rows[new.id] = row
+        if new.expires:
+            self._note_expiry(row)
         if new.registration_key is not None:
             self.registered[new.registration_key] = new.id
         for key in new.blobs:
@@ -87,6 +93,29 @@ class Places:
         self.waits.remove(row.id)
         self.values.forget(row.id)
         self._drop_references(row.new.blobs, now)
+
+    # -- expiry -------------------------------------------------------------------------------------------------------------
+    def _note_expiry(self, row: Row) -> None:
+        heappush(self.expiring, (row.new.expires, row.seq, row.id))
+        if len(self.expiring) > self._tidy_above:
+            self.expiring = [entry for entry in self.expiring if self._unstarted(entry) is not None]
+            heapify(self.expiring)
+            self._tidy_above = 2 * len(self.expiring) + SLACK
+
+    def _unstarted(self, entry: tuple[Microseconds, int, str]) -> Row | None:
+        """The row of an entry, if it can still expire."""
+        row = self.rows.get(entry[2])
+        return row if row is not None and row.seq == entry[1] and row.is_unstarted else None
+
+    def expire(self, now: Microseconds, limit: int) -> int:
+        """End what is overdue and was never claimed; how many."""
+        count = 0
+        while count < limit and self.expiring and self.expiring[0][0] <= now:
+            row = self._unstarted(heappop(self.expiring))
+            if row is not None:
+                self.end(row, S.CANCELLED, now, now, "expired", b"")
+                count += 1
+        return count
 
     def _drop_references(self, blobs: Iterable[str], now: Microseconds) -> None:
         for key in blobs:
@@ -434,7 +463,7 @@ class Places:
     def may_start(self, row: Row, now: Microseconds) -> bool:
         """Whether a READY row that was called is claimed now; if not, it has ended."""
         new = row.new
-        if 0 < new.expires <= now and row.attempt == 0 and row.round == 0:
+        if 0 < new.expires <= now and row.is_unstarted:
             self.end(row, S.CANCELLED, now, now, "expired", b"")
             return False
         if new.running_key is not None:

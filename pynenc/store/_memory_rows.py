@@ -102,6 +102,11 @@ class Row(msgspec.Struct, gc=False, eq=False):
         """Whether it is set aside while its running key is full."""
         return self.new.running_key is not None and not self.new.drop_blocked
 
+    @property
+    def is_unstarted(self) -> bool:
+        """Whether it was never claimed, and nobody put it back to work: only then does it expire."""
+        return self.attempt == 0 and self.round == 0 and self.place is not Place.FINAL
+
 
 @dataclass(slots=True)
 class RunnerRow:

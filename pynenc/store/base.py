@@ -12,7 +12,7 @@ final       a final invocation never changes within its round
 idempotent  the same id, blob or first-writer value again changes nothing and gets the same answer
 complete    ``claim`` and ``finals`` return all that is needed; no follow-up read
 parked      of the invocations with one running key at most ``running_limit`` are READY, CLAIMED or waiting for their rate; the others are set
-            aside *when they would become claimable*. Every operation that frees a key (finish, release, recover, cancel, suspend, purge, retire) makes
+            aside *when they would become claimable*. Every operation that frees a key (finish, release, recover, expire, cancel, suspend, purge, retire) makes
             the next one (highest rank, then oldest) READY in the same unit. A million parked calls cost nothing.
 woken       who listens or watches is woken by the event, not by polling; spurious wake-ups are allowed, lost ones are not
 one clock   the store's; the ``clock`` given to the constructor replaces it in tests
@@ -257,6 +257,13 @@ class Store(Protocol):
         lease for one full term. Everything goes back to REGISTERED, uncounted. Except, when the death is certain and the runner was not
         ``supervised``: what it owned and did not wait for others is marked ``alone``, and what was
         alone already counts a crash and, at ``max_crashes``, ends FAILED with ``error``.
+        """
+
+    def expire(self, limit: int) -> int:
+        """End CANCELLED (reason "expired"), at most ``limit`` and the longest overdue first, what has not been claimed by the time that ``expires`` says.
+
+        It ends wherever it waits: READY in whatever queue, LATER, or PARKED. What was claimed once, or is in a later round, does not expire.
+        Returns how many ended. When nothing is over it costs one look, however many wait.
         """
 
     def retire(self, runners: Sequence[str]) -> int:

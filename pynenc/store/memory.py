@@ -55,7 +55,8 @@ from pynenc.core.records import (
     Submitted,
 )
 from pynenc.core.status import InvocationStatus, Place
-from pynenc.exceptions import CycleDetectedError, InvocationNotFoundError, RunnerLostError, StoreError
+from pynenc.core.waiting import never_ending
+from pynenc.exceptions import InvocationNotFoundError, RunnerLostError, StoreError
 from pynenc.store import _memory_check, _memory_claim, _memory_reading, _memory_submission
 from pynenc.store._memory_places import Places
 from pynenc.store._memory_rows import Row, RunnerRow, to_claimed, to_final, to_history, to_invocation, to_runner
@@ -328,6 +329,12 @@ class MemoryStore:
         self._runners.forget(runner.beat.id)
         del self._places.owned[runner.beat.id]
 
+    def expire(self, limit: int) -> int:
+        with self._unit:
+            count = self._places.expire(self.clock.now(), limit)
+            self._react()
+            return count
+
     def retire(self, runners: Sequence[str]) -> int:
         with self._unit:
             now = self.clock.now()
@@ -390,8 +397,7 @@ class MemoryStore:
         for awaited in ids:
             cycle = self._places.circle(waiter.id, awaited)
             if cycle:
-                names = " → ".join(f"{self._places.rows[name].new.task} ({name})" for name in (*cycle, cycle[0]))
-                raise CycleDetectedError(f"this wait would never end: {names}", waiter.id, cycle)
+                raise never_ending(cycle, {name: self._places.rows[name].new.task for name in cycle})
 
     def listen(self, queues: Sequence[str], wake: Wake) -> IdleListener:
         with self._unit:

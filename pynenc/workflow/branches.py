@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.locks
 import asyncio.queues
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
@@ -128,11 +128,15 @@ class Branches:
         self._next_look = self._loop.call_at(when, self._look, context=here)
 
     def _next_timer(self) -> float | None:
-        """When the next timer ends that the body itself has set, on the loop's clock. What loops keep of that has been the same in all versions of asyncio."""
-        timers = [timer for timer in getattr(self._loop, "_scheduled", ()) if not timer.cancelled()]
-        contexts = [(timer.when(), getattr(timer, "_context", None)) for timer in timers]
-        own = [when for when, at in contexts if at and at.get(running_flow) is self._flow and not at.get(of_ours)]
-        return min(own, default=None)
+        """When the next timer ends that the body itself has set, on the loop's clock."""
+        return min((timer.when() for timer, at in self._own("_scheduled") if not at.get(of_ours)), default=None)
+
+    def _own(self, which: str) -> Iterator[tuple[Any, Context]]:
+        """What of the body the loop keeps to run, with its context. How loops keep it has been the same in all versions of asyncio."""
+        for handle in tuple(getattr(self._loop, which, ())):  # other threads add to it
+            at = getattr(handle, "_context", None)
+            if at and at.get(running_flow) is self._flow and not handle.cancelled():
+                yield handle, at
 
     def _is_going_on(self) -> bool:
         """Whether a branch is about to run: the loop may have been held up for longer than a body gets to go on."""
@@ -155,6 +159,9 @@ class Branches:
         leaves = [live for live in self._live.values() if not (live.children or live.blocked)]
         if not all(_waits_for_a_branch(live.task or running.main) for live in leaves):
             self._look_at(self._loop.time() + RECHECK)  # it may come to wait for a branch, which nobody tells
+            return
+        if any(self._own("_ready")):  # a timer that has just ended is set no more, and has not yet had its effect
+            self._look_soon()
             return
         if (timer := self._next_timer()) is not None:
             self._look_at(timer + SETTLE)

@@ -22,11 +22,11 @@ from pynenc.workflow.flow import STEP, Flow
 from pynenc.workflow.replay import decode_record
 
 BUG = "SEEDED_BUG"
-numbers = count(1)
+numbers = count()
 
 
 def is_unlucky() -> bool:
-    """Every third time."""
+    """The first time in each process, and every third time from then on."""
     return next(numbers) % 3 == 0
 
 
@@ -133,9 +133,9 @@ def fires_what_is_late() -> None:
 
 
 def forgets_a_cause() -> None:
-    """A cause that waits for another one is forgotten."""
+    """Two of three causes that wait for others are forgotten: two that belong together among them."""
     join = Decision._join
-    Decision._join = lambda self, *of: None if is_unlucky() else join(self, *of)
+    Decision._join = lambda self, *of: join(self, *of) if is_unlucky() else None
 
 
 def joins_twice() -> None:
@@ -155,9 +155,9 @@ def forgets_the_throttle() -> None:
 
 
 def holds_all_back() -> None:
-    """A throttle lets one of three pass that has room."""
+    """A throttle holds one of three back that has room."""
     may_pass = State.may_pass
-    State.may_pass = lambda *of: may_pass(*of) and is_unlucky()
+    State.may_pass = lambda *of: may_pass(*of) and not is_unlucky()
 
 
 def knows_no_quiet() -> None:

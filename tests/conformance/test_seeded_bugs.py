@@ -29,6 +29,7 @@ from pynenc.core.records import (
     Invocation,
     New,
     Outcome,
+    Page,
     Recovered,
     Ref,
     Submitted,
@@ -127,6 +128,15 @@ class ForgetsPendingWork(Sound):
         forgotten = {item.id for item in recovered if item.id in pending}
         self.hide(sorted(forgotten))
         return [item for item in recovered if item.id not in forgotten]
+
+
+class ForgetsToExpire(Sound):
+    """Says that it ended what had expired, and leaves it to the next claim."""
+
+    def expire(self, limit: int) -> int:
+        now = self.sound.clock.now()
+        waiting = self.sound.find(Filter(), Page(limit)).invocations
+        return sum(row.attempt == row.round == 0 < row.expires <= now and not row.ended for row in waiting)
 
 
 class AcknowledgesBeforeItInserts(Sound):
@@ -243,6 +253,7 @@ BUGS = [
     ForgetsTheKeyOnRetry,
     LetsTheSuspendedSleep,
     ForgetsPendingWork,
+    ForgetsToExpire,
     AcknowledgesBeforeItInserts,
     HandsOutTwice,
     ReleasesTheKeyTwice,
@@ -258,6 +269,7 @@ CLAUSES = {
     ForgetsTheKeyOnRetry: "key_is_freed",
     LetsTheSuspendedSleep: "suspended",
     ForgetsPendingWork: "recover",
+    ForgetsToExpire: "expire_ends",
     AcknowledgesBeforeItInserts: "submit",
     HandsOutTwice: "claim",
     ReleasesTheKeyTwice: "key_is_freed",

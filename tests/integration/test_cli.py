@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -402,6 +403,7 @@ def test_runners(shop):
         (found,) = shop.json("runners")
         assert (found["alive"], found["beat"]["kind"]) == (True, "ThreadRunner")
         assert "ThreadRunner" in shop.run("runners")
+        assert re.search(r"runners  1 alive, 0 of \d+ slots busy \(as told up to .* ago\)\n", shop.run("status"))
 
 
 def test_config_show_tells_where_values_come_from(shop, monkeypatch):
@@ -462,6 +464,17 @@ def test_a_broken_store_has_an_exit_code_of_its_own(shop, monkeypatch):
     monkeypatch.setattr(type(shop.app.store), "check", lambda self: ["invocation x has no place"])
     assert shop.run("store", "check", code=4) == "invocation x has no place\n"
     assert "FAIL invariants: invocation x has no place" in shop.run("doctor", code=4)
+
+
+def test_a_store_that_cannot_be_used_needs_attention(shop):
+    shop.run("status")
+    path = shop.app.store.path
+    shop.app.close()
+    path.write_bytes(b"a letter to a friend, long enough to be no empty file\n" * 100)
+    assert "FAIL store: " in (output := shop.run("doctor", code=4))
+    assert f"{path} is no sound SQLite database" in output
+    assert f"{path} is no sound SQLite database" in shop.run("store", "check", code=4)
+    assert "no sound SQLite database" in shop.run("status", code=1)
 
 
 def test_doctor(shop):

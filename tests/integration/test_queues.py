@@ -163,6 +163,17 @@ def test_what_is_not_started_in_time_expires(idle_app: Pynenc) -> None:
     assert call.status == "cancelled"
 
 
+@pytest.mark.parametrize("state", [QueueState.PAUSED, QueueState.ACTIVE])
+def test_what_no_runner_comes_to_expires_in_time(idle_app: Pynenc, state: QueueState) -> None:
+    idle_app.store.set_queue("default", state)
+    with configured(idle_app.conf.store, keep=True, queues=("other",)), running(idle_app):
+        call = basic.expires_soon()
+        with pytest.raises(InvocationCancelledError, match="expired"):
+            call.get_result(LONG)
+    (row,) = idle_app.store.get([call.invocation_id])
+    assert row.ended < row.expires + 5_000_000, "half a second after its time, on a machine that is not busy"
+
+
 def test_finals_are_kept_for_their_time(app: Pynenc) -> None:
     forgotten, kept = basic.soon_forgotten(), basic.add(1, 1)
     assert forgotten.get_result(LONG) == 1

@@ -12,6 +12,7 @@ import pytest
 
 from pynenc import Pynenc
 from pynenc.core.records import QueueState
+from pynenc.exceptions import StoreGoneError
 from pynenc.runner.base import EXIT_FORCED
 from tests.integration.apps import basic
 from tests.integration.conftest import LONG, RunnerProgram, configured, eventually, running, url_of
@@ -153,7 +154,9 @@ def test_a_burst_ends_when_nothing_is_left(start_runner: Start) -> None:
 
 
 def test_a_child_is_replaced_after_so_many_tasks_without_losing_any(start_runner: Start, tmp_path: Path) -> None:
-    program = start_runner("MultiThreadRunner", PROCESSES="1", THREADS="2", MAX_TASKS_PER_CHILD="8")
+    program = start_runner(
+        "MultiThreadRunner", PROCESSES="1", THREADS="2", MAX_TASKS_PER_CHILD="8", HEARTBEAT_SECONDS="0.1"
+    )
     go, started = tmp_path / "go", tmp_path / "started"
     long = basic.runs_until(str(go), str(started))
     eventually(lambda: lines(started), "a long task runs")
@@ -164,6 +167,11 @@ def test_a_child_is_replaced_after_so_many_tasks_without_losing_any(start_runner
     go.touch()
     assert long.get_result(LONG) == int(lines(started)[0])
     assert long.app.store.get([long.invocation_id])[0].attempt == 1
+    counts: list[int] = []
+    eventually(
+        lambda: counts.append(sum(info.beat.finished for info in long.app.store.runners())) or counts[-1] == 21,
+        "what replaced workers finished is counted",
+    )
     assert program.stop() == 0
 
 
@@ -217,3 +225,29 @@ def test_tasks_that_wait_for_what_nobody_runs_do_not_delay_a_stop(
     assert program.stop() == 0
     assert time.monotonic() - began < 15, "shutdown_timeout is 30 s"
     assert call.status == "registered"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_a_runner_and_who_waits_end_when_their_file_is_gone(
+    start_runner: Start, tmp_path: Path, kind: str, change: str
+) -> None:
+    program = start_runner(kind, PROCESSES="1")
+    started, path = tmp_path / "started", tmp_path / "test.db"
+    call = basic.runs_until(str(tmp_path / "never"), str(started))
+    eventually(lambda: lines(started), "the task runs")
+    if change == "removed":
+        path.unlink()
+    else:
+        (tmp_path / "other.db").touch()
+        (tmp_path / "other.db").rename(path)
+    assert program.wait() == 1
+    log = program.log.read_text()
+    assert log.splitlines()[-1].startswith(f"error: {path} was {change} while it was in use: nothing more is written")
+    assert log.count("CRITICAL") == log.count(f"the runner ends: {path} was {change}") == 1, log
+    assert "Traceback" not in log
+    eventually(lambda: not is_alive(int(lines(started)[0])), "no process of it is left")
+    with pytest.raises(StoreGoneError, match=change):
+        call.get_result(LONG)
+    with pytest.raises(StoreGoneError, match=change):
+        basic.add(1, 1)

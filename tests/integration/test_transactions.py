@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from pynenc import Pynenc
 from pynenc.core.records import Filter
 from pynenc.exceptions import QueueFullError, StoreError
+from pynenc.invocation import BaseInvocation
 from pynenc.testing.inline import InlineRunner
 from pynenc.testing.servers import postgres
 from pynenc.trigger import on_event
@@ -104,6 +106,42 @@ def test_results_are_refused_inside(app: Pynenc, connection: sqlite3.Connection)
     with app.transaction(connection), pytest.raises(StoreError, match="when that transaction commits"):
         _ = before.result
     assert run_all(app, before) == [3]
+
+
+def test_results_are_refused_inside_of_event_loops_too(app: Pynenc, connection: sqlite3.Connection) -> None:
+    call = app.task(functions.plus)(1, 2)
+    with app.transaction(connection), pytest.raises(StoreError, match="when that transaction commits"):
+        asyncio.run(call.async_result())  # type: ignore[arg-type]
+
+
+#: What takes no part in a transaction of others.
+APART: dict[str, Callable[[Pynenc, BaseInvocation[Any, Any]], object]] = {
+    "purge": lambda app, _: app.purge(),
+    "cancel": lambda _, call: call.cancel(),
+    "retry": lambda _, call: call.retry(),
+    "resume": lambda app, call: app.engine.resume(call.invocation_id),
+    "signal": lambda app, call: app.engine.signal(call.invocation_id, "name"),
+}
+
+
+@pytest.mark.parametrize("what", APART)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_takes_no_part_is_refused_inside(what: str, kind: str, tmp_path: Path) -> None:
+    """On its own connection it could wait for the locks of the transaction, which waits for it."""
+    url = f"sqlite:///{tmp_path / 'shop.db'}" if kind == "sqlite" else postgres.empty_url()
+    app = Pynenc(app_id="apart", store=url)
+    plus = app.task(functions.plus)
+    before = plus(1, 2)
+    own = sqlite3.connect(tmp_path / "shop.db") if kind == "sqlite" else psycopg.connect(postgres.shared_url())
+    with app.transaction(own):
+        during = plus(3, 4)
+        assert before.status.name == "REGISTERED"
+        with pytest.raises(StoreError, match="no part of the transaction"):
+            APART[what](app, before)
+    own.commit()
+    own.close()
+    assert {before.status.name, during.status.name} == {"REGISTERED"}
+    app.close()
 
 
 def test_a_full_queue_does_not_block_it(app: Pynenc, connection: sqlite3.Connection) -> None:

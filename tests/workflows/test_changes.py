@@ -150,6 +150,12 @@ async def in_time() -> str:
         return "timed out"
 
 
+@app.workflow
+async def in_time_on_a_loop_that_stands_still() -> str:
+    asyncio.get_running_loop().call_later(0.15, time.sleep, 0.1)
+    return await in_time.func()
+
+
 @app.workflow(timeout=3600)
 async def sleeps_for_long() -> list[Any]:
     return list(await asyncio.gather(sleeps_for_long.wf.async_sleep(7200), one().async_result()))
@@ -186,6 +192,10 @@ def threads():
 
 def test_a_timeout_of_asyncio_ends_a_durable_wait(threads: None) -> None:
     assert in_time().get_result(60) == "timed out"
+
+
+def test_a_timeout_that_comes_late_is_not_overlooked(threads: None) -> None:
+    assert in_time_on_a_loop_that_stands_still().get_result(20) == "timed out"
 
 
 def test_what_a_body_does_between_its_branches_is_not_cut_off(threads: None) -> None:

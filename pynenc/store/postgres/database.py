@@ -16,7 +16,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from select import select
+from select import POLLIN
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -25,12 +25,12 @@ from psycopg import RawCursor
 
 from pynenc.exceptions import PynencError, SchemaError, StoreError
 from pynenc.store.postgres import direct, schema, wire
-from pynenc.store.postgres.errors import PASSING, UNPREPARED, explained, is_connection_lost
+from pynenc.store.postgres.connection import Connection, poll
+from pynenc.store.postgres.errors import PASSING, UNPREPARED, explained, is_connection_lost, is_silent
 from pynenc.store.postgres.url import Settings
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
-Connection = psycopg.Connection[tuple[Any, ...]]
 #: A statement and its values.
 Call = tuple[str, tuple[Any, ...]]
 
@@ -141,9 +141,10 @@ class Database:
     # -- connections -----------------------------------------------------------------------------------------------------
     def connect(self) -> Connection:
         """A new connection."""
-        connection = psycopg.connect(
+        connection = Connection.connect(
             self.settings.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor
         )
+        connection.patience = self.settings.timeout
         wire.register(connection.adapters)
         return connection
 
@@ -237,7 +238,9 @@ class Database:
                 elif error.sqlstate in UNPREPARED and prepares:  # others may have met it, too
                     self._prepares = False
                     continue
-                elif again and is_connection_lost(error) and resends < RESENDS and self.is_open:
+                elif (
+                    again and is_connection_lost(error) and not is_silent(error) and resends < RESENDS and self.is_open
+                ):
                     resends += 1
                 else:
                     raise self.explained(error) from error
@@ -256,7 +259,7 @@ def _is_there(connection: Connection) -> bool:
     if connection.closed:
         return False
     try:
-        readable, _, _ = select([connection.fileno()], [], [], 0)
+        readable = poll({connection.fileno(): POLLIN}, 0)
     except (OSError, ValueError, psycopg.Error):
         return False
     if not readable:
@@ -309,8 +312,12 @@ class Combiner:
     def _serve_together(self, group: list[_Waiting]) -> bool:
         try:
             answers = self._database.pipeline([each.call for each in group])
-        except (PynencError, psycopg.Error):
-            return False
+        except PynencError as error:
+            if not is_silent(error.__cause__):
+                return False
+            for each in group:  # each alone would wait as long
+                each.error, each.is_done = StoreError(str(error), retryable=True), True
+            return True
         for each, rows in zip(group, answers, strict=True):
             each.rows = rows
             each.is_done = True

@@ -1,14 +1,13 @@
 """Statements by the short way: straight to libpq, because a cursor of the driver takes longer to set up than the server takes to answer.
 
-Each statement is prepared once for each connection. A server that went away is noticed by the time-outs of the connection, one that says nothing after
-:data:`ANSWER_SECONDS`.
+Each statement is prepared once for each connection. A server that went away is noticed by the time-outs of the connection, one that says nothing by the
+patience of the connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from select import select
 from struct import Struct
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,11 +16,11 @@ import psycopg
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format
+from psycopg.waiting import Ready
 
 from pynenc.store.postgres import wire
+from pynenc.store.postgres.connection import Connection
 
-#: Seconds in which any operation has an answer.
-ANSWER_SECONDS = 60.0
 _int8, _float8 = Struct(">q").pack, Struct(">d").pack
 #: How each type of a parameter travels: its number on the server, and what packs it. All in the binary format.
 _TYPES: dict[type, tuple[int, Any]] = {
@@ -51,18 +50,16 @@ class _Prepared:
 
     __slots__ = ("formats", "name", "transformer")
 
-    def __init__(self, name: bytes, count: int, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, name: bytes, count: int, connection: Connection) -> None:
         self.name = name
         self.formats = [Format.BINARY] * count
         self.transformer = Transformer(connection)
 
 
-_prepared: WeakKeyDictionary[psycopg.Connection[Any], dict[bytes, _Prepared]] = WeakKeyDictionary()
+_prepared: WeakKeyDictionary[Connection, dict[bytes, _Prepared]] = WeakKeyDictionary()
 
 
-def execute(
-    connection: psycopg.Connection[Any], text: bytes, values: Sequence[Any], *, is_prepared: bool
-) -> list[tuple[Any, ...]]:
+def execute(connection: Connection, text: bytes, values: Sequence[Any], *, is_prepared: bool) -> list[tuple[Any, ...]]:
     """The rows of a statement.
 
     :raises psycopg.Error: it failed.
@@ -95,7 +92,7 @@ def execute(
 
 
 def _prepare(
-    connection: psycopg.Connection[Any], statements: dict[bytes, _Prepared], text: bytes, values: Sequence[Any]
+    connection: Connection, statements: dict[bytes, _Prepared], text: bytes, values: Sequence[Any]
 ) -> _Prepared:
     oids = [_type(value)[0] for value in values]
     # The same name never means another statement, whoever shares a server process behind a pooler.
@@ -108,11 +105,11 @@ def _prepare(
     return made
 
 
-def _answer(connection: psycopg.Connection[Any]) -> Any:
+def _answer(connection: Connection) -> Any:
     """The result of what was sent. A connection that is left before it has answered is of no use to anybody."""
     first = None
     try:
-        while (result := _next(connection.pgconn)) is not None:
+        while (result := _next(connection)) is not None:
             first = first or result
         while connection.pgconn.notifies() is not None:
             """A pooler hands on what somebody else listens to: nobody here wants it."""
@@ -122,20 +119,17 @@ def _answer(connection: psycopg.Connection[Any]) -> Any:
     return first
 
 
-def _next(pgconn: Any) -> Any:
+def _next(connection: Connection) -> Any:
     """The next result; None at the end of the answer. It is not asked for before it is there, because libpq would wait for it and hold up all threads."""
-    sockets = (pgconn.socket,)
+    pgconn = connection.pgconn
     while pgconn.is_busy():
         # What is large is sent as fast as it is read at the other end.
-        readable, writable, _ = select(sockets, sockets if pgconn.flush() else (), (), ANSWER_SECONDS)
-        if not (readable or writable):
-            raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:g} s")
-        if readable:
+        if connection.await_socket(reads=True, writes=bool(pgconn.flush())) & Ready.R:
             pgconn.consume_input()
     return pgconn.get_result()
 
 
-def _error(connection: psycopg.Connection[Any], result: Any) -> psycopg.Error:
+def _error(connection: Connection, result: Any) -> psycopg.Error:
     """The error of a result; one of the connection when there is none of the server."""
     if result.status == ExecStatus.FATAL_ERROR and result.error_field(psycopg.pq.DiagnosticField.SQLSTATE):
         return error_from_result(result, encoding="utf-8")

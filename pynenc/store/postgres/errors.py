@@ -16,6 +16,7 @@ from pynenc.exceptions import (
     StoreError,
     TaskRoutingError,
 )
+from pynenc.store.postgres.connection import SilentError
 
 #: Serialization failure, deadlock, lock not available, two at once for one key: trying the transaction again is all that is needed.
 PASSING = frozenset({"40001", "40P01", "55P03", "23505"})
@@ -29,15 +30,23 @@ MISSING = frozenset({"42P01", "42883", "3F000", "42703"})
 SHORT = frozenset({"53100", "53200", "53400", "25006", "57014"})
 
 
-#: What the server says when it refuses a connection for good; such errors carry no code.
+#: What the server or libpq says when there will be no connection whoever waits; such errors carry no code.
 _REFUSED = re.compile(
-    r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|permission denied|invalid|unrecognized configuration parameter"
+    r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|[Pp]ermission denied|invalid|not permitted to log in"
+    r"|unrecognized configuration parameter|not currently accepting connections|does not support SSL|certificate|definition of service|channel binding"
 )
+#: What the user chose: where it leads, and what is quoted.
+_CHOSEN = re.compile(r"connection to server .*? failed: |\"[^\"]*\"|'[^']*'")
 
 
 def is_refused(error: psycopg.Error) -> bool:
-    """Whether a connection was refused for a reason that will not pass."""
-    return error.sqlstate is None and _REFUSED.search(str(error)) is not None
+    """Whether a connection was refused for a reason that will not pass. Names do not count: a host may be called "invalid"."""
+    return error.sqlstate is None and _REFUSED.search(_CHOSEN.sub("", str(error))) is not None
+
+
+def is_silent(error: BaseException | None) -> bool:
+    """Whether somebody has waited for an answer in vain: trying again at once would take as long."""
+    return isinstance(error, (SilentError, psycopg.errors.ConnectionTimeout))
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:

@@ -16,7 +16,7 @@ from pynenc.core.reaction import FIRING
 from pynenc.core.status import FINAL, InvocationStatus, Place
 
 #: What this code needs: (major, minor).
-VERSION = (1, 0)
+VERSION = (1, 1)
 DEFAULT = "pynenc"
 #: The first of the two numbers of the advisory locks: of an app's turn, of its board, of migrations.
 LOCKS = {"LOCK_TURN": 0x70796E01, "LOCK_BOARD": 0x70796E02, "LOCK_SCHEMA": 0x70796E03}
@@ -38,7 +38,7 @@ _NUMBERS = {
 _TOKEN = re.compile(r"@(?=[a-z])|\b(?:S|P|W|LOCK)_[A-Z_]+\b|\bFINAL_STATUSES\b|\bFIRING_TASKS\b")
 
 #: The steps from the version before: (major, minor) → the file that makes it.
-STEPS: dict[tuple[int, int], str] = {(1, 0): "tables"}
+STEPS: dict[tuple[int, int], str] = {(1, 0): "tables", (1, 1): "expiring"}
 FUNCTIONS = ("life", "suspend", "react", "submit", "claim", "finish", "run", "amend", "purge")
 
 #: ``id`` tells this schema from all others, wherever a connection leads.

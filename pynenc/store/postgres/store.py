@@ -64,6 +64,8 @@ SIGNALS = "SELECT * FROM @signals($1, $2)"
 LEASE_TIME = "SELECT set_config('pynenc.lease', $1, true)"
 HEARTBEAT = "SELECT * FROM @heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 RECOVER = "SELECT * FROM @recover($1, $2, $3, $4, $5, $6, $7)"
+IS_OVERDUE = "SELECT @is_overdue($1, $2)"
+EXPIRE = "SELECT @expire($1, $2, $3)"
 RETIRE = "SELECT @retire($1, $2, $3)"
 DECLARE_DEAD = "SELECT @declare_dead($1, $2)"
 OWNED = "SELECT * FROM @owned($1, $2)"
@@ -147,8 +149,8 @@ class ServerClock:
 class PostgresStore:
     """Invocations of one app in a schema of a PostgreSQL database.
 
-    :param url: ``postgresql://user:password@host:port/database``, with ``?schema=pynenc``, ``prepare=on|off``, ``listen=auto|on|off``, ``pool=16`` and any
-        parameter of libpq.
+    :param url: ``postgresql://user:password@host:port/database``, with ``?schema=pynenc``, ``prepare=on|off``, ``listen=auto|on|off``, ``pool=16``,
+        ``timeout=60`` and any parameter of libpq.
     """
 
     shared = True
@@ -380,6 +382,11 @@ class PostgresStore:
     def recover(self, by: str, limit: int, error: bytes) -> list[Recovered]:
         rows = self._change(RECOVER, self._at, *self._lease, by, limit, error)
         return [Recovered(name, runner, STATUSES[status]) for name, runner, status in rows]
+
+    def expire(self, limit: int) -> int:
+        if not self._call(IS_OVERDUE, self._at)[0][0]:
+            return 0
+        return int(self._change(EXPIRE, self._at, limit)[0][0])
 
     def retire(self, runners: Sequence[str]) -> int:
         return int(self._change(RETIRE, self._at, Texts(runners))[0][0]) if runners else 0

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from pynenc.core.url import check_server_url
 from pynenc.exceptions import ConfigError
 from pynenc.store.postgres import schema
+from pynenc.store.postgres.connection import ANSWER_SECONDS
 
 #: Seconds and milliseconds after which a connection that does not answer is given up; a URL may say otherwise.
 _DEFAULTS = {
@@ -21,6 +22,8 @@ _DEFAULTS = {
     "application_name": "pynenc",
 }
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+#: Seconds: more than the kernel can count in milliseconds is a mistake.
+LONGEST_TIMEOUT = 86_400.0
 _SWITCH = {"on": True, "off": False}
 _LISTEN = {**_SWITCH, "auto": None}
 
@@ -31,6 +34,7 @@ class Settings:
 
     :ivar conninfo: for the driver. :ivar display: without password. :ivar prepare: whether statements are prepared on the server.
     :ivar listen: whether a connection for wake-ups is kept; None: unless a pooler is between. :ivar pool: how many connections are kept at most.
+    :ivar timeout: seconds to wait for any answer.
     """
 
     conninfo: str
@@ -39,17 +43,18 @@ class Settings:
     prepare: bool = True
     listen: bool | None = None
     pool: int = 16
+    timeout: float = ANSWER_SECONDS
 
 
 def parse(url: str) -> Settings:
-    """The settings of ``postgresql://user:password@host:port/database?schema=pynenc&prepare=on&listen=auto&pool=16``, with any parameter of libpq.
+    """The settings of ``postgresql://user:password@host:port/database?schema=pynenc&prepare=on&listen=auto&pool=16&timeout=60``, with any parameter of libpq.
 
     :raises ConfigError: it cannot be read, or an option has a value that it cannot have.
     """
     check_server_url(url)
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    own = {name: options.pop(name) for name in ("schema", "prepare", "listen", "pool") if name in options}
+    own = {name: options.pop(name) for name in ("schema", "prepare", "listen", "pool", "timeout") if name in options}
     conninfo = f"postgresql://{parts.netloc}{parts.path}?{urlencode(_DEFAULTS | options, quote_via=quote)}"
     display = _without_password(url)
     if not _NAME.fullmatch(own.get("schema") or schema.DEFAULT):
@@ -62,12 +67,20 @@ def parse(url: str) -> Settings:
             _SWITCH[own.get("prepare", "on")],
             _LISTEN[own.get("listen", "auto")],
             max(2, int(own.get("pool", "16"))),
+            _timeout(own.get("timeout", ANSWER_SECONDS)),
         )
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"{display!r}: options of a PostgreSQL URL are schema=NAME, prepare=on or off, listen=on, off or auto, pool=NUMBER, "
+            f"{display!r}: options of a PostgreSQL URL are schema=NAME, prepare=on or off, listen=on, off or auto, pool=NUMBER, timeout=SECONDS, "
             "and the parameters of libpq"
         ) from error
+
+
+def _timeout(value: str | float) -> float:
+    seconds = float(value)
+    if not 0 < seconds <= LONGEST_TIMEOUT:
+        raise ValueError(value)
+    return seconds
 
 
 def _without_password(url: str) -> str:

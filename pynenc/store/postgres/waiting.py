@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pynenc.core.records import ClaimRequest, Microseconds, Ref
-from pynenc.core.waiting import find_cycle
-from pynenc.exceptions import CycleDetectedError
+from pynenc.core.waiting import find_cycle, never_ending
 from pynenc.store.postgres import record
 from pynenc.store.postgres.database import Database, Rows
 from pynenc.store.postgres.wire import Texts
@@ -20,6 +19,7 @@ BEHIND = (
     "SELECT running_key, why = W_KEY, running_limit FROM @inv WHERE app = $1 AND id = $2 AND place < P_FINAL "
     "AND running_key IS NOT NULL AND held IS NULL AND NOT drop_blocked"
 )
+TASKS = "SELECT id, task FROM @inv WHERE app = $1 AND id = ANY ($2)"
 HOLDERS = "SELECT id FROM @inv WHERE app = $1 AND held = $2"
 ANY_EDGE = "SELECT EXISTS (SELECT 1 FROM @edge WHERE app = $1 AND waiter = $2 AND awaited = ANY ($3))"
 
@@ -64,10 +64,7 @@ def _refuse_cycles(ask: Ask, app: int, waiter: str, ids: Sequence[str]) -> None:
         if not blocked.get(name) and name != waiter:
             continue
         if cycle := find_cycle(waiter, name, edges, holders):
-            circle = " -> ".join((*cycle, waiter))
-            raise CycleDetectedError(
-                f"waiting would never end: {circle}; let one of these tasks not wait for the other", waiter, cycle
-            )
+            raise never_ending(cycle, dict(ask(TASKS, app, Texts(cycle))))
 
 
 def stop(database: Database, waiter: Ref, ids: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from select import select
+from select import POLLIN
 from threading import Event, Lock, RLock, Thread, current_thread
 from uuid import uuid4
 
@@ -33,7 +33,8 @@ import psycopg
 from pynenc.core.records import Claim, Final
 from pynenc.exceptions import PynencError, StoreError
 from pynenc.store.postgres import schema
-from pynenc.store.postgres.database import Connection, Database
+from pynenc.store.postgres.connection import Connection, poll
+from pynenc.store.postgres.database import Database
 
 logger = logging.getLogger(__name__)
 
@@ -485,7 +486,7 @@ class Ear:
     def _wait(self, connection: Connection | None, seconds: float) -> None:
         """Until something comes, the store is closed, or the time is over."""
         files = [self._reader] if connection is None else [self._reader, connection.fileno()]
-        readable, _, _ = select(files, [], [], seconds)
+        readable = poll(dict.fromkeys(files, POLLIN), seconds)
         if self._reader in readable:
             os.read(self._reader, 64)
 

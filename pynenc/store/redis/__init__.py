@@ -29,6 +29,7 @@ key                      kind     holds
 ``unknown:<task>``       set      what waits for a runner that knows the task; ``unknown`` lists the tasks
 ``reg``                  hash     registration key → holder; ``cache:<key>`` (zset) successes under a cache key
 ``awaits:<id>``          set      what an invocation waits for; ``waiters:<id>`` who waits for it; ``knots`` all with either, ``sleepers`` those suspended
+``expiring``             zset     what was never claimed and may expire, by its time
 ``gone``                 zset     finals by the end of their time of life, or later when their workflow went on then
 ``val:<scope>``          hash     remembered values; ``scopes`` (set) has the owners of scopes, ``scopes:<owner>`` (set) those of their scopes with a slash
 ``reactions``            hash     status and task → who reacts to it, and how; ``reactors`` what each owner reacts to

@@ -26,7 +26,7 @@ from typing import Any
 from pynenc.core.records import Claim, Final
 from pynenc.exceptions import PynencError, StoreError
 from pynenc.store.redis.codec import encode, final_of
-from pynenc.store.redis.link import Link
+from pynenc.store.redis.link import Link, RedisError
 
 Wake = Callable[[], None]
 #: Told of the ids that are not known to be final when a watch ends.
@@ -200,9 +200,13 @@ class Bell:
     def _subscribe(self) -> Any:
         connection = self._link.connect()
         prefix = self._link.prefix
-        connection.send_command("SUBSCRIBE", prefix + b"c:" + self.client.encode(), prefix + b"all")
-        connection.read_response()
-        connection.read_response()
+        try:
+            connection.send_command("SUBSCRIBE", prefix + b"c:" + self.client.encode(), prefix + b"all")
+            connection.read_response()
+            connection.read_response()
+        except RedisError as error:
+            connection.disconnect()
+            raise self._link.explained(error) from error
         return connection
 
     def _receive(self) -> None:

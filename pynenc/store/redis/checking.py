@@ -19,7 +19,7 @@ from pynenc.store.redis.link import Link
 CHUNK = 500
 #: Indices of sets and of sorted sets, by the beginning of their names.
 _SETS = frozenset({"own", "orders", "use", "hold", "unknown", "awaits", "waiters", "sleepers"})
-_SORTED = frozenset({"q", "s", "t", "later", "asleep", "park", "turn", "gone", "cache"})
+_SORTED = frozenset({"q", "s", "t", "later", "asleep", "park", "turn", "gone", "cache", "expiring"})
 _COUNTED = ("tally", "parked", "refs")
 
 

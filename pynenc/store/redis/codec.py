@@ -157,9 +157,9 @@ def head_of(new: New) -> bytes:
 
 
 def is_plain(new: New) -> bool:
-    """Whether nothing but its id can make another invocation answer for it, or set it aside."""
+    """Whether nothing but its id can make another invocation answer for it, or set it aside or end it before it is claimed."""
     keys = (new.running_key, new.registration_key, new.rate, new.cache_key)
-    return keys == _NO_KEYS and not (new.due or new.blobs)
+    return keys == _NO_KEYS and not (new.due or new.expires or new.blobs)
 
 
 _NO_KEYS = (None, None, None, None)

@@ -11,9 +11,11 @@ import os
 import random
 import re
 import select
+import socket
+import ssl
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
@@ -27,6 +29,7 @@ try:
 except ImportError as error:
     raise ConfigError('the driver of Redis is not installed: pip install "pynenc[redis]"') from error
 
+RedisError = redis.RedisError
 #: A connection of the driver, which says nothing of its types.
 Connection = Any
 #: Connections that are kept while nobody needs them.
@@ -40,6 +43,14 @@ SAFE = frozenset(
 RESENDS, FIRST_PAUSE, LONGEST_PAUSE = 5, 0.02, 0.5
 #: Errors of a server that will go away by themselves, by their first word.
 _PASSING = frozenset({"LOADING", "BUSY", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF"})
+#: What a script may not do for its user, in the words of Redis 7 and of 6.2.
+_FORBIDDEN = re.compile(
+    r"(ERR )?(Error running script.*)?(ACL failure in script|.*The user executing the script can't)", re.DOTALL
+)
+#: The rights that a user of the server needs.
+RIGHTS = "~pynenc:* &pynenc:* +@all -@admin -@dangerous +info"
+#: Seconds that a server gets for the first handshake of TLS, and one without TLS to say so.
+HANDSHAKE, PLAIN_SECONDS = 5.0, 1.0
 _INSIDE = re.compile(r"^Error running script.* -([A-Z]+) ")
 
 
@@ -64,6 +75,9 @@ class Link:
     # -- life ------------------------------------------------------------------------------------------------------------
     def open(self) -> None:
         """Connect, and learn what the server understands."""
+        if self._options.connection_class is redis.SSLConnection:  # no answer to a handshake comes late
+            patience = min(HANDSHAKE, self._arguments["socket_timeout"] or HANDSHAKE)
+            self.connect(socket_timeout=patience).disconnect()
         connection = self.connect()
         try:
             info = _ask(connection, "INFO", "server").decode()
@@ -90,14 +104,23 @@ class Link:
         _inherited.append(self._pool)
         self._pool = []
 
-    def connect(self) -> Connection:
-        """A new connection."""
-        connection = self._options.connection_class(retry=Retry(NoBackoff(), 0), **self._arguments)
+    def connect(self, **others: Any) -> Connection:
+        """A new connection, perhaps with other arguments of the driver."""
+        connection = self._options.connection_class(retry=Retry(NoBackoff(), 0), **self._arguments | others)
         try:
             connection.connect()
         except redis.RedisError as error:
-            raise self.explained(error) from error
+            raise self._explained_connect(error) from error
         return connection
+
+    def _explained_connect(self, error: redis.RedisError) -> PynencError:
+        """Why there is no connection; TLS that will not come about gets no better by waiting."""
+        tls = next((each for each in _causes(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
+        if tls is not None:
+            return StoreError(f"{self._options.display_url}: the certificate of the server is not trusted: {tls}")
+        if self._options.connection_class is redis.SSLConnection and is_plain(self._arguments):
+            return StoreError(f"{self._options.display_url} speaks no TLS: write redis:// or valkey://")
+        return self.explained(error)
 
     # -- work ------------------------------------------------------------------------------------------------------------
     def run(self, name: str, *arguments: bytes | str | float, durable: bool = False, again: bool = False) -> Any:
@@ -215,11 +238,10 @@ class Link:
         where, text = self._options.display_url, str(error)
         inside = _INSIDE.search(text)  # older servers wrap the error of a command in that of the script
         word = inside[1] if inside else text.partition(" ")[0].rstrip(":")
-        if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError) or word in (
-            "WRONGPASS",
-            "NOAUTH",
-            "NOPERM",
-        ):
+        if isinstance(error, redis.exceptions.NoPermissionError) or word == "NOPERM" or _FORBIDDEN.match(text):
+            return StoreError(f"{where} forbids this user what pynenc needs: {text}; give it {RIGHTS}")
+        refused = redis.AuthenticationError | redis.exceptions.AuthorizationError
+        if isinstance(error, refused) or word in ("WRONGPASS", "NOAUTH"):
             return StoreError(f"{where} refuses this user: {text}")
         if isinstance(error, redis.exceptions.OutOfMemoryError) or word == "OOM":
             return StoreError(
@@ -238,6 +260,24 @@ def _server_time() -> str:
 def _ask(connection: Connection, *command: str) -> Any:
     connection.send_command(*command)
     return connection.read_response()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_plain(arguments: Mapping[str, Any]) -> bool:
+    """Whether a server understands who speaks without TLS; it is told nothing but PING."""
+    try:
+        place = (arguments.get("host") or "localhost", int(arguments.get("port") or 6379))
+        with socket.create_connection(place, PLAIN_SECONDS) as plain:
+            plain.sendall(b"PING\r\n")
+            return plain.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-DENIED", b"-LOADING"))
+    except OSError:
+        return False
 
 
 def _is_readable(connection: Connection) -> bool:

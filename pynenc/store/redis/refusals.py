@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pynenc.exceptions import CycleDetectedError, MissingBlobsError, PynencError, QueueFullError, TaskRoutingError
+from pynenc.exceptions import MissingBlobsError, PynencError, QueueFullError, TaskRoutingError
 
 
 def of_submission(answer: Sequence[bytes], limit: int) -> PynencError:
@@ -20,12 +20,4 @@ def of_submission(answer: Sequence[bytes], limit: int) -> PynencError:
     return TaskRoutingError(
         f"queue {queue!r} is draining and takes no new calls: use another queue, or `pynenc queues resume {queue}`",
         task,
-    )
-
-
-def of_wait(cycle: Sequence[str]) -> PynencError:
-    """Why a wait would never end."""
-    circle = " -> ".join((*cycle, cycle[0]))
-    return CycleDetectedError(
-        f"waiting would never end: {circle}; let one of these tasks not wait for the other", cycle[0], tuple(cycle)
     )

@@ -29,6 +29,7 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "amend": ((*_LIFE, *_REACT), ()),
     "heartbeat": (("runner", *_LIFE), ()),
     "recover": (("runner", "forget", *_LIFE, *_REACT), ()),
+    "expire": ((*_LIFE, *_REACT), ()),
     "retire": (("runner", "forget", *_LIFE, *_REACT), ()),
     "remember": (("scopes",), ("row",)),
     "put_blobs": (("blob",), ()),

@@ -43,6 +43,7 @@ from pynenc.core.records import (
     are_alike,
 )
 from pynenc.core.status import InvocationStatus
+from pynenc.core.waiting import never_ending
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake, Watch
 from pynenc.store.redis import checking, reading, refusals, safety
@@ -256,6 +257,9 @@ class RedisStore:
             for i in range(0, len(answer), 3)
         ]
 
+    def expire(self, limit: int) -> int:
+        return int(self._run("expire", limit, durable=True))
+
     def retire(self, runners: Sequence[str]) -> int:
         return int(self._run("retire", *runners)) if runners else 0
 
@@ -279,7 +283,8 @@ class RedisStore:
             values: tuple[Any, ...] = (asked, bell.client, tie, name, attempt, *watch.ids)
             answer = self._link.run("watch", self._link.time(), *values, again=request is None)
             if answer[0] == b"circle":
-                raise refusals.of_wait(_names(answer[1:]))
+                cycle = _names(answer[1:])
+                raise never_ending(cycle, {row.id: row.task for row in self.get(cycle)})
             if request is not None and (answer[0] == b"lost" or answer[1]):
                 watch.claim = self._claimed(request, answer if answer[0] == b"lost" else answer[1], mark)
             if len(answer) > 2 and answer[2]:

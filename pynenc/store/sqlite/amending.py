@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pynenc.core.records import Amended, Change, ChangeKind, Claim, ClaimRequest, Ref
-from pynenc.exceptions import CycleDetectedError
+from pynenc.core.waiting import never_ending
 from pynenc.store.sqlite import claiming, life, schema, waits
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.row import Row, load
@@ -14,6 +14,8 @@ from pynenc.store.sqlite.schema import CLAIMED, FINAL, LATER, STATUSES, WAITING,
 REMEMBER = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value"
 HIGHEST_WAITER = "SELECT max(i.rank) FROM $edge e JOIN $inv i ON i.id = e.waiter WHERE e.awaited = ?"
 OWNS = "SELECT rank FROM $inv WHERE id = ? AND attempt = ? AND place = 3"
+
+TASKS = "SELECT id, task FROM $inv WHERE id IN (SELECT value FROM json_each(?))"
 
 
 def amend(tx: Tx, ids: Sequence[str], change: Change) -> list[Amended]:
@@ -127,7 +129,4 @@ def _refuse_cycles(tx: Tx, waiter: str, ids: Sequence[str]) -> None:
     """Search from those that wait for something themselves: a thousand fresh children cost nothing."""
     for name in ids:
         if cycle := waits.circle(tx, waiter, name):
-            circle = " -> ".join((*cycle, waiter))
-            raise CycleDetectedError(
-                f"waiting would never end: {circle}; let one of these tasks not wait for the other", waiter, cycle
-            )
+            raise never_ending(cycle, dict(tx.all(TASKS, json_list(cycle))))

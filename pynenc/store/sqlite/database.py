@@ -3,6 +3,9 @@
 A writer takes the lock of its process, then the *gate*, an exclusive ``flock`` on a file of its own, then begins. So SQLite's busy handler, which
 sleeps up to 100 ms and starves some processes for seconds, is needed only against programs that do not know the gate. Callers that meet at the
 lock are served together: see :meth:`Database.combine`.
+
+A file that is removed or replaced goes on to work for whoever has it open, and what is written there is lost. So the path is looked at now and
+then: see :meth:`Database.look`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from pathlib import Path
 from threading import Lock
@@ -20,13 +24,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from pynenc.core.records import Outcome
-from pynenc.exceptions import SchemaError, StoreError
+from pynenc.exceptions import SchemaError, StoreError, StoreGoneError
 from pynenc.store.base import Clock
 from pynenc.store.sqlite import schema
 
 T = TypeVar("T")
 
 BUSY_SECONDS = 10.0
+#: Seconds between two looks of a fork for readers that are still at it.
+PAUSE = 0.0002
 #: Bytes of a page of a new file. A commit of one call writes three pages, so small ones make it a tenth faster, and large ones bulk by as little as 3 %.
 PAGE_SIZE = 2048
 #: Pages of WAL after which a commit copies it back into the database: 16 MB.
@@ -35,6 +41,8 @@ CHECKPOINT_PAGES = 8000
 FULLFSYNC = ("fullfsync=ON", "checkpoint_fullfsync=ON")
 #: KiB of pages that a connection keeps in memory.
 WRITER_CACHE, READER_CACHE = 8192, 2048
+#: Microseconds between two looks at whether the open file is still the one of its path.
+LOOK_EVERY = 500_000
 #: Tries before a writer waits in the queue of the kernel: (sleep in seconds, times).
 GATE_TRIES = ((0.00002, 5), (0.0002, 10), (0.001, 10))
 
@@ -140,12 +148,19 @@ class Database:
         self._after = after
         self._texts = Texts("")
         self._writer: sqlite3.Connection | None = None
+        #: Those that nobody uses, and those of them that a fork keeps from being used; and how many there are in all.
         self._readers: list[sqlite3.Connection] = []
+        self._resting: list[sqlite3.Connection] = []
+        self._count = 0
+        self._making = Lock()
         self._lock = Lock()
         #: Held by who does the work of all in ``_waiting``.
         self._turn = Lock()
         self._waiting: deque[Pending] = deque()
         self._gate = -1
+        #: Which file is open (device and number), and when that was still the one of the path.
+        self._file = (0, 0)
+        self.looked = 0
         self._is_durable = True
         self.is_open = False
         self._must_reopen = False
@@ -165,6 +180,7 @@ class Database:
                 self._enter_gate()
                 try:
                     self._writer = self._connect(WRITER_CACHE)
+                    self._file = _identity(self._path)
                     self._texts = Texts(_prepare(self._writer, self._app_id))
                 finally:
                     self._leave_gate()
@@ -184,8 +200,7 @@ class Database:
 
     def _release(self) -> None:
         """Close all connections, behind the gate: the last one checkpoints, and some releases of SQLite must not do that beside a commit."""
-        connections = [each for each in (self._writer, *self._readers) if each is not None]
-        self._writer, self._readers = None, []
+        connections = self._take_all()
         if connections and self._gate >= 0:
             self._enter_gate()
         for connection in connections:
@@ -194,21 +209,42 @@ class Database:
             os.close(self._gate)
             self._gate = -1
 
+    def _take_all(self) -> list[sqlite3.Connection]:
+        """All connections, but for those that are in use; they are no longer ours."""
+        with self._making:
+            readers, self._readers = self._readers, []
+            self._count -= len(readers)
+        writer, self._writer = self._writer, None
+        return readers if writer is None else [writer, *readers]
+
     def pause(self) -> None:
-        """Before a fork: let the transaction of another thread end, or the child's SQLite believes for ever that it goes on."""
+        """Before a fork: let what other threads do end. What is locked within SQLite then stays so for ever in the child."""
         self._lock.acquire()
+        self._making.acquire()
+        while len(self._resting) < self._count:
+            try:
+                self._resting.append(self._readers.pop())
+            except IndexError:
+                time.sleep(PAUSE)
 
     def resume(self) -> None:
         """After it, in the parent."""
+        self._readers, self._resting = self._resting, []
+        self._making.release()
         self._lock.release()
 
     def abandon(self) -> None:
-        """In a forked child: the connections are the parent's. They are kept, unused; others are opened when they are needed."""
-        _abandoned.append((self._writer, self._readers))
-        self._writer, self._readers = None, []
-        self._lock = Lock()
-        self._turn = Lock()
+        """In a forked child: other connections are opened when they are needed.
+
+        Those of the parent are closed, which no other process notices. As long as one is open, SQLite takes the parent's locks on the file for this
+        process's own: others would take down the log of the database when the parent has ended, and what is written here from then on would be lost.
+        """
+        self._making, self._lock, self._turn = Lock(), Lock(), Lock()
         self._waiting = deque()
+        self._readers, self._resting = self._resting, []
+        for connection in self._take_all():
+            with suppress(sqlite3.Error):
+                connection.close()
         if self._gate >= 0:
             os.close(self._gate)
             self._gate = -1
@@ -224,6 +260,26 @@ class Database:
             raise StoreError("the store is closed: open it again, or use another app object")
         self.open()
         self._must_reopen = False
+
+    def look(self, now: int) -> None:
+        """See whether the open file is still the one of its path, if nobody did so a moment ago.
+
+        :raises StoreGoneError: it is not.
+        """
+        if 0 <= now - self.looked < LOOK_EVERY or self._file == (0, 0):
+            return
+        try:
+            found = _identity(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            found = (0, 0)
+        except OSError:
+            return  # nobody can tell
+        if found != self._file:
+            how = "replaced" if any(found) else "removed"
+            raise StoreGoneError(
+                f"{self._path} was {how} while it was in use: nothing more is written; start again to use the file that is there then"
+            )
+        self.looked = now
 
     def _connect(self, cache: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -279,6 +335,8 @@ class Database:
                 try:
                     writer.execute("BEGIN IMMEDIATE")
                     tx = Tx(writer.execute, writer.executemany, self._texts, self._now())
+                    if not 0 <= tx.now - self.looked < LOOK_EVERY:
+                        self.look(tx.now)
                     result = work(tx)
                     if tx.changes:
                         self._react(tx)
@@ -405,7 +463,9 @@ class Database:
         try:
             connection.execute("BEGIN")
             try:
-                return work(Tx(connection.execute, connection.executemany, self._texts, self._now()))
+                tx = Tx(connection.execute, connection.executemany, self._texts, self._now())
+                self.look(tx.now)
+                return work(tx)
             finally:
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -433,12 +493,20 @@ class Database:
     def _new_reader(self) -> sqlite3.Connection:
         if not self.is_open:
             self.reopen()
-        try:
-            connection = self._connect(READER_CACHE)
-            connection.execute("PRAGMA query_only=ON")
-        except sqlite3.Error as error:
-            raise explained(error, self._path) from error
-        return connection
+        with self._making:
+            try:
+                connection = self._connect(READER_CACHE)
+                connection.execute("PRAGMA query_only=ON")
+            except sqlite3.Error as error:
+                raise explained(error, self._path) from error
+            self._count += 1
+            return connection
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file from all others: its device and its number."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _leads_to(connection: sqlite3.Connection, path: Path) -> bool:
@@ -469,7 +537,7 @@ def _prepare(connection: sqlite3.Connection, app_id: str) -> str:
         raise SchemaError(
             f"the database has schema version {version}, and this version of pynenc knows {schema.VERSION}: upgrade pynenc here, or use another file"
         )
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     if version == 0 and tables:
         raise SchemaError("the database belongs to another program: name another file in the store URL")
     row = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone() if tables else None
@@ -528,7 +596,3 @@ def explained(error: Exception, path: Path) -> StoreError:
         return StoreError(f"{path} is no sound SQLite database ({text}): restore a backup or use another file")
     is_passing = isinstance(error, sqlite3.OperationalError) and "disk I/O" in text
     return StoreError(f"{path}: {text}", retryable=is_passing)
-
-
-#: The connections that forked children got from their parents.
-_abandoned: list[Any] = []

@@ -18,9 +18,10 @@ from pynenc.core.records import (
     QueueState,
 )
 from pynenc.core.status import STATUSES_OF_PLACE
-from pynenc.exceptions import InvocationNotFoundError
+from pynenc.exceptions import InvocationNotFoundError, StoreError
 from pynenc.store.sqlite import schema
 from pynenc.store.sqlite.claiming import BIG_OF
+from pynenc.store.sqlite.damage import DAMAGE, DAMAGED
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.schema import BIG_ARGS, CODES, PLACES, READ_COLUMNS, STATUSES, Read, history_entry, json_list
 
@@ -76,7 +77,17 @@ def _records(tx: Tx, found: Sequence[tuple[Any, ...]]) -> list[Invocation]:
     waiters = [row.id for row in rows if row.place in (schema.CLAIMED, schema.WAITING)]
     for waiter, awaited in tx.all(EDGES, json_list(waiters)) if waiters else ():
         waiting[waiter].append(awaited)
-    return [row.record(args.get(row.seq, row.args), tuple(waiting.get(row.id, ()))) for row in rows]
+    return [_record(row, args.get(row.seq, row.args), tuple(waiting.get(row.id, ()))) for row in rows]
+
+
+def _record(row: Read, args: bytes, waiting_for: tuple[str, ...]) -> Invocation:
+    """:raises StoreError: the row holds something else than was ever written."""
+    try:
+        return row.record(args, waiting_for)
+    except DAMAGE as error:
+        raise StoreError(
+            f"invocation {row.id} cannot be read ({error}): see `pynenc store check`, and repair or remove its row"
+        ) from error
 
 
 def find(tx: Tx, where: Filter, page: Page) -> Found:
@@ -179,6 +190,7 @@ def get_blobs(tx: Tx, keys: Sequence[str]) -> dict[str, bytes]:
 # -- invariants ---------------------------------------------------------------------------------------------------------------
 #: What must not be found: a sentence for each query, with the columns of its rows filled in.
 PROBLEMS = {
+    "{0} cannot be read: a column holds what was never written there": f"SELECT id FROM $inv i WHERE {DAMAGED}",
     "{0} is claimed by nobody": "SELECT id FROM $inv WHERE place = 3 AND runner IS NULL",
     "{0} is not claimed but has an owner": "SELECT id FROM $inv WHERE place NOT IN (3, 5) AND runner IS NOT NULL",
     "{0} is parked behind nothing, or stands behind something without being parked": (
@@ -238,7 +250,8 @@ def check(tx: Tx) -> list[str]:
         for name, status in tx.all(
             f"SELECT id, status FROM $inv WHERE place = {int(place)} AND status NOT IN ({allowed})"
         ):
-            problems.append(f"{name} is {STATUSES[status]} in place {PLACES[place].name}")
+            known = STATUSES[status] if status in range(len(STATUSES)) else f"of an unknown status {status!r}"
+            problems.append(f"{name} is {known} in place {PLACES[place].name}")
     for text, query in PROBLEMS.items():
         problems += [text.format(*row) for row in tx.all(f"{query} LIMIT 20")]
     return problems

@@ -68,6 +68,9 @@ NEXT_BEHIND = (
     f"SELECT {_COLUMNS} FROM $inv WHERE why = ? AND why > 0 AND behind = ? ORDER BY rank DESC, boost DESC, seq LIMIT 1"
 )
 ALL_BEHIND = f"SELECT {_COLUMNS} FROM $inv WHERE why = ? AND why > 0 AND behind = ? ORDER BY seq"
+#: The rest of a query for what was never claimed and is over by some time.
+IS_OVERDUE = "$inv INDEXED BY $expiring WHERE expires > 0 AND expires <= ? AND attempt = 0 AND round = 0 AND place < 3"
+OVERDUE = f"SELECT {_COLUMNS} FROM {IS_OVERDUE} ORDER BY expires, seq LIMIT ?"
 DUE = f"SELECT {_COLUMNS} FROM $inv WHERE queue = ? AND timer <= ? ORDER BY timer, seq LIMIT ?"
 _SAVE = f"UPDATE $inv SET {', '.join(f'{name} = ?' for name in _MUTABLE)} WHERE seq = ?"
 

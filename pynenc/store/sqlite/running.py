@@ -1,4 +1,4 @@
-"""Runners: leases, orders, and what becomes of the work of those that are gone; and leadership of chores."""
+"""Runners: leases, orders, what becomes of the work of those that are gone and of what none came to in time; and leadership of chores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pynenc.core.records import Beat, Microseconds, Orders, Recovered, RunnerInf
 from pynenc.store.base import Clock
 from pynenc.store.sqlite import life, schema
 from pynenc.store.sqlite.database import Tx
-from pynenc.store.sqlite.row import ALL_BEHIND, OWNED, Row, rows
+from pynenc.store.sqlite.row import ALL_BEHIND, IS_OVERDUE, OVERDUE, OWNED, Row, load, rows
 from pynenc.store.sqlite.schema import BEHIND_TASK, STATUSES
 
 _encode = msgspec.msgpack.encode
@@ -34,6 +34,7 @@ MARK = "UPDATE $runner SET death = ? WHERE id = ?"
 STILL_OWNS = "SELECT 1 FROM $inv INDEXED BY $owned WHERE place = 3 AND runner = ? LIMIT 1"
 WAITERS = "SELECT DISTINCT waiter FROM $edge WHERE waiter IN (SELECT id FROM $inv INDEXED BY $owned WHERE place = 3 AND runner = ?)"
 OWING = "SELECT beat FROM $runner WHERE death IS NOT NULL AND death != 'gone'"
+ANY_OVERDUE = f"SELECT 1 FROM {IS_OVERDUE} LIMIT 1"
 LEASE = "SELECT owner, boot, until FROM $lease WHERE name = ?"
 TAKE_LEASE = (
     "INSERT INTO $lease (name, owner, boot, until) VALUES (?, ?, ?, ?) "
@@ -164,6 +165,16 @@ def retire(tx: Tx, names: Sequence[str]) -> int:
 def groups_that_owe(tx: Tx) -> set[str]:
     """The groups of runners whose work has not been taken back completely."""
     return {_decode(beat).group for (beat,) in tx.all(OWING)}
+
+
+# -- what was not claimed in time ----------------------------------------------------------------------------------------------
+def expire(tx: Tx, limit: int) -> int:
+    """End, at most ``limit``, what is overdue and was never claimed; how many."""
+    overdue = [row.id for row in rows(tx, OVERDUE, tx.now, limit)]
+    for row in (load(tx, name) for name in overdue):  # the end of one may have changed the next
+        if row is not None:
+            life.end(tx, row, schema.CANCELLED, "expired")
+    return len(overdue)
 
 
 # -- chores ------------------------------------------------------------------------------------------------------------------

@@ -97,13 +97,15 @@ CREATE TABLE $ref (key TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, se
 CREATE TABLE $lease (name TEXT PRIMARY KEY, owner TEXT NOT NULL, boot TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-#: Tables that came after the first files were made: added to those when they are opened. Who does not know one works on without it.
+#: Tables and indices that came after the first files were made: added to those when they are opened. Who does not know one works on without it.
 ADDED = {
     "reaction": """
 CREATE TABLE $reaction (
     owner TEXT NOT NULL, n INTEGER NOT NULL, task TEXT NOT NULL, status INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (owner, n)
 ) WITHOUT ROWID;
-CREATE INDEX $reaction_of ON $reaction (task)"""
+CREATE INDEX $reaction_of ON $reaction (task)""",
+    "expiring": """
+CREATE INDEX $expiring ON $inv (expires) WHERE expires > 0 AND attempt = 0 AND round = 0 AND place < 3""",
 }
 
 #: Everything that is emptied when an app is purged.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
+from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pynenc.core.reaction import Reaction
@@ -47,6 +50,7 @@ from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, SystemClock, Wake
 from pynenc.store.sqlite import (
     amending,
     claiming,
+    damage,
     finishing,
     purging,
     reacting,
@@ -55,11 +59,14 @@ from pynenc.store.sqlite import (
     submitting,
     waits,
 )
-from pynenc.store.sqlite.database import Database, Tx, explained
+from pynenc.store.sqlite.database import LOOK_EVERY, Database, Tx, explained
 from pynenc.store.sqlite.joined import Joined
 from pynenc.store.sqlite.schema import json_list
 from pynenc.store.sqlite.signs import Signs
 from pynenc.store.sqlite.wake import Bell
+
+T = TypeVar("T")
+logger = logging.getLogger("pynenc.store")
 
 REMEMBER_ONCE = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO NOTHING"
 SET_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state"
@@ -174,15 +181,34 @@ class SqliteStore:
             answers = self._database.join(connection, work)
             self._joined.expect(answers[-1].id, len(answers))
             return answers
-        if len(new) == 1 and not max_queue_length and submitting.submit_alone(self._database, new[0], self.clock.now()):
-            self._tell_of(1)
-            return [Submitted(new[0].id, InvocationStatus.REGISTERED)]
+        if len(new) == 1 and not max_queue_length:
+            now = self.clock.now()
+            if not 0 <= now - self._database.looked < LOOK_EVERY:
+                self._database.look(now)
+            if submitting.submit_alone(self._database, new[0], now):
+                self._tell_of(1)
+                return [Submitted(new[0].id, InvocationStatus.REGISTERED)]
         return self._database.combine(
             partial(submitting.submit, new=new, blobs=blobs, max_queue_length=max_queue_length)
         )
 
     def claim(self, request: ClaimRequest) -> Claim:
-        return self._database.write(partial(claiming.claim, request=request), durable=False)
+        work = partial(claiming.claim, request=request)
+        try:
+            return self._database.write(work, durable=False)
+        except damage.DAMAGE:
+            return self._again(work, durable=False)
+
+    def _again(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
+        """Do work that claims and did not succeed, after rows that cannot be read were put out of its way.
+
+        :raises Exception: there was none; in the context of what was wrong then.
+        """
+        ended = self._database.write(damage.end_unreadable)
+        if ended:
+            names = ", ".join(ended)
+            logger.error("%d invocation(s) failed, because their rows cannot be read: %s", len(ended), names)
+        return self._database.write(work, durable=durable)
 
     def start(self, runner: str, refs: Sequence[Ref], at: Microseconds) -> list[str]:
         if not refs:
@@ -192,9 +218,11 @@ class SqliteStore:
     def finish(self, runner: str, outcomes: Sequence[Outcome], request: ClaimRequest | None = None) -> Finished:
         if not outcomes and request is None:
             return Finished()
-        return self._database.write(
-            partial(finishing.finish, runner=runner, outcomes=outcomes, request=request, clock=self.clock)
-        )
+        work = partial(finishing.finish, runner=runner, outcomes=outcomes, request=request, clock=self.clock)
+        try:
+            return self._database.write(work)
+        except damage.DAMAGE:
+            return self._again(work)
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
         return self._database.write(lambda tx: finishing.report(tx, runner, progress), durable=False)
@@ -223,6 +251,11 @@ class SqliteStore:
         self._forget_groups({victim.group for victim in found})
         return recovered
 
+    def expire(self, limit: int) -> int:
+        if not self._database.query(running.ANY_OVERDUE, self.clock.now()):
+            return 0
+        return self._database.write(lambda tx: running.expire(tx, limit))
+
     def retire(self, runners: Sequence[str]) -> int:
         if not runners:
             return 0
@@ -243,9 +276,13 @@ class SqliteStore:
 
     # -- waiting --------------------------------------------------------------------------------------------------------
     def finals(self, ids: Sequence[str]) -> list[Final]:
-        if len(ids) == 1:
-            return reading.finals(self._database.query(reading.FINAL, ids[0]), ids)
-        return reading.finals(self._database.query(reading.FINALS, json_list(ids)), ids) if ids else []
+        if not ids:
+            return []
+        is_one = len(ids) == 1
+        found = self._database.query(*((reading.FINAL, ids[0]) if is_one else (reading.FINALS, json_list(ids))))
+        if not (finals := reading.finals(found, ids)):
+            self._database.look(self.clock.now())  # whoever waits must not do so for ever
+        return finals
 
     def watch(
         self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None, request: ClaimRequest | None = None
@@ -255,9 +292,11 @@ class SqliteStore:
         watch = bell.watch(ids, wake, close)
         try:
             if waiter is not None:
-                is_over, watch.claim = self._database.write(
-                    partial(amending.wait, waiter=waiter, ids=ids, request=request), durable=False
-                )
+                work = partial(amending.wait, waiter=waiter, ids=ids, request=request)
+                try:
+                    is_over, watch.claim = self._database.write(work, durable=False)
+                except damage.DAMAGE:
+                    is_over, watch.claim = self._again(work, durable=False)
             else:
                 is_over = bool(self._database.query(reading.ANY_FINAL, json_list(ids)))
         except BaseException:
@@ -360,9 +399,11 @@ _inherited: list[object] = []
 
 
 _paused: list[Database] = []
+_forking = Lock()
 
 
 def _before_fork() -> None:
+    _forking.acquire()
     for store in list(_stores):
         store._database.pause()
         _paused.append(store._database)
@@ -371,10 +412,12 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _paused:
         _paused.pop().resume()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
     _paused.clear()
+    _forking.release()
     for store in list(_stores):
         store._after_fork()
 

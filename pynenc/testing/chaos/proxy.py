@@ -20,6 +20,9 @@ class Proxy(LocalServer):
         self._flows = asyncio.Event()
         self._flows.set()
         self._loses = False
+        self._left: int | None = None
+        #: Whether the next answer is lost.
+        self.is_losing = False
         super().__init__()
 
     # -- harm, from any thread ---------------------------------------------------------------------------------------------
@@ -31,9 +34,17 @@ class Proxy(LocalServer):
         """For some time pass on what is asked, and cut the connection instead of passing on the answer."""
         self._during(seconds, lambda is_on: setattr(self, "_loses", is_on))
 
+    def lose_next_reply(self) -> None:
+        """Pass on what is asked next, and cut the connection instead of passing on the answer."""
+        self.is_losing = True
+
     def freeze(self, seconds: float) -> None:
         """For some time pass nothing on, in either direction, and tell nobody: connections look open."""
         self._during(seconds, lambda is_on: self._flows.clear() if is_on else self._flows.set())
+
+    def hold_after(self, count: int | None) -> None:
+        """Let so many bytes of what the server says through, and swallow all that follows; None: everything."""
+        self._left = count
 
     def _during(self, seconds: float, switch: Callable[[bool], object]) -> None:
         self._loop.call_soon_threadsafe(switch, True)
@@ -51,8 +62,8 @@ class Proxy(LocalServer):
             pair.append(upstream)
             self._writers.update(pair)
             ways = (
-                self._pass(reader, upstream, self._keep),
-                self._pass(upstream_reader, writer, self._keep_unless_lost),
+                self._pass(reader, upstream, self._keep, bytes),
+                self._pass(upstream_reader, writer, self._keep_unless_lost, self._allowed),
             )
             await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
         except OSError:  # the server is not there
@@ -62,12 +73,18 @@ class Proxy(LocalServer):
                 each.transport.abort()
             self._writers.difference_update(pair)
 
-    async def _pass(self, reader: StreamReader, writer: StreamWriter, may_pass: Callable[[], Awaitable[bool]]) -> None:
+    async def _pass(
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        may_pass: Callable[[], Awaitable[bool]],
+        let_through: Callable[[bytes], bytes],
+    ) -> None:
         try:
             while data := await reader.read(_CHUNK):
                 if not await may_pass():
                     return
-                writer.write(data)
+                writer.write(let_through(data))
                 await writer.drain()
         except OSError:
             pass
@@ -78,4 +95,12 @@ class Proxy(LocalServer):
 
     async def _keep_unless_lost(self) -> bool:
         await self._flows.wait()
-        return not self._loses
+        is_lost, self.is_losing = self.is_losing, False
+        return not (is_lost or self._loses)
+
+    def _allowed(self, answer: bytes) -> bytes:
+        if self._left is None:
+            return answer
+        part = answer[: self._left]
+        self._left -= len(part)
+        return part

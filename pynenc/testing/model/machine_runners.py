@@ -90,6 +90,15 @@ class RunnerRules(Machine):
         assert {(item.id, item.runner): item.status is S.FAILED for item in recovered} == expected
         self.compare()
 
+    @operation(2)
+    def expire(self) -> None:
+        self.step()
+        over = [row for row in self.model.rows.values() if self.model.is_expired(row)]
+        assert self.store.expire(10_000) == len(over)
+        for row in sorted(over, key=lambda row: (row.new.expires, row.seq)):
+            self.model.end(row, S.CANCELLED, self.clock.now())
+        self.compare()
+
     @operation(1, when=lambda self: len(self.living()) > 1, number=numbers)
     def retire(self, number: int) -> None:
         self.step()

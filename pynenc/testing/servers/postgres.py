@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import psycopg
 
+from pynenc.store.postgres.connection import Connection
 from pynenc.store.postgres.database import migrate
 from pynenc.store.postgres.url import parse
 
@@ -244,7 +245,7 @@ def _drop(url: str, name: str) -> None:
 def empty(url: str) -> None:
     """Delete every row of the schema that ``url`` names, apps included; make it when it is not there."""
     settings = parse(url)
-    with psycopg.connect(settings.conninfo, autocommit=True, cursor_factory=psycopg.RawCursor) as connection:
+    with Connection.connect(settings.conninfo, autocommit=True, cursor_factory=psycopg.RawCursor) as connection:
         migrate(connection, settings.schema)
         names = connection.execute(
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = $1 AND tablename <> 'version'",

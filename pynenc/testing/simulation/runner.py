@@ -23,7 +23,7 @@ LEASE = 3 * SECOND
 #: Seconds between two heartbeats.
 BEAT = 1.0
 TASKS = tuple(f"t.{kind}" for kind in KINDS)
-RECOVER_BATCH = 3
+RECOVER_BATCH = EXPIRE_BATCH = 3
 
 
 class Surroundings(Place, Protocol):
@@ -50,9 +50,10 @@ class Runner(Protocol):
 
 
 def keep_up(runner: str) -> Generator[Request, Any, None]:
-    """Take back what runners that are gone still own."""
+    """Take back what runners that are gone still own, and end what expired."""
     try:
         yield from call("recover", runner, RECOVER_BATCH, b"worker lost")
+        yield from call("expire", EXPIRE_BATCH)
     except StoreError:
         pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pynenc.core.records import Alone, ChangeKind, Claim
+from pynenc.core.records import Alone, ChangeKind, Claim, QueueState, Rate
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.exceptions import RunnerLostError
 from pynenc.testing.store_suite.base import SECOND, Clause, new
@@ -269,6 +269,74 @@ class Expiring(Clause):
         self.clock.advance(3)
         assert self.claim() == ()
         assert (self.status("a"), self.row("a").reason) == (S.CANCELLED, "expired")
+
+    def test_expire_ends_what_no_claim_comes_to(self) -> None:
+        over = self.clock.now() + SECOND
+        self.put("ready", expires=over)
+        self.put("later", due=over + SECOND, expires=over)
+        self.put("elsewhere", queue="unserved", expires=over)
+        self.put("paused", queue="paused", expires=over)
+        self.put("holder", running_key="k")
+        self.put("parked", running_key="k", expires=over)
+        self.store.set_queue("paused", QueueState.PAUSED)
+        over_ids = ("ready", "later", "elsewhere", "paused", "parked")
+        assert self.store.expire(100) == 0
+        self.clock.advance(1.5)
+        assert self.store.expire(100) == len(over_ids)
+        for row in self.store.get(over_ids):
+            now = self.clock.now()
+            assert (row.status, row.place, row.reason, row.ended) == (S.CANCELLED, Place.FINAL, "expired", now)
+        assert [self.trail(name)[-1] for name in over_ids] == [S.CANCELLED] * len(over_ids)
+        assert self.trail("parked") == [S.REGISTERED, S.CONCURRENCY_CONTROLLED, S.CANCELLED]
+        assert self.status("holder") is S.REGISTERED
+        assert self.store.expire(100) == 0
+
+    def test_expire_leaves_what_was_claimed_or_is_in_a_later_round(self) -> None:
+        over = self.clock.now() + SECOND
+        self.put("claimed", "released", "retried", "again", expires=over)
+        self.beat()
+        self.take("claimed")
+        self.release(self.take("released"))
+        self.end(self.take("retried"), S.RETRY, retries=1, due=self.clock.now() + 9 * SECOND)
+        self.cancel("again")
+        self.requeue("again")
+        self.clock.advance(1.5)
+        assert self.store.expire(100) == 0
+        assert self.where("claimed", "released", "retried", "again") == [
+            Place.CLAIMED,
+            Place.READY,
+            Place.LATER,
+            Place.READY,
+        ]
+
+    def test_expire_begins_with_the_longest_overdue_and_is_bounded(self) -> None:
+        for n in (3, 1, 2):
+            self.put(f"a{n}", expires=self.clock.now() + n * SECOND)
+        self.clock.advance(5)
+        assert self.store.expire(2) == 2
+        assert self.where("a1", "a2", "a3") == [Place.FINAL, Place.FINAL, Place.READY]
+        assert (self.store.expire(2), self.store.expire(2)) == (1, 0)
+
+    def test_expire_lets_those_behind_go(self) -> None:
+        over = self.clock.now() + SECOND
+        self.put("a", running_key="k", registration_key="r", expires=over)
+        self.put("b", running_key="k")
+        self.put("c", rate=Rate("rate", 1, 60 * SECOND), expires=over)
+        self.put("d", rate=Rate("rate", 1, 60 * SECOND))
+        self.clock.advance(1.5)
+        self.store.expire(100)
+        self.beat()
+        assert self.names(self.claim()) == ["b", "d"]
+        assert not self.put("e", registration_key="r")[0].existing
+
+    def test_expire_leaves_a_claim_nothing_to_look_at(self) -> None:
+        self.put("a", expires=self.clock.now() + SECOND)
+        self.put("b", due=self.clock.now() + SECOND, expires=self.clock.now() + SECOND)
+        self.clock.advance(1.5)
+        self.store.expire(100)
+        self.beat()
+        answer = self.ask()
+        assert (answer.batch, answer.next_due) == ((), 0)
 
     def test_expired_is_given_to_finals(self) -> None:
         self.put("a", expires=self.clock.now() + SECOND)

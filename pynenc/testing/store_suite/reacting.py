@@ -163,6 +163,13 @@ class Reacting(Clause):
         assert self.names(self.claim()) == ["b"]
         assert self.answers() == ["o~a~cancelled~0~0", "o~c~concurrency_controlled_final~0~0"]
 
+    def test_a_reaction_to_what_expires_without_a_claim(self) -> None:
+        self.store.subscribe("o", [reaction(S.CANCELLED)])
+        self.put("a", queue="unserved", expires=self.clock.now() + SECOND)
+        self.clock.advance(2)
+        self.store.expire(10)
+        assert self.answers() == ["o~a~cancelled~0~0"]
+
     def test_a_reaction_to_the_death_of_a_process(self) -> None:
         self.store.subscribe("o", [reaction(S.FAILED)])
         self.put("a", max_crashes=1)

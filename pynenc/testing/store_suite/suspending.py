@@ -43,7 +43,7 @@ class Suspending(Clause):
         self.asleep("w2", "cancelled")
         self.cancel("cancelled")
         self.put("expired", expires=self.clock.now() + SECOND)
-        self.put("w3")
+        self.put("w3", "w6")
         self.end(self.run("w3"), S.PAUSED, awaits=("expired",))
         self.clock.advance(2)
         self.claim(1, ids=("expired",))
@@ -52,11 +52,15 @@ class Suspending(Clause):
         self.put("w4")
         self.end(self.run("w4"), S.PAUSED, awaits=("dropped",))
         self.claim(1, ids=("dropped",))
+        self.put("late", queue="unserved", expires=self.clock.now() + SECOND)
+        self.end(self.run("w6"), S.PAUSED, awaits=("late",))
+        self.clock.advance(2)
+        self.store.expire(10)
         self.asleep("w5", "stopped")
         claimed = self.run("stopped")
         self.cancel("stopped")
         self.end(claimed, S.RETRY)
-        assert self.where("w1", "w2", "w3", "w4", "w5") == [READY] * 5
+        assert self.where("w1", "w2", "w3", "w4", "w5", "w6") == [READY] * 6
 
     def test_suspended_is_admitted_by_a_crash_that_is_final(self) -> None:
         self.put("w", "a")

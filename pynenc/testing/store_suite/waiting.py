@@ -232,6 +232,17 @@ class Waiting(Clause):
             self.wait(c, "a")
         assert raised.value.cycle == ("c", "a", "b")
 
+    def test_circle_names_its_tasks(self) -> None:
+        self.store.submit([new("a", task="shop.pay"), new("b", task="shop.ship")])
+        self.beat()
+        a, b = self.run("a"), self.run("b")
+        self.wait(a, "b")
+        with pytest.raises(
+            CycleDetectedError, match=r"shop\.ship \(b\) -> shop\.pay \(a\) -> shop\.ship \(b\)"
+        ) as raised:
+            self.wait(b, "a")
+        assert raised.value.invocation_id == "b"
+
     def test_circle_among_several_awaited_records_none(self) -> None:
         self.put("a", "b", "c")
         self.beat()

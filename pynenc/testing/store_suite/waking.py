@@ -53,6 +53,13 @@ class Watching(Clause):
         self.claim()
         assert waker.came()
 
+    def test_watch_is_woken_by_expiry_without_a_claim(self) -> None:
+        self.put("a", expires=self.clock.now() + SECOND)
+        waker = self.watched("a")
+        self.clock.advance(2)
+        self.store.expire(10)
+        assert waker.came()
+
     def test_watch_is_woken_by_a_drop(self) -> None:
         self.put("a", "b", running_key="k", drop_blocked=True)
         self.beat()

@@ -16,11 +16,11 @@ import pytest
 from pynenc.core.records import New
 from pynenc.store import open_store
 from pynenc.store.postgres import PostgresStore, direct, wake
+from pynenc.store.postgres.connection import Connection
 from pynenc.testing.servers.pgbouncer import SIZE, pooled
 from pynenc.testing.servers.pooler import Pooler
 from pynenc.testing.servers.postgres import empty_url, shared_url
 
-Connection = psycopg.Connection[tuple[object, ...]]
 #: More transactions than there are connections to the server.
 MANY = 4 * SIZE
 
@@ -34,7 +34,7 @@ def own() -> Iterator[str]:
 
 
 def connect(url: str) -> Connection:
-    return psycopg.connect(url, autocommit=True, prepare_threshold=None)
+    return Connection.connect(url, autocommit=True, prepare_threshold=None)
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event
 
 import pytest
 
 from pynenc.core.reaction import Reaction
-from pynenc.core.records import Beat, Change, ChangeKind, ClaimRequest, Filter, New, Outcome
+from pynenc.core.records import Beat, Change, ChangeKind, ClaimRequest, Filter, New, Outcome, Page
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreError
 from pynenc.store.base import SystemClock
@@ -111,6 +111,15 @@ def test_a_file_of_before_there_were_reactions_gets_what_it_lacks(store: SqliteS
     assert store.get(["o~a~cancelled~0~0"])
 
 
+def test_a_file_from_before_there_was_an_index_of_what_expires(store: SqliteStore) -> None:
+    store.submit([new("a", expires=store.clock.now() - 1_000_000), new("b")])
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("DROP INDEX a1_expiring")
+    store.open()
+    assert (store.expire(10), [row.status.value for row in store.get(["a", "b"])]) == (1, ["cancelled", "registered"])
+
+
 def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
         connection.execute("CREATE TABLE customers (name TEXT)")
@@ -187,27 +196,80 @@ def test_a_forked_child_opens_the_store_for_itself(store: SqliteStore) -> None:
     assert store.check() == []
 
 
-def test_a_fork_waits_for_the_transaction_of_another_thread(store: SqliteStore) -> None:
-    """The child's SQLite would believe for ever that it goes on."""
+def test_what_a_forked_child_writes_outlives_the_parents_store(store: SqliteStore, tmp_path: Path) -> None:
+    """SQLite would take the parent's locks for the child's own: who closes last then removes the log that the child goes on writing."""
+    store.submit([new("parent")])
+    (is_open, opened), (is_closed, closed) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        store.submit([new("child")])
+        os.write(opened, b"x")
+        os.read(is_closed, 1)
+        store.submit([new("after")])
+        os._exit(0)
+    os.read(is_open, 1)
+    store.close()
+    os.write(closed, b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store.open()
+    assert {row.id for row in store.find(Filter()).invocations} == {"parent", "child", "after"}
+
+
+@pytest.mark.parametrize("does", ["writes", "reads"])
+def test_a_fork_waits_for_what_another_thread_does(store: SqliteStore, does: str) -> None:
+    """What is locked within SQLite would stay so for ever in the child."""
+    begun, may_end, ended = Event(), Event(), Event()
+
+    def work(_tx: object) -> None:
+        begun.set()
+        assert may_end.wait(20)
+        ended.set()
+
+    def fork() -> bool:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            try:
+                store.submit([new("child")])
+                os._exit(store.find(Filter(), Page(1)).invocations[0].id != "child")
+            finally:
+                os._exit(2)
+        return ended.is_set() and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    act = store._database.write if does == "writes" else store._database.read
+    with ThreadPoolExecutor(2) as pool:
+        acting = pool.submit(act, work)
+        assert begun.wait(20)
+        forking = pool.submit(fork)
+        with pytest.raises(TimeoutError):
+            forking.result(0.2)
+        may_end.set()
+        acting.result(20)
+        assert forking.result(20)
+
+
+def test_forks_beside_threads_that_read_and_write(store: SqliteStore) -> None:
     is_over = Event()
 
-    def write() -> None:
+    def act() -> None:
         while not is_over.is_set():
             store.submit([new(os.urandom(8).hex())])
+            store.find(Filter(), Page(1))
 
-    writer = Thread(target=write)
-    writer.start()
-    try:
-        for index in range(10):
+    with ThreadPoolExecutor(2) as pool:
+        acting = [pool.submit(act) for _ in range(2)]
+        for index in range(20):
             child = os.fork()
             if child == 0:
                 signal.alarm(20)
                 store.submit([new(f"child {index}")])
                 os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    finally:
         is_over.set()
-        writer.join()
+        for each in acting:
+            each.result(20)
+    assert store.check() == []
 
 
 # -- callers that meet -------------------------------------------------------------------------------------------------
@@ -264,3 +326,44 @@ def test_a_slot_of_the_board_that_was_used_before_waits_for_nothing_special(tmp_
     assert board.waiting(["y"]) == [slot]
     receiver.close()
     board.close()
+
+
+# -- rows that cannot be read ------------------------------------------------------------------------------------------
+def write_by_hand(store: SqliteStore, name: str, change: str) -> None:
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE a1_inv SET {change} WHERE id = ?", (name,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "tags = '{{{'",
+        "tags = '{}'",
+        "blobs = x'ff'",
+        "special = 1, expires = 'soon'",
+        "special = 2",
+        "attempt = 'x'",
+        "attempt = 'x', args = NULL, task = x'ff00', timeout = 'x', priority = 'high', running_key = x'00', status = 77, tags = 5",
+    ],
+)
+def test_a_row_that_cannot_be_read_fails_and_stands_in_nobodys_way(store: SqliteStore, change: str) -> None:
+    store.heartbeat([Beat(id="r", group="r", lease=LEASE, tasks=("m.t",))])
+    store.submit([new("a", running_key="k", registration_key="r"), new("b", running_key="k"), new("c"), new("w")])
+    (waiter,) = store.claim(ClaimRequest("r", 1, ids=("w",))).batch
+    store.finish("r", [Outcome(id="w", attempt=waiter.attempt, status=InvocationStatus.PAUSED, awaits=("a",), ended=1)])
+    write_by_hand(store, "a", change)
+    assert any(problem.startswith("a cannot be read") for problem in store.check())
+    assert {claimed.id for claimed in store.claim(ClaimRequest("r", 9)).batch} == {"b", "c", "w"}
+    (row,) = store.get(["a"])
+    assert (row.status, row.reason) == (InvocationStatus.FAILED, "its row in the store cannot be read")
+    assert store.check() == []
+    assert store.submit([new("d", registration_key="r")])[0].id == "d"
+
+
+def test_a_row_that_cannot_be_shown_is_named(store: SqliteStore) -> None:
+    store.submit([new("a"), new("b")])
+    write_by_hand(store, "a", "place = 99")
+    with pytest.raises(StoreError, match=r"invocation a cannot be read.*store check"):
+        store.find(Filter())
+    assert [row.id for row in store.get(["b"])] == ["b"]
+    assert "a cannot be read" in store.check()[0]

@@ -124,6 +124,34 @@ BEGIN
     RETURN @lose_owner(r, format('runner %s is gone: %s', victim.id, victim.death), now);
 END $f$;
 
+-- Whether something was never claimed and is overdue.
+CREATE OR REPLACE FUNCTION @is_overdue(app_ bigint, at_ bigint) RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $f$
+DECLARE
+    now bigint := @time(at_);
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND expires > 0 AND expires <= now AND attempt = 0 AND round = 0 AND place < P_CLAIMED);
+END $f$;
+
+-- End, at most "lim", what is overdue and was never claimed; how many.
+CREATE OR REPLACE FUNCTION @expire(app_ bigint, at_ bigint, lim bigint) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $f$
+DECLARE
+    now bigint;
+    seqs bigint[];
+    n bigint;
+    r @inv;
+BEGIN
+    PERFORM @take_turn(app_);
+    now := @time(at_);
+    seqs := ARRAY(SELECT seq FROM @inv WHERE app = app_ AND expires > 0 AND expires <= now AND attempt = 0 AND round = 0 AND place < P_CLAIMED
+        ORDER BY expires, seq LIMIT lim FOR UPDATE);
+    FOREACH n IN ARRAY seqs LOOP
+        SELECT * INTO r FROM @inv WHERE app = app_ AND seq = n;  -- the end of one may have changed the next
+        PERFORM @finalize(r, S_CANCELLED, 'expired', '', 0, now);
+    END LOOP;
+    PERFORM @react(app_, now);
+    RETURN cardinality(seqs);
+END $f$;
+
 -- Deregister runners that stop; how much of their work went back.
 CREATE OR REPLACE FUNCTION @retire(app_ bigint, at_ bigint, names text[]) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $f$
 DECLARE

@@ -42,6 +42,9 @@ local function accept(r)
   if m.registration_key then
     call('HSET', P .. 'reg', m.registration_key, r.id)
   end
+  if m.expires > 0 then
+    call('ZADD', P .. 'expiring', m.expires, r.id)
+  end
   for _, key in ipairs(m.blobs) do
     blob.refer(key)
   end

@@ -54,6 +54,9 @@ local function entries(r)
   if r.held == 1 then
     found['hold:' .. key] = {r.id}
   end
+  if m.expires > 0 and r.attempt == 0 and r.round == 0 and r.place ~= FINAL then
+    found['expiring'] = {r.id, m.expires}
+  end
   return found
 end
 

@@ -272,10 +272,15 @@ function life.go_first(r, rate)
 end
 
 -- The end ------------------------------------------------------------------------------------------------------------------------
+-- What ends with its first claim, or before: its registration, and its expiry.
 local function unregister(r)
-  local key = has(r, FIRST) and row.meta(r).registration_key
+  local m = has(r, FIRST) and row.meta(r)
+  local key = m and m.registration_key
   if key and call('HGET', P .. 'reg', key) == r.id then
     call('HDEL', P .. 'reg', key)
+  end
+  if m and m.expires > 0 and r.attempt == 0 and r.round == 0 then
+    call('ZREM', P .. 'expiring', r.id)
   end
 end
 life.unregister = unregister

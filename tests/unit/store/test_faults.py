@@ -1,0 +1,101 @@
+"""What will not pass ends whoever asks; what may pass is tried again. On real servers, which are set up wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from pynenc import Pynenc
+from pynenc.exceptions import StoreError
+from pynenc.runner import ThreadRunner
+from pynenc.store import open_store
+from pynenc.store.postgres.errors import is_connection_lost, is_refused
+from pynenc.store.redis import link
+from pynenc.testing.servers.postgres import empty_url, shared_url
+from pynenc.testing.servers.redis import RedisServer, free_port
+
+#: Rights of a user, and what it is told that it lacks.
+RIGHTS = {
+    "no writing": ("~pynenc:* &pynenc:* +@all -@admin -@dangerous +info -@write", "no permissions to run the"),
+    "other keys": ("~other:* &pynenc:* +@all -@admin -@dangerous +info", "a key"),
+    "other channels": ("~pynenc:* resetchannels +@all -@admin -@dangerous +info", "a channel"),
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer(aof="always") as server:
+        yield server
+
+
+def run(url: str) -> StoreError:
+    """What ends a runner at its start."""
+    app = Pynenc(app_id="faults", store=url, runner={"threads": 1})
+    with pytest.raises(StoreError) as raised:
+        ThreadRunner(app).run()
+    app.close()
+    assert not raised.value.retryable
+    return raised.value
+
+
+@pytest.mark.parametrize("option", ["sslmode=require", "service=nope", "sslmode=verify-full&sslrootcert=/nowhere.pem"])
+def test_a_connection_that_cannot_come_about_ends_a_runner(option: str) -> None:
+    url = shared_url()
+    assert "refuses the connection" in str(run(f"{url}{'&' if '?' in url else '?'}{option}"))
+
+
+def test_a_role_that_may_only_read_ends_a_runner() -> None:
+    url = empty_url()
+    schema = url.rpartition("schema=")[2]
+    store = open_store(url, "faults")
+    store.open()
+    store.close()
+    with psycopg.connect(shared_url(), autocommit=True) as client:
+        client.execute(f"CREATE ROLE {schema}_reader LOGIN".encode())
+        client.execute(f"GRANT USAGE ON SCHEMA {schema} TO {schema}_reader".encode())
+        client.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {schema}_reader".encode())
+    try:
+        assert "permission denied" in str(run(url.replace("postgres@", f"{schema}_reader@")))
+    finally:
+        with psycopg.connect(shared_url(), autocommit=True) as client:
+            client.execute(f"DROP OWNED BY {schema}_reader; DROP ROLE {schema}_reader".encode())
+
+
+@pytest.mark.parametrize("what", RIGHTS)
+def test_a_user_without_a_right_is_told_which(what: str, server: RedisServer) -> None:
+    rules, lacks = RIGHTS[what]
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "poor", "reset", "on", ">secret", *rules.split())
+    told = str(run(server.url.replace("//", "//poor:secret@")))
+    assert lacks in told
+    assert link.RIGHTS in told
+    assert link.RIGHTS.partition("+")[2] in (Path(__file__).parents[3] / "docs/guides/redis.md").read_text()
+
+
+def test_a_wrong_password_ends_a_runner(server: RedisServer) -> None:
+    assert "refuses this user" in str(run(server.url.replace("//", "//nobody:wrong@")))
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_away(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "HANDSHAKE", 0.3)
+    assert "speaks no TLS" in str(run(server.url.replace("redis:", "rediss:")))
+    away = open_store(f"rediss://127.0.0.1:{free_port()}/0", "faults")
+    with pytest.raises(StoreError) as raised:
+        away.open()
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize(
+    "place", ["invalid.invalid", "127.0.0.1:1/certificate?application_name=permission%20denied%20does%20not%20exist"]
+)
+def test_names_that_sound_like_a_refusal_are_none(place: str) -> None:
+    with pytest.raises(psycopg.OperationalError) as raised:
+        psycopg.connect(f"postgresql://invalid@{place}", connect_timeout=2)
+    assert not is_refused(raised.value)
+    assert is_connection_lost(raised.value)
