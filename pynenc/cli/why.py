@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from pynenc.cli.output import ago, duration
 from pynenc.core.records import UNKNOWN_TASK, Filter, Invocation, Page, QueueState
 from pynenc.core.status import InvocationStatus, Place
-from pynenc.engine.suspension import DIFFERS
+from pynenc.engine.suspension import DIFFERS, FOR_SIGNAL
 from pynenc.store.base import Store
 
 
@@ -32,8 +34,12 @@ def _suspended(row: Invocation, now: int) -> list[str]:
         reasons.append(f"it goes on when one of these ends: {', '.join(row.waiting_for[:5])}")
     if row.reason.startswith(DIFFERS):
         reasons.append(f"put its code back or mend it, then let it try again: pynenc workflows resume {row.id}")
+    elif row.reason.startswith(FOR_SIGNAL) and "; " not in row.reason:
+        name = quote(row.reason.removeprefix(FOR_SIGNAL))
+        reasons.append(f"send it: pynenc workflows signal {row.id} {name} VALUE")
     elif not (row.due or row.waiting_for):
-        reasons.append(f"let it go on: pynenc workflows resume {row.id}, or send the signal that it waits for")
+        or_signal = ", or send the signal that it waits for" if FOR_SIGNAL in row.reason else ""
+        reasons.append(f"let it go on: pynenc workflows resume {row.id} VALUE{or_signal}")
     return reasons
 
 

@@ -143,7 +143,7 @@ def _value(app: Pynenc, story: check.Story, position: str, record: Record) -> st
 def resume(spec: str | None, /, *, invocation_id: str, value: str) -> None:
     """Let a paused workflow go on; its wf.pause() returns VALUE (JSON, or plain text). Without VALUE: let one try again whose code and record differed."""
     app = load_app(spec)
-    _accepted(app.get_invocation(invocation_id).resume(_json(value)), app, invocation_id)
+    _accepted(app.get_invocation(invocation_id).resume(_json(value)), app, invocation_id, "goes on")
 
 
 @workflows.command(epilog="Example: pynenc workflows signal ID paid 99.5")
@@ -155,7 +155,9 @@ def resume(spec: str | None, /, *, invocation_id: str, value: str) -> None:
 def signal(spec: str | None, /, *, invocation_id: str, name: str, value: str) -> None:
     """Send a signal; wf.wait_signal(NAME) returns VALUE (JSON, or plain text)."""
     app = load_app(spec)
-    _accepted(app.get_invocation(invocation_id).signal(name, _json(value)), app, invocation_id)
+    _accepted(
+        app.get_invocation(invocation_id).signal(name, _json(value)), app, invocation_id, f"has got signal {name}"
+    )
 
 
 @workflows.command(epilog="Example: pynenc workflows cancel ID --yes")
@@ -174,12 +176,12 @@ def cancel(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool) -> None:
         raise SystemExit(1)
 
 
-def _accepted(is_accepted: bool, app: Pynenc, invocation_id: str) -> None:  # noqa: FBT001 - the answer
+def _accepted(is_accepted: bool, app: Pynenc, invocation_id: str, then: str) -> None:  # noqa: FBT001 - the answer
     if not is_accepted:
         row = app.engine.get(invocation_id)
         why = f" ({row.reason})" if row.status is InvocationStatus.PAUSED and row.reason else ""
         raise InvocationStatusError(f"{invocation_id} does not wait for this: it is {row.status}{why}")
-    click.echo(f"{invocation_id} goes on")
+    click.echo(f"{invocation_id} {then}")
 
 
 def _json(text: str) -> Any:

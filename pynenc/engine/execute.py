@@ -252,10 +252,26 @@ class Executor:
         info = self._codec.read_error(claimed, payload)
         if running.span is not None:
             running.span.fail(info)
+        if ended.status == "failed" and spec.is_workflow and (stopped := self._stopped(claimed, running, error, info)):
+            return stopped
         _log_end(claimed, info, ended, now)
         if ended.status == "failed" and running.flow is not None:
             return self._undo(spec, claimed, running, payload, started)
         return ended
+
+    def _stopped(
+        self, claimed: Claimed, running: context.Running, error: BaseException, info: ErrorInfo
+    ) -> Outcome | None:
+        """A workflow raised before it came to all that it did: its code has changed, and a person is asked. None if it did not."""
+        if isinstance(error, TaskTimeoutError):
+            return None
+        told = f"{info.type.rpartition('.')[2]}: {info.message:.300}"
+        started = claimed.claimed
+        try:
+            reason = running.flow.stop_early(error, told)
+        except GivenUp:
+            return outcome.released(claimed, GIVEN_UP, started=started)
+        return outcome.paused(claimed, reason, started, self._now()) if reason else None
 
     def _undo(self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: bytes, started: int) -> Outcome:
         """A workflow has failed for the last time: compensate what it did, then end it."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 #: How the reason begins of a run whose code and record differ.
 DIFFERS = "code and record differ: "
+#: And of one that waits for a signal; its name follows.
+FOR_SIGNAL = "waits for signal "
 
 
 class Departure(BaseException):

@@ -335,6 +335,8 @@ class Triggers:
         firing = self._firing(self._named(name))
         if start.tzinfo is None or end.tzinfo is None:
             raise TriggerError("the start and the end of a backfill need a time zone, such as 2026-01-01T00:00+00:00")
+        if start > end:
+            raise TriggerError(f"a backfill from {start} to {end} ends before it begins")
         rows = self._backfill_rows(firing, start, end, new_id() if again else "")
         accepted = 0
         while batch := [*islice(rows, TICKS_AT_ONCE)]:

@@ -1,8 +1,8 @@
 """Times of schedules, in microseconds since the epoch. Pure: whoever asks says what time it is.
 
 Cron times come from cronsim, which does as Debian's cron does where clocks are changed: a job at a fixed time whose hour is skipped runs right after the gap,
-one whose hour comes twice runs once, the first time. Expressions with ``*`` or ``*/n`` in minutes or hours, and those with seconds, tick in real time
-instead: never in the gap, in both of the two hours.
+one whose hour comes twice runs once, the first time. Expressions with ``*`` or ``*/n`` in minutes or hours, and those with more than one second of the minute,
+tick in real time instead: never in the gap, in both of the two hours.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class CronSchedule:
         self._tz = zone(tz)
         try:
             CronSim(expression, datetime.now(UTC))
+            self._minutes, self._second = _split(expression)
             self._first()
         except CronSimError as error:
             raise TriggerError(
@@ -56,11 +57,17 @@ class CronSchedule:
             raise TriggerError(f"cron expression {self._expression!r} never comes true")
 
     def after(self, time: Microseconds, /) -> Iterator[Microseconds]:
-        for moment in CronSim(self._expression, datetime.fromtimestamp(time // SECOND, self._tz)):
-            tick = round(moment.timestamp()) * SECOND
+        for moment in CronSim(self._minutes, datetime.fromtimestamp(time // SECOND - self._second, self._tz)):
+            tick = (round(moment.timestamp()) + self._second) * SECOND
             if tick > time:  # in the hour that comes twice, the one that was asked for may be the second
                 time = tick
                 yield tick
+
+
+def _split(expression: str) -> tuple[str, int]:
+    """What ticks once a minute at most, and the second at which it does: a job at a fixed time is one, with seconds or without."""
+    first, *others = expression.split()
+    return (" ".join(others), int(first)) if len(others) == 5 and first.isdecimal() else (expression, 0)
 
 
 class IntervalSchedule:

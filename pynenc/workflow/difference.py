@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+import traceback
+from typing import TYPE_CHECKING, Any
 
 from pynenc.engine.suspension import Departure, Differs
 from pynenc.exceptions import NonDeterminismError
@@ -38,6 +39,19 @@ def not_all_met(left: str) -> NonDeterminismError:
     return NonDeterminismError(f"the workflow returns, but recorded is {left}: {ADVICE}", "", "to return", left, "")
 
 
+def raised_early(told: str, error: BaseException, left: str) -> NonDeterminismError:
+    """The error of a body that raises (in words: without secrets) before it came to all that it did."""
+    frames = [each for each in traceback.walk_tb(error.__traceback__) if not _is_ours(each[0].f_globals)]
+    where = f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else "unknown"
+    difference = f"the workflow raises {told} ({where}), but recorded is {left}"
+    return NonDeterminismError(f"{difference}: {ADVICE}", "", f"to raise {told}", left, where)
+
+
+def _is_ours(names: dict[str, Any]) -> bool:
+    name = str(names.get("__name__", ""))
+    return name == "pynenc" or name.startswith("pynenc.")
+
+
 def other_count(position: str, name: str, asked: int, recorded: int) -> NonDeterminismError:
     """The error of a body that makes another number of calls at once."""
     where, now, before = caller(), f"{asked} call(s) of {name}", f"{recorded} call(s) of {name}"
@@ -49,8 +63,7 @@ def caller() -> str:
     """The line of the user's code that is at work, as ``file:line``."""
     frame = sys._getframe(1)
     while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        if not (name == "pynenc" or name.startswith("pynenc.")):
+        if not _is_ours(frame.f_globals):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         if frame.f_back is None:
             break

@@ -13,7 +13,7 @@ import msgspec
 
 from pynenc.core.records import Invocation
 from pynenc.engine import RESUME_KEY, signal_key
-from pynenc.engine.suspension import Continued, Departure, Suspended
+from pynenc.engine.suspension import FOR_SIGNAL, Continued, Departure, Suspended
 from pynenc.exceptions import ResultTimeoutError
 from pynenc.store.base import Store
 from pynenc.workflow.flow import PAUSE, SIGNAL, SLEEP, Flow, encode
@@ -141,7 +141,7 @@ def _look_signal(flow: Flow, name: str, timeout: int | None) -> Found:
         if found is None and not flow.is_over(due):
             flow.begin(position, operation, encode(due))
             seen = 0 if flow.inbox is None else flow.inbox.seen
-            return None, Suspended(f"waits for signal {name}", due=due, signals=seen)
+            return None, Suspended(FOR_SIGNAL + name, due=due, signals=seen)
         record = flow.write(position, Record(SIGNAL, name, encode(found or (_TOO_LATE, b""))))
     number, payload = _signalled(record.payload)
     if flow.inbox is not None:

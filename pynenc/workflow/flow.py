@@ -194,6 +194,14 @@ class Flow:
         if self._cursor is not None and (left := self._cursor.left()):
             raise difference.stop(self, difference.not_all_met(left))
 
+    def stop_early(self, error: BaseException, told: str) -> str:
+        """Leave a body that has raised before it came to all that it did: its code is another one, so that is no failure of what it does. Returns why;
+        nothing if it has failed where it was.
+        """
+        if self.is_first or not (left := self.cursor.left()):
+            return ""
+        return str(difference.stop(self, difference.raised_early(told, error, left)))
+
     def failure(self) -> BaseException:
         """The error that a workflow failed with, raised again where it left the body."""
         payload = self.cursor.records[FAILING].payload

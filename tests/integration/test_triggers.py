@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,8 @@ def test_a_backfill_needs_a_schedule_and_time_zones(runner: InlineRunner) -> Non
         app.trigger.backfill("paid.trigger1", NOON, NOON)
     with pytest.raises(TriggerError, match="need a time zone"):
         app.trigger.backfill("hourly.hourly", datetime(2026, 1, 1), NOON)
+    with pytest.raises(TriggerError, match="ends before it begins"):
+        app.trigger.backfill("hourly.hourly", NOON, NOON - timedelta(seconds=1))
 
 
 # -- composites ------------------------------------------------------------------------------------------------------------

@@ -75,6 +75,31 @@ def test_a_body_that_returns_too_early_is_stopped(runner: InlineRunner) -> None:
     )
 
 
+@pytest.mark.parametrize(("flow", "change"), [("misspelt", 1), ("misspelt", 2), ("misspelt_in_a_branch", 1)])
+def test_a_body_that_raises_too_early_is_stopped(runner: InlineRunner, flow: str, change: int) -> None:
+    invocation = getattr(differing, flow)()
+    runner.drain()
+    changed.append(change)
+    runner.advance(10)
+    reason = reason_of(invocation)
+    assert reason.startswith("code and record differ: the workflow raises NameError: name '")
+    assert "differing.py:" in reason
+    assert ", but recorded is 'sleep' at position 0000000" in reason or "'step act' at position 00000001" in reason
+    assert done == ["flight"]
+    changed.clear()
+    invocation.resume()
+    assert runner.result(invocation) == "hotel"
+
+
+def test_a_body_that_raises_where_it_was_has_failed(runner: InlineRunner) -> None:
+    invocation = differing.misspelt()
+    runner.drain()
+    changed.append(3)
+    with pytest.raises(NameError):
+        runner.result(invocation)
+    assert done == ["flight", "undo flight"]
+
+
 def test_the_error_is_raised_where_nobody_else_is_there(runner: InlineRunner) -> None:
     invocation = stopped(runner, differing.books)
     changed.append(1)

@@ -207,6 +207,15 @@ def run(*words: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def why(invocation):
+    from click.testing import CliRunner
+
+    from pynenc.cli.main import cli
+
+    words = ["--app", "tests.workflows.apps.shop", "invocations", "why", invocation.invocation_id]
+    return CliRunner().invoke(cli, words).output
+
+
 def test_command_line(runner, tmp_path, monkeypatch):
     paused, listening = shop.asks(), shop.listens(None)
     slept = shop.changing()
@@ -217,9 +226,12 @@ def test_command_line(runner, tmp_path, monkeypatch):
     code, text = run("list")
     assert "first?" in text
     assert "waits for signal a" in text
+    assert f"\nlet it go on: pynenc workflows resume {paused.invocation_id} VALUE\n" in why(paused)
+    assert f"\nsend it: pynenc workflows signal {listening.invocation_id} a VALUE\n" in why(listening)
     assert run("resume", paused.invocation_id, '{"a": 1}') == (0, f"{paused.invocation_id} goes on\n")
     assert run("resume", paused.invocation_id)[0] == 1
-    assert run("signal", listening.invocation_id, "a", "99.5")[0] == 0
+    answer = f"{listening.invocation_id} has got signal a\n"
+    assert run("signal", listening.invocation_id, "a", "99.5") == (0, answer)
     runner.drain()
     code, text = run("show", paused.invocation_id)
     assert "pause" in text

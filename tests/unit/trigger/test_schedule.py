@@ -67,6 +67,13 @@ def test_a_job_in_the_hour_that_comes_twice_runs_once():
     assert local(first("30 2 * * *", "2026-10-24T12:00", 2, MADRID)) == ["25 02:30 +0200", "26 02:30 +0100"]
 
 
+def test_seconds_do_not_make_another_job_of_it():
+    assert local(first("0 30 2 * * *", "2026-03-28T12:00", 2, MADRID)) == ["29 03:00 +0200", "30 02:30 +0200"]
+    assert local(first("10 30 2 * * *", "2026-10-24T12:00", 2, MADRID)) == ["25 02:30 +0200", "26 02:30 +0100"]
+    assert first("10 30 2 * * *", "2026-10-24T02:30:10", 1) == [us("2026-10-25T02:30:10")]
+    assert first("10 30 2 * * *", "2026-10-24T02:30:09", 1) == [us("2026-10-24T02:30:10")]
+
+
 def test_the_same_from_the_middle_of_that_hour():
     second_pass = us("2026-10-25T01:10")  # 02:10 for the second time
     assert local(islice(CronSchedule("30 2 * * *", MADRID).after(second_pass), 1)) == ["26 02:30 +0100"]

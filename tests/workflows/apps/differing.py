@@ -154,3 +154,31 @@ def books_early() -> str:
     wf = books_early.wf
     wf.compensate(undo, "flight")
     return wf.step(act, "flight")
+
+
+@app.workflow
+def misspelt() -> str:
+    wf = misspelt.wf
+    if 1 in changed:
+        raise NameError("name 'flihgt' is not defined")
+    wf.compensate(undo, wf.step(act, "flight"))
+    if 2 in changed:
+        raise NameError("name 'hotle' is not defined")
+    wf.sleep(10)
+    if 3 in changed:
+        raise NameError("name 'car' is not defined")
+    return wf.step(act, "hotel")
+
+
+@app.workflow
+async def misspelt_in_a_branch() -> str:
+    wf = misspelt_in_a_branch.wf
+
+    async def books(word: str) -> str:
+        if changed:
+            raise NameError(f"name '{word}' is not defined")
+        return await wf.async_step(act, word)
+
+    wf.compensate(undo, await asyncio.create_task(books("flight")))
+    await wf.async_sleep(10)
+    return await wf.async_step(act, "hotel")
