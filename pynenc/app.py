@@ -404,7 +404,7 @@ class Pynenc:
                 send_receipt(order.id)
             connection.commit()
 
-        :param connection: of ``sqlite3``, psycopg, or SQLAlchemy's or Django's around one of these; it is not committed here. In development mode calls run now.
+        :param connection: of ``sqlite3``, psycopg, or SQLAlchemy's or Django's around one of these; it is not committed. In development mode calls run at once.
         :raises StoreError: the store or the connection is not of that kind; or by what takes no part in it: a result, a cancellation, a purge.
         """
         return nullcontext() if self.is_dev_mode else join(self.store, connection)
