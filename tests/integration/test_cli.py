@@ -17,6 +17,7 @@ from pynenc import __version__
 from pynenc.cli import operations
 from pynenc.cli.main import cli
 from pynenc.core.records import New
+from pynenc.store.postgres import schema
 from pynenc.testing.servers import postgres
 from tests import servers
 
@@ -465,7 +466,7 @@ def test_a_migration_tells_the_versions_of_the_schema(kind, shop, tmp_path, monk
         "redis": lambda: servers.url_for(tmp_path),
     }
     monkeypatch.setenv("PYNENC__STORE", urls[kind]())
-    version = "1.0" if kind == "postgresql" else "1"
+    version = ".".join(map(str, schema.VERSION)) if kind == "postgresql" else "1"
     assert f"the schema was created, version {version}\n" in shop.run("store", "migrate")
     assert f"the schema has version {version}, nothing to do\n" in shop.run("store", "migrate")
     assert operations.migrated("0.9", version) == f"the schema went from version 0.9 to {version}"
