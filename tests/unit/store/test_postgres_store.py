@@ -436,7 +436,7 @@ def blocks(store: PostgresStore, limit: int = 100, *ended: Outcome) -> int:
     connection = store._database._take()
     touched = []
     try:
-        for _ in range(4):
+        for _ in range(10):
             connection.execute("BEGIN")
             (plan,) = direct.execute(connection, text, values, is_prepared=False)
             connection.execute("ROLLBACK")
