@@ -11,10 +11,13 @@ Body and pump may end an attempt at the same moment. Whoever takes ``claimed`` a
 from __future__ import annotations
 
 import ctypes
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pynenc import context
 from pynenc.core.records import Claimed, ClaimRequest
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from pynenc.runner.worker import Worker
     from pynenc.store.base import Watch
 
+#: What reading a damaged record raises. All else says something about this process, and nothing about what was claimed.
+UNFIT = (TypeError, ValueError, LookupError, AttributeError, struct.error, msgspec.MsgspecError)
 #: Packages whose operations must not be torn.
 _OURS = ("pynenc.engine", "pynenc.invocation", "pynenc.runner", "pynenc.serializer", "pynenc.store", "pynenc.workflow")
 

@@ -42,7 +42,7 @@ from pynenc.core.records import Beat, Claimed, Outcome
 from pynenc.engine import Engine
 from pynenc.engine.execute import HandBack, Interruption
 from pynenc.exceptions import StoreError
-from pynenc.runner.body import BodySlot, forget_raised
+from pynenc.runner.body import UNFIT, BodySlot, forget_raised
 from pynenc.runner.coroutines import AsyncSlot, Coroutines
 from pynenc.runner.pump import Pump
 from pynenc.runner.settings import WorkerSettings
@@ -262,6 +262,7 @@ class Worker:
     def _run(self, claimed: Claimed, me: BodySlot) -> bool:
         """Run one body; false when the pump ended the attempt and gave this thread up."""
         me.since = started = time.monotonic()
+        has_begun = False
         try:
             if self.coroutines and self.coroutines.takes(claimed):
                 return True
@@ -269,11 +270,14 @@ class Worker:
             me.marked = False
             me.running = None
             me.claimed = claimed
+            has_begun = True  # from here on the pump may take it
             if self.board:
                 self.board.enter(me.index, claimed, self.kill_time(me.deadline))
             ended, is_mine = self._guarded(claimed, me)
-        except Exception as error:
-            ended, is_mine = self.unfit(claimed, error), me.claimed is not claimed or me.take(claimed)
+        except UNFIT as error:
+            if has_begun and not _is_taken_here(me, claimed):
+                return False
+            ended, is_mine = self.unfit(claimed, error), True
         if not is_mine:
             return False
         if self.board:
@@ -304,7 +308,7 @@ class Worker:
             now = self.engine.store.clock.now()
             is_hand_back = isinstance(error, HandBack)
             ended = outcome.handed_back(claimed) if is_hand_back else self._timed_out(claimed, now)
-            is_mine = me.take(claimed) or me.taker == me.thread_id  # it may have come while this thread took it
+            is_mine = _is_taken_here(me, claimed)  # it may have come while this thread took it
         if me.running is not None and me.running.progress is not None and is_mine:
             self._report_last(me.running.progress)
         return ended, is_mine
@@ -447,3 +451,8 @@ class Worker:
             turns.hand_back(self.coroutines.hand_back())
         turns.give_back("runner stopped")
         turns.flush(time.monotonic() + self.settings.shutdown_timeout)
+
+
+def _is_taken_here(me: BodySlot, claimed: Claimed) -> bool:
+    """Whether the thread of ``me`` ends the attempt, now or a moment ago."""
+    return me.take(claimed) or me.taker == me.thread_id
