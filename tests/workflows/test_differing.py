@@ -100,6 +100,12 @@ def test_a_body_that_raises_where_it_was_has_failed(runner: InlineRunner) -> Non
     assert done == ["flight", "undo flight"]
 
 
+def test_a_branch_that_fails_before_the_others_are_replayed_has_failed(runner: InlineRunner) -> None:
+    with pytest.raises(ExceptionGroup):
+        runner.result(differing.ships())
+    assert done == ["flight", "hotel", "car", "tour", "undo flight"]
+
+
 def test_the_error_is_raised_where_nobody_else_is_there(runner: InlineRunner) -> None:
     invocation = stopped(runner, differing.books)
     changed.append(1)
