@@ -265,7 +265,7 @@ class Executor:
         self, claimed: Claimed, running: context.Running, error: BaseException, info: ErrorInfo, started: int
     ) -> Outcome | None:
         """A workflow raised before it came to all that it did: its code has changed, and a person is asked. None if it did not."""
-        if isinstance(error, TaskTimeoutError) or running.flow is None:
+        if running.flow is None:  # it raised before it began
             return None
         told = f"{info.type.rpartition('.')[2]}: {info.message:.300}"
         try:

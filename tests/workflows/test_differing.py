@@ -128,6 +128,12 @@ def test_an_end_that_cannot_be_written_is_left_to_the_next_attempt(
         assert (invocation.status, done) == (InvocationStatus.FAILED, ["flight", "undo flight"])
 
 
+def test_a_branch_that_fails_before_the_others_are_replayed_has_failed(runner: InlineRunner) -> None:
+    with pytest.raises(ExceptionGroup):
+        runner.result(differing.ships())
+    assert done == ["flight", "hotel", "car", "tour", "undo flight"]
+
+
 def test_the_error_is_raised_where_nobody_else_is_there(runner: InlineRunner) -> None:
     invocation = stopped(runner, differing.books)
     changed.append(1)
