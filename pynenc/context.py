@@ -140,20 +140,34 @@ current = _running.get
 set_running = _running.set
 
 
-_transaction: ContextVar[tuple[object, object] | None] = ContextVar("pynenc_transaction", default=None)
+class Joined:
+    """The store whose submissions are a part of the caller's own transaction, and the connection of that. None once the block is over: whoever began in it
+    (a task of asyncio, a thread) inherited it, and may live longer.
+    """
 
-#: The store whose submissions are a part of the caller's own transaction in this context, and the connection of that; or None.
+    __slots__ = ("connection", "store")
+
+    def __init__(self, store: object, connection: object) -> None:
+        self.store: object = store
+        self.connection: object = connection
+
+
+_transaction: ContextVar[Joined | None] = ContextVar("pynenc_transaction", default=None)
+
+#: The caller's own transaction that this context began in, or None.
 transaction = _transaction.get
 
 
 @contextmanager
 def within(store: object, connection: object) -> Iterator[None]:
     """Make the submissions to ``store`` a part of the transaction of ``connection``."""
-    token = _transaction.set((store, connection))
+    joined = Joined(store, connection)
+    token = _transaction.set(joined)
     try:
         yield
     finally:
         _transaction.reset(token)
+        joined.store = joined.connection = None
 
 
 def wrap(function: Callable[P, R]) -> Callable[P, R]:

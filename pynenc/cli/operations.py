@@ -178,7 +178,7 @@ def store() -> None:
 @click.pass_obj
 @guarded
 def check(spec: str | None, /, *, as_json: bool) -> None:
-    """Inspect the invariants of the store; exit code 4 when one is broken, or the store cannot be used."""
+    """Inspect the invariants of the store; exit code 4 when one is broken, or the store cannot be used; 1 when it does not answer for now."""
     app = load_app(spec)
     try:
         found = app.store.check()
@@ -263,7 +263,7 @@ def purge(spec: str | None, /, *, everything: bool, older_than: float | None, is
 @click.pass_obj
 @guarded
 def doctor(spec: str | None, /, *, as_json: bool) -> None:
-    """Look for what commonly goes wrong; exit code 4 when something is."""
+    """Look for what commonly goes wrong; exit code 4 when something is, 1 when the store does not answer for now."""
     app = load_app(spec)
     findings = list(_diagnose(app))
     if as_json:
@@ -292,6 +292,8 @@ def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
         store = app.store
         problems = store.check()
     except StoreError as error:
+        if error.retryable:
+            raise
         yield "store", False, str(error)
         return
     yield "store", True, store.display_url

@@ -408,10 +408,10 @@ class Filter(_Record, frozen=True, kw_only=True):
     @classmethod
     def of(cls, where: Mapping[str, Any]) -> Filter:
         """As people write it: one text for a tuple of it, statuses by name. :raises ValueError: there is no such status, or no store has such a text."""
-        several = ("ids", "tasks", "statuses", "queues", "tags")
-        items = ((name, (one,) if name in several and isinstance(one, str) else one) for name, one in where.items())
-        given: dict[str, Any] = check_texts(dict(items))
-        given["statuses"] = tuple(map(InvocationStatus, given.get("statuses", ())))
+        several = {name: where.get(name) or () for name in ("ids", "tasks", "statuses", "queues", "tags")}
+        tuples = {name: (one,) if isinstance(one, str) else tuple(one) for name, one in several.items()}
+        given: dict[str, Any] = check_texts({**where, **tuples})
+        given["statuses"] = tuple(map(InvocationStatus, given["statuses"]))
         return cls(**given)
 
 

@@ -252,25 +252,28 @@ class Executor:
         info = self._codec.read_error(claimed, payload)
         if running.span is not None:
             running.span.fail(info)
-        if ended.status == "failed" and spec.is_workflow and (stopped := self._stopped(claimed, running, error, info)):
-            return stopped
+        if ended.status == "failed" and spec.is_workflow:
+            stopped = self._stopped(claimed, running, error, info, started)
+            if stopped is not None:
+                return stopped
         _log_end(claimed, info, ended, now)
         if ended.status == "failed" and running.flow is not None:
             return self._undo(spec, claimed, running, payload, started)
         return ended
 
     def _stopped(
-        self, claimed: Claimed, running: context.Running, error: BaseException, info: ErrorInfo
+        self, claimed: Claimed, running: context.Running, error: BaseException, info: ErrorInfo, started: int
     ) -> Outcome | None:
         """A workflow raised before it came to all that it did: its code has changed, and a person is asked. None if it did not."""
-        if isinstance(error, TaskTimeoutError):
+        if running.flow is None:  # it raised before it began
             return None
         told = f"{info.type.rpartition('.')[2]}: {info.message:.300}"
-        started = claimed.claimed
         try:
             reason = running.flow.stop_early(error, told)
         except GivenUp:
             return outcome.released(claimed, GIVEN_UP, started=started)
+        except StoreError as failure:
+            return _sent_back(claimed, failure, started)
         return outcome.paused(claimed, reason, started, self._now()) if reason else None
 
     def _undo(self, spec: TaskSpec, claimed: Claimed, running: context.Running, error: bytes, started: int) -> Outcome:
@@ -282,6 +285,8 @@ class Executor:
         except GivenUp:
             return outcome.released(claimed, GIVEN_UP, started=started)
         except Exception as failure:
+            if isinstance(failure, StoreError) and failure.retryable:
+                return _sent_back(claimed, failure, started)
             logger.exception("%s %s could not be compensated", claimed.task, claimed.id)
             payload, reason = self._codec.encode_error(spec, claimed, failure), "its compensation failed"
         return outcome.failed(claimed, payload, started, self._now(), reason)
@@ -318,6 +323,12 @@ def _cancel_members(running: context.Running) -> None:
         running.engine.cancel_members(running.id, "its workflow was cancelled")
     except StoreError as error:
         logger.warning("the members of workflow %s could not be cancelled (%s)", running.id, error)
+
+
+def _sent_back(claimed: Claimed, error: StoreError, started: int) -> Outcome:
+    """The store does not answer, and the runner stops or somebody cancels, so that nobody waits for it: another attempt replays to where this one was."""
+    logger.warning("workflow %s %s could not be ended (%s); it goes back", claimed.task, claimed.id, error)
+    return outcome.released(claimed, "its end could not be written", started=started)
 
 
 def timeout_error(claimed: Claimed) -> TaskTimeoutError:

@@ -18,7 +18,8 @@ from pynenc.core.records import Final, Ref
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
-from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError, StoreError
+from pynenc.engine.transaction import refuse_inside
+from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError
 from pynenc.store.base import Store, Watch
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Results:
         :raises CycleDetectedError: the wait would never end.
         """
         if context.transaction() is not None:  # asked here, as every result that is read comes by
-            self._refuse_in_transaction()
+            refuse_inside(self._store, "reading a result")
         running = context.current()
         if running is not None and running.flow is not None and not is_plain and self._is_durable(running):
             look = partial(self._look, running, ids, along or ids, inline=inline)
@@ -141,13 +142,6 @@ class Results:
         if inline and is_body and any(map(self._inline, ids)) and (finals := self._store.finals(ids)):
             return finals
         return self._block(ids, timeout, running)
-
-    def _refuse_in_transaction(self) -> None:
-        joined = context.transaction()
-        if joined is not None and joined[0] is self._store:
-            raise StoreError(
-                "a call inside app.transaction is accepted when that transaction commits: read results after it"
-            )
 
     def _is_durable(self, running: context.Running) -> bool:
         """Whether the body that runs here is one of a workflow over this store."""
@@ -216,7 +210,7 @@ class Results:
 
     async def wait_async(self, ids: Sequence[str], timeout: float | None = None) -> list[Final]:
         """The same for event loops; a cancelled ``await`` stops waiting and leaves the invocations alone."""
-        self._refuse_in_transaction()
+        refuse_inside(self._store, "reading a result")
         running = context.current()
         if running is not None and running.flow is not None and self._is_durable(running):
             found: list[Final] = await running.flow.wait_async(ids, timeout, partial(self._wait_async, ids))

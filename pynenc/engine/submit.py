@@ -25,6 +25,7 @@ from pynenc.engine.codec import Codec, Encoded
 from pynenc.engine.loops import is_on_loop
 from pynenc.engine.newid import new_id, new_ids
 from pynenc.engine.spec import TaskSpec
+from pynenc.engine.transaction import connection_for
 from pynenc.exceptions import (
     IdempotencyKeyError,
     InvocationConcurrencyWithDifferentArgumentsError,
@@ -112,16 +113,16 @@ class Submitter:
         return answers
 
     def _submit(self, rows: Sequence[New], blobs: Sequence[Blob]) -> list[Submitted]:
-        store, connection = context.transaction() or (None, None)
+        connection = connection_for(self._store)
         try:
             return self._store.submit(
                 rows,
                 blobs,
                 max_queue_length=self._conf.max_queue_length,
-                connection=connection if store is self._store else None,
+                connection=connection,
             )
         except QueueFullError as full:
-            if store is self._store:
+            if connection is not None:
                 raise
             return self._wait_for_room(rows, blobs, full)
 

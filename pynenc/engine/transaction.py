@@ -19,14 +19,21 @@ def join(store: Store, connection: object) -> Iterator[None]:
         yield
 
 
+def connection_for(store: Store) -> object:
+    """The connection whose transaction the submissions to ``store`` are a part of here; None if there is none."""
+    joined = context.transaction()
+    return joined.connection if joined is not None and joined.store is store else None
+
+
 def refuse_inside(store: Store, what: str) -> None:
-    """Refuse what takes no part in the transaction that the calls of this block belong to, and could wait for its locks.
+    """Refuse what takes no part in the transaction that the calls of this block belong to: it could wait for its locks, or for its commit.
 
     :raises StoreError: this is such a block.
     """
-    joined = context.transaction()
-    if joined is not None and joined[0] is store:
-        raise StoreError(f"{what} is no part of the transaction of app.transaction: do it before or after that block")
+    if connection_for(store) is not None:
+        raise StoreError(
+            f"{what} is no part of the transaction of app.transaction, whose calls are accepted when it commits: do it before or after that block"
+        )
 
 
 def driver_connection(connection: Any) -> Any:

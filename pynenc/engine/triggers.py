@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pynenc import context
 from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask
 from pynenc.core.ids import derived_id
@@ -29,7 +28,7 @@ from pynenc.engine.firing import DEFINITIONS, PAUSED, Firing, events_scope, fill
 from pynenc.engine.newid import new_id
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter
-from pynenc.engine.transaction import refuse_inside
+from pynenc.engine.transaction import connection_for, refuse_inside
 from pynenc.exceptions import TriggerError
 from pynenc.store.base import Store
 from pynenc.trigger.schedule import next_tick, ticks_between
@@ -102,7 +101,7 @@ class Triggers:
         :raises SerializationError: the payload cannot be encoded. :raises ValueError: the code is no text that can be stored.
         """
         check_storable(code, "the code of an event")
-        if context.transaction() is None:
+        if connection_for(self._store) is None:
             self.declare_known()
         event_id = new_id()
         hearing = {name: _decode_new(data) for name, data in self._store.recall(events_scope(code)).items() if data}

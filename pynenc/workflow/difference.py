@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pynenc.workflow.flow import Flow
 
 logger = logging.getLogger("pynenc.workflow")
+#: The errors of code that was broken by a change. Others may come of what a body meets, at whatever point it is then.
+BROKEN = (ImportError, NameError, AttributeError, TypeError, SyntaxError)
 
 
 def stop(flow: Flow, error: NonDeterminismError) -> Departure:
@@ -40,7 +42,7 @@ def not_all_met(left: str) -> NonDeterminismError:
 
 
 def raised_early(told: str, error: BaseException, left: str) -> NonDeterminismError:
-    """The error of a body that raises (in words: without secrets) before it came to all that it did."""
+    """The error of a body that raises (in words: without secrets) one of :data:`BROKEN` before it came to all that it did."""
     frames = [each for each in traceback.walk_tb(error.__traceback__) if not _is_ours(each[0].f_globals)]
     where = f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else "unknown"
     difference = f"the workflow raises {told} ({where}), but recorded is {left}"

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from pynenc.core.records import Invocation
+from pynenc.core.storable import check_storable
 from pynenc.engine import RESUME_KEY, signal_key
 from pynenc.engine.suspension import FOR_SIGNAL, Continued, Departure, Suspended
 from pynenc.exceptions import ResultTimeoutError
@@ -84,6 +85,7 @@ async def async_pause(flow: Flow, reason: str) -> Any:
 
 
 def _look_pause(flow: Flow, reason: str) -> Found:
+    check_storable(reason, "the reason of a pause")
     position, record = flow.meet(PAUSE)
     if record is None:
         found = _resume_since(flow, flow.cursor.begun(position))

@@ -195,10 +195,10 @@ class Flow:
             raise difference.stop(self, difference.not_all_met(left))
 
     def stop_early(self, error: BaseException, told: str) -> str:
-        """Leave a body that has raised before it came to all that it did: its code is another one, so that is no failure of what it does. Returns why;
-        nothing if it has failed where it was.
+        """Leave a body whose code was broken since, as it has raised before it came to all that it did: that is no failure of what it does. Returns why;
+        nothing if it has failed.
         """
-        if self.is_first or not (left := self.cursor.left()):
+        if self.is_first or not isinstance(error, difference.BROKEN) or not (left := self.cursor.left()):
             return ""
         return str(difference.stop(self, difference.raised_early(told, error, left)))
 

@@ -17,6 +17,7 @@ from pynenc import __version__
 from pynenc.cli import operations
 from pynenc.cli.main import cli
 from pynenc.core.records import New
+from pynenc.exceptions import StoreError
 from pynenc.store.postgres import schema
 from pynenc.testing.servers import postgres
 from tests import servers
@@ -499,6 +500,17 @@ def test_a_broken_store_has_an_exit_code_of_its_own(shop, monkeypatch):
     monkeypatch.setattr(type(shop.app.store), "check", lambda self: ["invocation x has no place"])
     assert shop.run("store", "check", code=4) == "invocation x has no place\n"
     assert "FAIL invariants: invocation x has no place" in shop.run("doctor", code=4)
+
+
+def test_an_outage_that_passes_needs_no_attention(shop, monkeypatch):
+    shop.call("add", "1")
+
+    def fail(store):
+        raise StoreError("the server does not answer", retryable=True)
+
+    monkeypatch.setattr(type(shop.app.store), "check", fail)
+    for command in (("store", "check"), ("doctor",)):
+        assert "the server does not answer" in shop.run(*command, code=1)
 
 
 def test_a_store_that_cannot_be_used_needs_attention(shop):

@@ -32,6 +32,8 @@ USES: dict[str, tuple[Callable[[Pynenc, Any, str], object], type[Exception]]] = 
     "signal": (lambda app, task, name: app.engine.signal(task(1).invocation_id, name), ValueError),
     "event": (lambda app, _, name: app.trigger.emit_event(name), ValueError),
     "queue to search": (lambda app, _, name: app.find_invocations(queues=name), ValueError),
+    "ids to search": (lambda app, _, name: app.find_invocations(ids={name}), ValueError),
+    "tags to search": (lambda app, _, name: app.find_invocations(tags=iter([name])), ValueError),
     "text to search": (lambda app, _, name: app.find_invocations(text=name), ValueError),
 }
 

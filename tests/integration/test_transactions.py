@@ -13,7 +13,7 @@ import pytest
 
 from pynenc import Pynenc
 from pynenc.core.records import Filter
-from pynenc.exceptions import QueueFullError, StoreError
+from pynenc.exceptions import InvocationCancelledError, QueueFullError, StoreError
 from pynenc.invocation import BaseInvocation
 from pynenc.testing.inline import InlineRunner
 from pynenc.testing.servers import postgres
@@ -103,15 +103,39 @@ def test_without_a_transaction_one_is_begun(app: Pynenc, connection: sqlite3.Con
 def test_results_are_refused_inside(app: Pynenc, connection: sqlite3.Connection) -> None:
     plus = app.task(functions.plus)
     before = plus(1, 2)
-    with app.transaction(connection), pytest.raises(StoreError, match="when that transaction commits"):
+    with app.transaction(connection), pytest.raises(StoreError, match="reading a result is no part of the transaction"):
         _ = before.result
     assert run_all(app, before) == [3]
 
 
 def test_results_are_refused_inside_of_event_loops_too(app: Pynenc, connection: sqlite3.Connection) -> None:
     call = app.task(functions.plus)(1, 2)
-    with app.transaction(connection), pytest.raises(StoreError, match="when that transaction commits"):
+    with app.transaction(connection), pytest.raises(StoreError, match="reading a result is no part of the transaction"):
         asyncio.run(call.async_result())  # type: ignore[arg-type]
+
+
+def test_what_outlives_the_block_is_outside_of_it(app: Pynenc, connection: sqlite3.Connection) -> None:
+    plus = app.task(functions.plus)
+    before = plus(1, 2)
+
+    async def main() -> None:
+        is_over = asyncio.Event()
+
+        async def later() -> None:
+            await is_over.wait()
+            plus(3, 4)
+            assert before.cancel()
+            with pytest.raises(InvocationCancelledError):
+                await before.async_result()
+
+        with app.transaction(connection):
+            task = asyncio.create_task(later())
+        is_over.set()
+        await task
+
+    asyncio.run(main())
+    assert not connection.in_transaction
+    assert count(app) == 2
 
 
 #: What takes no part in a transaction of others.

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from pynenc import context
 from pynenc.cli.main import cli
 from pynenc.core.status import InvocationStatus
-from pynenc.exceptions import NonDeterminismError
+from pynenc.engine.execute import HandBack
+from pynenc.exceptions import NonDeterminismError, StoreError
 from pynenc.testing import InlineRunner
 from tests.workflows.apps import differing
 from tests.workflows.apps.differing import app, changed, done
@@ -98,6 +100,38 @@ def test_a_body_that_raises_where_it_was_has_failed(runner: InlineRunner) -> Non
     with pytest.raises(NameError):
         runner.result(invocation)
     assert done == ["flight", "undo flight"]
+
+
+@pytest.mark.parametrize("change", [1, 3], ids=["stopped", "compensated"])
+def test_an_end_that_cannot_be_written_is_left_to_the_next_attempt(
+    runner: InlineRunner, monkeypatch: pytest.MonkeyPatch, change: int
+) -> None:
+    invocation = differing.misspelt()
+    runner.drain()
+    changed.append(change)
+    remember = app.store.remember
+
+    def stop(*_: Any, **__: Any) -> Any:
+        """The store is away, and the runner is told to stop meanwhile."""
+        monkeypatch.setattr(app.store, "remember", remember)
+        running = context.current()
+        assert running is not None
+        running.interrupt = HandBack
+        raise StoreError("gone", retryable=True)
+
+    monkeypatch.setattr(app.store, "remember", stop)
+    runner.advance(10)
+    assert "its end could not be written" in [entry.reason for entry in invocation.history]
+    if change == 1:
+        assert reason_of(invocation).startswith("code and record differ")
+    else:
+        assert (invocation.status, done) == (InvocationStatus.FAILED, ["flight", "undo flight"])
+
+
+def test_a_branch_that_fails_before_the_others_are_replayed_has_failed(runner: InlineRunner) -> None:
+    with pytest.raises(ExceptionGroup):
+        runner.result(differing.ships())
+    assert done == ["flight", "hotel", "car", "tour", "undo flight"]
 
 
 def test_the_error_is_raised_where_nobody_else_is_there(runner: InlineRunner) -> None:

@@ -27,7 +27,7 @@ from pynenc.exceptions import PynencError, SchemaError, StoreError
 from pynenc.store.postgres import direct, schema, wire
 from pynenc.store.postgres.connection import Connection, poll
 from pynenc.store.postgres.errors import PASSING, UNPREPARED, explained, is_connection_lost, is_silent
-from pynenc.store.postgres.url import Settings
+from pynenc.store.postgres.url import LONGEST_TIMEOUT, Settings
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
@@ -105,7 +105,7 @@ class Database:
     def migrate(self) -> list[str]:
         """Take the steps that are missing; what was done."""
         try:
-            with self.connect() as connection:
+            with self.connect(LONGEST_TIMEOUT) as connection:  # it says nothing while it builds an index
                 return migrate(connection, self.settings.schema)
         except psycopg.Error as error:
             raise self.explained(error) from error
@@ -147,12 +147,12 @@ class Database:
         return explained(error, self.settings.display, self.settings.schema)
 
     # -- connections -----------------------------------------------------------------------------------------------------
-    def connect(self) -> Connection:
-        """A new connection."""
+    def connect(self, patience: float | None = None) -> Connection:
+        """A new connection, with the patience that the URL asks for or another one."""
         connection = Connection.connect(
             self.settings.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor
         )
-        connection.patience = self.settings.timeout
+        connection.patience = patience or self.settings.timeout
         wire.register(connection.adapters)
         return connection
 
@@ -207,6 +207,18 @@ class Database:
 
     def _execute(self, connection: Connection, text: str, values: Sequence[Any]) -> Rows:
         return direct.execute(connection, self.text(text), values, is_prepared=self._prepares)
+
+    def call_patiently(self, text: str, *values: Any) -> Rows:
+        """The rows of a statement that reads and may take the server long: they are waited for as long as the connection stands."""
+
+        def run(connection: Connection) -> Rows:
+            connection.patience = LONGEST_TIMEOUT
+            try:
+                return self._execute(connection, text, values)
+            finally:
+                connection.patience = self.settings.timeout
+
+        return self._tried(run, again=True)
 
     def pipeline(self, calls: Sequence[Call], *, again: bool = True) -> list[Rows]:
         """The rows of each of several statements, in one transaction and one round trip."""

@@ -33,15 +33,28 @@ SHORT = frozenset({"53100", "53200", "53400", "25006", "57014"})
 #: What the server or libpq says when there will be no connection whoever waits; such errors carry no code.
 _REFUSED = re.compile(
     r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|[Pp]ermission denied|invalid|not permitted to log in"
-    r"|unrecognized configuration parameter|not currently accepting connections|does not support SSL|certificate|definition of service|channel binding"
+    r"|unrecognized configuration parameter|does not support SSL|certificate|definition of service|channel binding"
 )
+#: Begins the error of one of several attempts: the host and the port as the URL has them, then one of their addresses.
+_ATTEMPT = re.compile(r"^- (host: .*?, port: .*?), hostaddr: ", re.MULTILINE)
 #: What the user chose: where it leads, and what is quoted.
 _CHOSEN = re.compile(r"connection to server .*? failed: |\"[^\"]*\"|'[^']*'")
 
 
 def is_refused(error: psycopg.Error) -> bool:
-    """Whether a connection was refused for a reason that will not pass. Names do not count: a host may be called "invalid"."""
-    return error.sqlstate is None and _REFUSED.search(_CHOSEN.sub("", str(error))) is not None
+    """Whether a connection was refused for a reason that will not pass: by one address of each host, since a host that is down may come back."""
+    if error.sqlstate is not None:
+        return False
+    _, *attempts = _ATTEMPT.split(str(error))
+    if not attempts:
+        return _tells_refusal(str(error))
+    refusing = {host for host, told in zip(attempts[::2], attempts[1::2], strict=True) if _tells_refusal(told)}
+    return refusing == set(attempts[::2])
+
+
+def _tells_refusal(told: str) -> bool:
+    """Names do not count: a host may be called "invalid"."""
+    return _REFUSED.search(_CHOSEN.sub("", told)) is not None
 
 
 def is_silent(error: BaseException | None) -> bool:

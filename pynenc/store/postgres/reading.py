@@ -127,12 +127,13 @@ class Reading:
     def check(self) -> list[str]:
         """Everything that is not as it must be."""
         problems = []
+        call, app = self._database.call_patiently, self._database.app
         for place, statuses in STATUSES_OF_PLACE.items():
             codes = Numbers(CODES[status] for status in statuses)
-            for name, status in self._all(WRONG_STATUS, int(place), codes):
+            for name, status in call(WRONG_STATUS, app, int(place), codes):
                 problems.append(f"{name} is {STATUSES[status]} in place {place.name}")
         for text, query in PROBLEMS.items():
-            problems += [text.format(*row) for row in self._all(f"{query} LIMIT 20")]
+            problems += [text.format(*row) for row in call(f"{query} LIMIT 20", app)]
         return problems
 
 

@@ -22,7 +22,7 @@ _DEFAULTS = {
     "application_name": "pynenc",
 }
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-#: Seconds: more than the kernel can count in milliseconds is a mistake.
+#: Seconds, also for statements that may take the server long: more than the kernel can count in milliseconds is a mistake.
 LONGEST_TIMEOUT = 86_400.0
 _SWITCH = {"on": True, "off": False}
 _LISTEN = {**_SWITCH, "auto": None}

@@ -217,21 +217,31 @@ class Database:
         writer, self._writer = self._writer, None
         return readers if writer is None else [writer, *readers]
 
-    def pause(self) -> None:
-        """Before a fork: let what other threads do end. What is locked within SQLite then stays so for ever in the child."""
-        self._lock.acquire()
-        self._making.acquire()
-        while len(self._resting) < self._count:
+    def pause(self, held: list[Lock]) -> None:
+        """Before a fork: let what other threads do end, if that takes no longer than it may. What is locked within SQLite then stays so for ever in the child.
+
+        :param held: gets what :meth:`resume` gives back, also if a signal interrupts this: Python forks all the same.
+        """
+        for lock in (self._lock, self._making):
+            if lock.acquire(timeout=BUSY_SECONDS):
+                held.append(lock)  # noqa: PERF401  # at once: a signal may interrupt it
+        until = time.monotonic() + BUSY_SECONDS
+        while self._making in held and len(self._resting) < self._count and time.monotonic() < until:
             try:
                 self._resting.append(self._readers.pop())
             except IndexError:
                 time.sleep(PAUSE)
 
-    def resume(self) -> None:
+    def resume(self, held: list[Lock]) -> None:
         """After it, in the parent."""
-        self._readers, self._resting = self._resting, []
-        self._making.release()
-        self._lock.release()
+        if self._making in held:
+            self._wake_readers()
+        while held:
+            held.pop().release()
+
+    def _wake_readers(self) -> None:
+        while self._resting:
+            self._readers.append(self._resting.pop())
 
     def abandon(self) -> None:
         """In a forked child: other connections are opened when they are needed.
@@ -241,7 +251,7 @@ class Database:
         """
         self._making, self._lock, self._turn = Lock(), Lock(), Lock()
         self._waiting = deque()
-        self._readers, self._resting = self._resting, []
+        self._wake_readers()
         for connection in self._take_all():
             with suppress(sqlite3.Error):
                 connection.close()
@@ -256,7 +266,7 @@ class Database:
 
         :raises StoreError: the store was closed.
         """
-        if not self._must_reopen:
+        if not (self._must_reopen or self.is_open):  # another thread may have been faster
             raise StoreError("the store is closed: open it again, or use another app object")
         self.open()
         self._must_reopen = False

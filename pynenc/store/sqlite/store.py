@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -441,26 +441,31 @@ _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 _inherited: list[object] = []
 
 
-_paused: list[Database] = []
-_forking = Lock()
+class _Forking(local):
+    """What a thread that forks has paused."""
+
+    def __init__(self) -> None:
+        self.paused: list[tuple[Database, list[Lock]]] = []
+
+
+_forking = _Forking()
 
 
 def _before_fork() -> None:
-    _forking.acquire()
-    for store in list(_stores):
-        store._database.pause()
-        _paused.append(store._database)
+    for store in sorted(_stores, key=id):  # in one order in all threads
+        held: list[Lock] = []
+        _forking.paused.append((store._database, held))
+        store._database.pause(held)
 
 
 def _after_fork_in_parent() -> None:
-    while _paused:
-        _paused.pop().resume()
-    _forking.release()
+    while _forking.paused:
+        database, held = _forking.paused.pop()
+        database.resume(held)
 
 
 def _after_fork_in_child() -> None:
-    _paused.clear()
-    _forking.release()
+    _forking.paused.clear()
     for store in list(_stores):
         store._after_fork()
 

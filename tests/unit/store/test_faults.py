@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -102,6 +103,35 @@ def test_names_that_sound_like_a_refusal_are_none(place: str) -> None:
         psycopg.connect(f"postgresql://invalid@{place}", connect_timeout=2)
     assert not is_refused(raised.value)
     assert is_connection_lost(raised.value)
+
+
+def test_a_database_that_is_closed_for_maintenance_is_an_outage() -> None:
+    name = empty_url().rpartition("schema=")[2]
+    with psycopg.connect(shared_url(), autocommit=True) as client:
+        client.execute(f"CREATE DATABASE {name} ALLOW_CONNECTIONS false".encode())
+    try:
+        with pytest.raises(psycopg.OperationalError, match="not currently accepting connections") as raised:
+            psycopg.connect(urlsplit(shared_url())._replace(path=f"/{name}").geturl())
+        assert is_connection_lost(raised.value)
+    finally:
+        with psycopg.connect(shared_url(), autocommit=True) as client:
+            client.execute(f"DROP DATABASE {name}".encode())
+
+
+@pytest.mark.parametrize(
+    ("hosts", "refused"),
+    [
+        ("{0}:{1},127.0.0.1:1", False),
+        ("127.0.0.1:1,{0}:{1}", False),
+        ("{0}:{1},{0}:{1}", True),
+        ("localhost:{1}", True),  # by one of its addresses, perhaps, where nobody listens at the other one
+    ],
+)
+def test_one_host_that_refuses_is_not_all_of_them(hosts: str, refused: bool) -> None:
+    parts = urlsplit(shared_url())
+    with pytest.raises(psycopg.OperationalError) as raised:
+        psycopg.connect(f"postgresql://postgres@{hosts.format(parts.hostname, parts.port)}/not_there")
+    assert (is_refused(raised.value), is_connection_lost(raised.value)) == (refused, not refused)
 
 
 def test_a_server_of_redis_that_is_too_old_is_refused(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Barrier, Event, Thread
 from time import monotonic
 from typing import Any
@@ -69,6 +70,29 @@ def test_a_silent_server_is_an_outage(operation: str, store: PostgresStore, prox
         OPERATIONS[operation](store)
     assert raised.value.retryable
     assert monotonic() - started < 10 * PATIENCE
+
+
+#: What may take the server long itself, and what comes of it.
+SLOW: dict[str, tuple[Callable[[PostgresStore], object], str]] = {
+    "migrate": (PostgresStore.migrate, "inv_expiring"),
+    "check": (PostgresStore.check, "[]"),
+}
+
+
+@pytest.mark.parametrize("operation", SLOW)
+def test_what_takes_the_server_long_is_waited_for(operation: str, store: PostgresStore) -> None:
+    schema = store._database.quoted_schema
+    act, told = SLOW[operation]
+    with psycopg.connect(shared_url(), autocommit=True) as owner, ThreadPoolExecutor(1) as pool:
+        owner.execute(f"DROP INDEX {schema}.inv_expiring; UPDATE {schema}.version SET minor = 0".encode())
+        with owner.transaction():
+            owner.execute(f"LOCK TABLE {schema}.inv".encode())
+            answer = pool.submit(act, store)
+            waiting = f"SELECT 1 FROM pg_locks WHERE relation = '{schema}.inv'::regclass AND NOT granted"
+            while not owner.execute(waiting.encode()).fetchone():
+                assert not answer.done(), answer.result()
+            assert not wait([answer], 3 * PATIENCE).done
+        assert told in str(answer.result(30))
 
 
 def test_a_server_that_lets_nobody_in_is_an_outage(store: PostgresStore, proxy: Proxy) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -156,6 +157,7 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 # -- several processes -------------------------------------------------------------------------------------------------
 HOLDER = """
 import sys
+import time
 from pynenc.core.records import Beat
 from pynenc.store.sqlite import SqliteStore
 from pynenc.store.sqlite.damage import BROKEN
@@ -217,12 +219,15 @@ def test_what_a_forked_child_writes_outlives_the_parents_store(store: SqliteStor
     (is_open, opened), (is_closed, closed) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
-        store.submit([new("child")])
-        os.write(opened, b"x")
-        os.read(is_closed, 1)
-        store.submit([new("after")])
-        os._exit(0)
+        try:
+            signal.alarm(20)
+            store.submit([new("child")])
+            os.write(opened, b"x")
+            os.read(is_closed, 1)
+            store.submit([new("after")])
+            os._exit(0)
+        finally:
+            os._exit(2)
     os.read(is_open, 1)
     store.close()
     os.write(closed, b"x")
@@ -264,6 +269,42 @@ def test_a_fork_waits_for_what_another_thread_does(store: SqliteStore, does: str
         assert forking.result(20)
 
 
+@pytest.mark.filterwarnings("ignore:Exception ignored in")
+def test_a_fork_that_a_signal_interrupts_leaves_the_store_usable(store: SqliteStore) -> None:
+    """Python forks all the same, and says nothing to anybody."""
+    begun, may_end = Event(), Event()
+
+    def work(_tx: object) -> None:
+        begun.set()
+        assert may_end.wait(20)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt_the_fork() -> None:
+        while not store._database._making.locked():
+            time.sleep(0.001)
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            reading = pool.submit(store._database.read, work)
+            assert begun.wait(20)
+            pool.submit(interrupt_the_fork)
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert not reading.done()
+            may_end.set()
+            reading.result(20)
+            pool.submit(store.submit, [new("after")]).result(20)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert store.check() == []
+
+
 def test_forks_beside_threads_that_read_and_write(store: SqliteStore) -> None:
     is_over = Event()
 
@@ -277,9 +318,12 @@ def test_forks_beside_threads_that_read_and_write(store: SqliteStore) -> None:
         for index in range(20):
             child = os.fork()
             if child == 0:
-                signal.alarm(20)
-                store.submit([new(f"child {index}")])
-                os._exit(0)
+                try:
+                    signal.alarm(20)
+                    store.submit([new(f"child {index}")])
+                    os._exit(0)
+                finally:
+                    os._exit(2)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         is_over.set()
         for each in acting:

@@ -182,3 +182,24 @@ async def misspelt_in_a_branch() -> str:
     wf.compensate(undo, await asyncio.create_task(books("flight")))
     await wf.async_sleep(10)
     return await wf.async_step(act, "hotel")
+
+
+@app.task
+def sinks() -> None:
+    raise ValueError("the ship has sunk")
+
+
+@app.workflow
+async def ships() -> None:
+    """A branch fails while the root does more, which a replay comes to only after that failure."""
+    wf = ships.wf
+    wf.compensate(undo, await wf.async_step(act, "flight"))
+
+    async def ship() -> None:
+        await sinks.options(delay=5)().async_result()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ship())
+        await asyncio.gather(wf.async_step(act, "hotel"), wf.async_step(act, "car"))
+        await wf.async_step(act, "tour")
+        await wf.async_sleep(100)
