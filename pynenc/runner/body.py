@@ -11,13 +11,10 @@ Body and pump may end an attempt at the same moment. Whoever takes ``claimed`` a
 from __future__ import annotations
 
 import ctypes
-import struct
 import sys
 from collections.abc import Callable, Sequence
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from pynenc import context
 from pynenc.core.records import Claimed, ClaimRequest
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
     from pynenc.runner.worker import Worker
     from pynenc.store.base import Watch
 
-#: What reading a damaged record raises. All else says something about this process, and nothing about what was claimed.
-UNFIT = (TypeError, ValueError, LookupError, AttributeError, struct.error, msgspec.MsgspecError)
 #: Packages whose operations must not be torn.
 _OURS = ("pynenc.engine", "pynenc.invocation", "pynenc.runner", "pynenc.serializer", "pynenc.store", "pynenc.workflow")
 
@@ -137,6 +132,10 @@ class BodySlot:
                 self.taker = get_ident()
                 self.claimed = None
             return is_mine
+
+    def ends(self, claimed: Claimed) -> bool:
+        """Whether the thread of this place ends the attempt, now or a moment ago."""
+        return self.take(claimed) or self.taker == self.thread_id
 
     def interrupt(self, claimed: Claimed, error: type[Interruption]) -> None:
         """Ask the body to end, with ``error``; to be repeated until it has ended, since it may be out of reach now."""

@@ -21,7 +21,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.records import Claimed, Outcome
 from pynenc.engine.execute import HandBack
 from pynenc.engine.spec import TaskSpec
-from pynenc.runner.body import UNFIT
+from pynenc.runner.unfit import UNFIT, unfit
 
 if TYPE_CHECKING:
     from pynenc.context import Running
@@ -266,7 +266,7 @@ class Coroutines:
             if worker.board:
                 worker.board.enter(slot.index, claimed, worker.kill_time(deadline))
         except UNFIT as error:
-            self._end(slot, worker.unfit(claimed, error))
+            self._end(slot, unfit(worker.engine, claimed, error))
             return
         slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
         slot.task = self._loop.create_task(self._run(spec, claimed, slot, slot.running), context=copy_context())

@@ -42,13 +42,13 @@ from pynenc.core.records import Beat, Claimed, Outcome
 from pynenc.engine import Engine
 from pynenc.engine.execute import HandBack, Interruption
 from pynenc.exceptions import StoreError
-from pynenc.runner.body import UNFIT, BodySlot, forget_raised
+from pynenc.runner.body import BodySlot, forget_raised
 from pynenc.runner.coroutines import AsyncSlot, Coroutines
 from pynenc.runner.pump import Pump
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots, Turn
 from pynenc.runner.turns import Turns
-from pynenc.serializer.errors import encode_error
+from pynenc.runner.unfit import UNFIT, unfit
 from pynenc.workflow.compensation import end_without_body
 
 logger = logging.getLogger("pynenc.runner")
@@ -275,9 +275,9 @@ class Worker:
                 self.board.enter(me.index, claimed, self.kill_time(me.deadline))
             ended, is_mine = self._guarded(claimed, me)
         except UNFIT as error:
-            if has_begun and not _is_taken_here(me, claimed):
+            if has_begun and not me.ends(claimed):
                 return False
-            ended, is_mine = self.unfit(claimed, error), True
+            ended, is_mine = unfit(self.engine, claimed, error), True
         if not is_mine:
             return False
         if self.board:
@@ -308,16 +308,10 @@ class Worker:
             now = self.engine.store.clock.now()
             is_hand_back = isinstance(error, HandBack)
             ended = outcome.handed_back(claimed) if is_hand_back else self._timed_out(claimed, now)
-            is_mine = _is_taken_here(me, claimed)  # it may have come while this thread took it
+            is_mine = me.ends(claimed)  # it may have come while this thread took it
         if me.running is not None and me.running.progress is not None and is_mine:
             self._report_last(me.running.progress)
         return ended, is_mine
-
-    def unfit(self, claimed: Claimed, error: Exception) -> Outcome:
-        """What was claimed cannot be run, whoever tries: its record in the store is damaged. It fails, and nothing else does."""
-        logger.error("%s %s cannot be run, so it fails: %r", claimed.task, claimed.id, error, exc_info=error)
-        now = self.engine.store.clock.now()
-        return outcome.failed(claimed, encode_error(error), now, now, "it cannot be run")
 
     def _timed_out(self, claimed: Claimed, started: int) -> Outcome:
         ended = self.engine.executor.timed_out(claimed, started)
@@ -451,8 +445,3 @@ class Worker:
             turns.hand_back(self.coroutines.hand_back())
         turns.give_back("runner stopped")
         turns.flush(time.monotonic() + self.settings.shutdown_timeout)
-
-
-def _is_taken_here(me: BodySlot, claimed: Claimed) -> bool:
-    """Whether the thread of ``me`` ends the attempt, now or a moment ago."""
-    return me.take(claimed) or me.taker == me.thread_id
