@@ -71,7 +71,7 @@ from pynenc.store.sqlite.wake import Bell
 T = TypeVar("T")
 logger = logging.getLogger("pynenc.store")
 
-#: Seconds in which no rows that cannot be read are searched for after a search that did not help.
+#: Seconds in which no rows that cannot be read are searched for after a search that did not help; or ten times as long as it took.
 SEARCH_AGAIN = 5.0
 
 REMEMBER_ONCE = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO NOTHING"
@@ -231,14 +231,14 @@ class SqliteStore:
 
         :raises Exception: what is wrong still.
         """
-        while time.monotonic() >= self._search_at:
+        while (began := time.monotonic()) >= self._search_at:
             was_in_vain = not self._end_unreadable()
             try:
                 return attempt()
             except damage.DAMAGE as more:
                 error = more
                 if was_in_vain:
-                    self._search_at = time.monotonic() + SEARCH_AGAIN
+                    self._search_at = time.monotonic() + max(SEARCH_AGAIN, 10 * (time.monotonic() - began))
         raise error
 
     def _end_unreadable(self) -> list[str]:

@@ -62,3 +62,20 @@ def test_signs_of_asking_and_of_answers(store) -> None:
     keeper._urgent_at = 0.0
     assert keeper.beat([Beat(id="r", group="r", lease=10**12)]) == []
     assert (keeper.asked, keeper.errors) == (0.0, 1)
+
+
+def test_a_duty_that_fails_by_a_defect_stops_no_other_and_is_told_once(store, monkeypatch, caplog) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(store, "recover", broken)
+    keeper = Keeper(store, 5.0)
+    for number in range(3):
+        store.submit([New(id=f"late{number}", task="t", args=b"{}", expires=1)])
+        keeper._recover_at = keeper._purge_at = 0.0
+        keeper.keep_up("r")
+        assert store.get([f"late{number}"])[0].status is InvocationStatus.CANCELLED
+    assert store.count(Filter(tasks=("t",), statuses=(InvocationStatus.SUCCESS,))) == {}, "purged as well"
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "taking back lost work failed, and will be tried again"
+    ]
