@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_313 := .venv313
 # Test processes: more than processors, as many tests wait for other processes.
-JOBS ?= $(shell $(PYTHON) -c 'import os; print(3 * (os.cpu_count() or 2) // 2)')
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 2))')
 ARGS ?=
 # The programs of a PostgreSQL server, and what is run against it.
 POSTGRES_BIN ?=

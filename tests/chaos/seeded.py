@@ -1,9 +1,10 @@
-"""Bugs for the chaos test: every process of a storm imports this module, and gets the bug that ``SEEDED_BUG`` names."""
+"""Bugs for the chaos test: every process of a storm imports this module, and gets the bugs that ``SEEDED_BUGS`` names, separated by spaces."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -21,13 +22,13 @@ from pynenc.trigger.schedule import Schedule
 from pynenc.workflow.flow import STEP, Flow
 from pynenc.workflow.replay import decode_record
 
-BUG = "SEEDED_BUG"
-numbers = count()
+NAMES = "SEEDED_BUGS"
+numbers: defaultdict[Callable[[], None], Iterator[int]] = defaultdict(count)
 
 
-def is_unlucky() -> bool:
-    """The first time in each process, and every third time from then on."""
-    return next(numbers) % 3 == 0
+def is_unlucky(bug: Callable[[], None]) -> bool:
+    """The first time that a bug asks in a process, and every third time from then on."""
+    return next(numbers[bug]) % 3 == 0
 
 
 def loses_a_reaction() -> None:
@@ -45,7 +46,7 @@ def loses_an_event() -> None:
     emit = Triggers.emit_event
 
     def lossy(self: Triggers, code: str, payload: Any = None) -> str:
-        return "lost" if is_unlucky() else emit(self, code, payload)
+        return "lost" if is_unlucky(loses_an_event) else emit(self, code, payload)
 
     Triggers.emit_event = lossy
 
@@ -55,7 +56,7 @@ def loses_a_call() -> None:
     carry_out = Decision._carry_out
 
     def lossy(self: Decision) -> dict[str, Any]:
-        if is_unlucky():
+        if is_unlucky(loses_a_call):
             self._rows = [row for row in self._rows if row.id not in self._targets]
         return carry_out(self)
 
@@ -105,7 +106,7 @@ def loses_a_signal() -> None:
     amend = SqliteStore.amend
 
     def lossy(self: SqliteStore, ids: Sequence[str], change: Change) -> list[Amended]:
-        if change.kind is ChangeKind.SIGNAL and is_unlucky():
+        if change.kind is ChangeKind.SIGNAL and is_unlucky(loses_a_signal):
             return [Amended(name, accepted=True, status=None) for name in ids]
         return amend(self, ids, change)
 
@@ -115,7 +116,7 @@ def loses_a_signal() -> None:
 def loses_a_tick() -> None:
     """A tick is noted and not fired."""
     fire = Decision._fire_ticks
-    Decision._fire_ticks = lambda self, leaf, due: None if is_unlucky() else fire(self, leaf, due)
+    Decision._fire_ticks = lambda self, leaf, due: None if is_unlucky(loses_a_tick) else fire(self, leaf, due)
 
 
 def fires_what_is_late() -> None:
@@ -135,7 +136,7 @@ def fires_what_is_late() -> None:
 def forgets_a_cause() -> None:
     """Two of three causes that wait for others are forgotten: two that belong together among them."""
     join = Decision._join
-    Decision._join = lambda self, *of: join(self, *of) if is_unlucky() else None
+    Decision._join = lambda self, *of: join(self, *of) if is_unlucky(forgets_a_cause) else None
 
 
 def joins_twice() -> None:
@@ -157,7 +158,7 @@ def forgets_the_throttle() -> None:
 def holds_all_back() -> None:
     """A throttle holds one of three back that has room."""
     may_pass = State.may_pass
-    State.may_pass = lambda *of: may_pass(*of) and not is_unlucky()
+    State.may_pass = lambda *of: may_pass(*of) and not is_unlucky(holds_all_back)
 
 
 def knows_no_quiet() -> None:
@@ -181,7 +182,7 @@ def loses_a_resume() -> None:
     amend = SqliteStore.amend
 
     def lossy(self: SqliteStore, ids: Sequence[str], change: Change) -> list[Amended]:
-        if change.kind is ChangeKind.RESUME and is_unlucky():
+        if change.kind is ChangeKind.RESUME and is_unlucky(loses_a_resume):
             return [Amended(name, accepted=True, status=None) for name in ids]
         return amend(self, ids, change)
 
@@ -215,5 +216,5 @@ BUGS: dict[str, Callable[[], None]] = {
         spares_the_children,
     )
 }
-if BUG in os.environ:
-    BUGS[os.environ[BUG]]()
+for name in os.environ.get(NAMES, "").split():
+    BUGS[name]()

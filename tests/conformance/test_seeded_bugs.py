@@ -39,6 +39,7 @@ from pynenc.store.base import Store, Wake, Watch
 from pynenc.store.memory import MemoryStore
 from pynenc.testing.clock import VirtualClock
 from pynenc.testing.model import StoreMachine
+from pynenc.testing.model.machine_base import OPERATIONS
 from pynenc.testing.store_suite import APP_ID, LEASE, StoreSuite, base, run_suite
 
 S = InvocationStatus
@@ -308,6 +309,13 @@ def machine_of(store: type[Sound]) -> type[StoreMachine]:
     return Seeded
 
 
+#: What is to be done more often than usual, for a bug to be met soon.
+OFTEN = {
+    ForgetsToExpire: ("expire", "pass_time", "set_queue"),
+    LosesASignal: ("amend",),
+    SkipsTheFence: ("zombie", "recover"),
+}
+
 #: No shrinking: that it fails is enough.
 SEARCH = settings(
     max_examples=300,
@@ -328,7 +336,9 @@ def test_the_suite_catches(bug: type[Sound]) -> None:
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_the_model_catches(bug: type[Sound]) -> None:
+def test_the_model_catches(bug: type[Sound], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OFTEN.get(bug, ()):
+        monkeypatch.setitem(OPERATIONS, name, OPERATIONS[name]._replace(weight=10))
     with pytest.raises(Exception) as caught:
         run_state_machine_as_test(machine_of(bug), settings=SEARCH)
     assert isinstance(caught.value, AssertionError)

@@ -1,20 +1,24 @@
-"""One of several processes that race for the same store.
+"""Several processes that race for the same store.
 
-    python -m pynenc.testing.store_suite.racer URL APP_ID drain|register INDEX
+    python -m pynenc.testing.store_suite.racer URL APP_ID drain|register COUNT
 
-It says ``ready``, waits for a line, works, and prints the ids it got as JSON.
+They begin together, work, and the ids that each got are printed as JSON. They are forked by a process that has opened nothing, which is sooner done than
+starting each.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
+from functools import partial
+from typing import Any
 
 from pynenc.core.records import Beat, Outcome
 from pynenc.core.status import InvocationStatus
 from pynenc.store import open_store
 from pynenc.store.base import Store, SystemClock
-from pynenc.testing.store_suite.base import LEASE, TASK, new, request
+from pynenc.testing.store_suite.base import LEASE, PATIENCE, TASK, new, request
 
 KEYS = 25
 
@@ -45,17 +49,33 @@ def register(store: Store, runner: str) -> list[str]:
 WORK = {"drain": drain, "register": register}
 
 
-def main(url: str, app_id: str, work: str, index: str) -> None:
-    """Race once."""
+_start: Any = None
+
+
+def _wait_for(barrier: Any) -> None:
+    global _start  # noqa: PLW0603  # one for each process
+    _start = barrier
+
+
+def race(index: int, url: str, app_id: str, work: str) -> list[str]:
+    """One of those that race."""
     store = open_store(url, app_id, SystemClock())
     store.open()
     runner = f"racer {index}"
     store.heartbeat([Beat(id=runner, group=runner, lease=LEASE, tasks=(TASK,))])
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(json.dumps(WORK[work](store, runner)), flush=True)
-    store.close()
+    _start.wait(PATIENCE)
+    try:
+        return WORK[work](store, runner)
+    finally:
+        store.close()
+
+
+def main(url: str, app_id: str, work: str, count: int) -> None:
+    """Race once."""
+    forking = multiprocessing.get_context("fork")
+    with forking.Pool(count, _wait_for, (forking.Barrier(count),)) as racers:
+        print(json.dumps(racers.map(partial(race, url=url, app_id=app_id, work=work), range(count), 1)))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

@@ -145,20 +145,10 @@ class Sharing(Clause):
     # -- several processes -----------------------------------------------------------------------------------------------
     def processes(self, work: str) -> list[list[str]]:
         """What each of several processes that do the same work says it did."""
-        command = [sys.executable, "-m", "pynenc.testing.store_suite.racer", self.url, APP_ID, work]
-        started = [
-            subprocess.Popen([*command, str(index)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for index in range(PROCESSES)
-        ]
-        try:
-            for process in started:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-            return [json.loads(process.communicate("go\n", timeout=PATIENCE * 3)[0]) for process in started]
-        finally:
-            for process in started:
-                process.kill()
-                process.wait()
+        command = [sys.executable, "-m", "pynenc.testing.store_suite.racer", self.url, APP_ID, work, str(PROCESSES)]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE * 3, check=True)
+        got: list[list[str]] = json.loads(ended.stdout)
+        return got
 
     def real_time(self) -> None:
         """Processes share no virtual clock: go on with the machine's."""
