@@ -133,6 +133,10 @@ class BodySlot:
                 self.claimed = None
             return is_mine
 
+    def ends(self, claimed: Claimed) -> bool:
+        """Whether the thread of this place ends the attempt, now or a moment ago."""
+        return self.take(claimed) or self.taker == self.thread_id
+
     def interrupt(self, claimed: Claimed, error: type[Interruption]) -> None:
         """Ask the body to end, with ``error``; to be repeated until it has ended, since it may be out of reach now."""
         with self._lock:

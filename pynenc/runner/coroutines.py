@@ -21,6 +21,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.records import Claimed, Outcome
 from pynenc.engine.execute import HandBack
 from pynenc.engine.spec import TaskSpec
+from pynenc.runner.unfit import UNFIT, unfit
 
 if TYPE_CHECKING:
     from pynenc.context import Running
@@ -113,6 +114,8 @@ class Coroutines:
     def _is_async(self, task: str) -> bool:
         """Whether the loop runs a task; a task that is not known here may be tomorrow."""
         if (known := self._kinds.get(task)) is None:
+            if not isinstance(task, str):  # damaged: a thread will say so
+                return False  # type: ignore[unreachable]
             spec = self._resolve(task)
             known = spec is not None and spec.is_async
             if spec is not None:
@@ -241,20 +244,17 @@ class Coroutines:
 
     def _start_next(self) -> None:
         """Begin what there is room for; coroutines that go on come first."""
-        room = self._limit - (len(self._slots) - self.parked)
-        while room > 0 and self._returning:
+        while self._returning and self._has_room():
             turn, slot = self._returning.popleft()
             if not turn.done():
                 self._return(slot)
                 turn.set_result(None)
-                room -= 1
-        while room > 0 and self._pending:
+        while self._pending and self._has_room():
             try:
                 _, spec, claimed = self._pending.popleft()
             except IndexError:
                 return
             self._begin(spec, claimed)
-            room -= 1
 
     def _begin(self, spec: TaskSpec, claimed: Claimed) -> None:
         worker = self._worker
@@ -265,26 +265,28 @@ class Coroutines:
             deadline = slot.since + claimed.timeout / SECOND if claimed.timeout else 0.0
             if worker.board:
                 worker.board.enter(slot.index, claimed, worker.kill_time(deadline))
-        except Exception as error:
-            self._end(slot, worker.unfit(claimed, error))
+        except UNFIT as error:
+            self._end(slot, unfit(worker.engine, claimed, error))
             return
         slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
         slot.task = self._loop.create_task(self._run(spec, claimed, slot, slot.running), context=copy_context())
         slot.running.wakes.append(partial(self.on_loop, slot.task.cancel))
 
     async def _run(self, spec: TaskSpec, claimed: Claimed, slot: AsyncSlot, running: Running) -> None:
-        self._end(slot, await self._worker.engine.executor.run_async(spec, claimed, running))
+        if self._end(slot, await self._worker.engine.executor.run_async(spec, claimed, running)):
+            self._start_next()
 
-    def _end(self, slot: AsyncSlot, ended: Outcome) -> None:
+    def _end(self, slot: AsyncSlot, ended: Outcome) -> bool:
+        """Write the outcome, unless somebody else ended the attempt; whether it was written, so that its place is free now."""
         worker = self._worker
         if worker.board:
             worker.board.leave(slot.index)
-        if self._take(slot) is not None:
-            now = time.monotonic()
-            worker.turns.put(ended, worker.turns.mean, now)
-            self._start_next()
+        is_mine = self._take(slot) is not None
+        if is_mine:
+            worker.turns.put(ended, worker.turns.mean, time.monotonic())
             worker.slots.call()
             worker.pump.rouse()
+        return is_mine
 
     def _take(self, slot: AsyncSlot) -> Claimed | None:
         """Whoever gets it owns the outcome."""

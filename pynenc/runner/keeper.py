@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from pynenc.core.records import Beat, Orders
 from pynenc.engine import upkeep
@@ -13,6 +14,7 @@ from pynenc.exceptions import StoreError, StoreGoneError
 from pynenc.store.base import Store
 
 logger = logging.getLogger("pynenc.runner")
+T = TypeVar("T")
 
 #: Seconds between two searches for runners that are gone, and for what expired.
 RECOVER_EVERY = 0.5
@@ -45,6 +47,8 @@ class Keeper:
         self.asked = 0.0
         self.answered = 0.0
         self.errors = 0
+        #: The duties that fail by a defect, and how.
+        self._told: dict[str, str] = {}
 
     def hurry(self) -> None:
         """There may be orders: beat soon."""
@@ -102,21 +106,34 @@ class Keeper:
         try:
             if now >= self._recover_at:
                 self._recover_at = now + RECOVER_EVERY
-                with self._asking():
-                    recovered = upkeep.recover(self._store, runner)
-                    if upkeep.expire(self._store):
-                        self._recover_at = now + EXPIRE_AGAIN
-                if recovered:
+                if self._do("taking back lost work", lambda: upkeep.recover(self._store, runner)):
                     self.hurry()  # there may be suspects among it
+                if self._do("ending what expired", lambda: upkeep.expire(self._store)):
+                    self._recover_at = now + EXPIRE_AGAIN
             if now >= self._purge_at:
                 self._purge_at = now + PURGE_EVERY
-                with self._asking():
-                    has_more = upkeep.purge(self._store, runner)
-                if has_more:
+                if self._do("purging", lambda: upkeep.purge(self._store, runner)):
                     self._purge_at = now + PURGE_AGAIN
-                with self._asking():
-                    self._renew(runner)
+                self._do("renewing triggers", lambda: self._renew(runner))
         except StoreGoneError:
             raise
         except StoreError as error:
             logger.warning("upkeep failed: %s", error)
+
+    def _do(self, name: str, duty: Callable[[], T]) -> T | None:
+        """Do one duty; None when it failed for a reason that says nothing of the others, told once until it succeeds.
+
+        :raises StoreError: the store does not answer, so that nothing else is worth a try.
+        """
+        try:
+            with self._asking():
+                done = duty()
+        except StoreError:
+            raise
+        except Exception as error:
+            if self._told.get(name) != repr(error):
+                self._told[name] = repr(error)
+                logger.exception("%s failed, and will be tried again", name)
+            return None
+        self._told.pop(name, None)
+        return done

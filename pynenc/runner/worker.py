@@ -48,7 +48,7 @@ from pynenc.runner.pump import Pump
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots, Turn
 from pynenc.runner.turns import Turns
-from pynenc.serializer.errors import encode_error
+from pynenc.runner.unfit import UNFIT, unfit
 from pynenc.workflow.compensation import end_without_body
 
 logger = logging.getLogger("pynenc.runner")
@@ -262,6 +262,7 @@ class Worker:
     def _run(self, claimed: Claimed, me: BodySlot) -> bool:
         """Run one body; false when the pump ended the attempt and gave this thread up."""
         me.since = started = time.monotonic()
+        has_begun = False
         try:
             if self.coroutines and self.coroutines.takes(claimed):
                 return True
@@ -269,11 +270,14 @@ class Worker:
             me.marked = False
             me.running = None
             me.claimed = claimed
+            has_begun = True  # from here on the pump may take it
             if self.board:
                 self.board.enter(me.index, claimed, self.kill_time(me.deadline))
             ended, is_mine = self._guarded(claimed, me)
-        except Exception as error:
-            ended, is_mine = self.unfit(claimed, error), me.claimed is not claimed or me.take(claimed)
+        except UNFIT as error:
+            if has_begun and not me.ends(claimed):
+                return False
+            ended, is_mine = unfit(self.engine, claimed, error), True
         if not is_mine:
             return False
         if self.board:
@@ -304,16 +308,10 @@ class Worker:
             now = self.engine.store.clock.now()
             is_hand_back = isinstance(error, HandBack)
             ended = outcome.handed_back(claimed) if is_hand_back else self._timed_out(claimed, now)
-            is_mine = me.take(claimed) or me.taker == me.thread_id  # it may have come while this thread took it
+            is_mine = me.ends(claimed)  # it may have come while this thread took it
         if me.running is not None and me.running.progress is not None and is_mine:
             self._report_last(me.running.progress)
         return ended, is_mine
-
-    def unfit(self, claimed: Claimed, error: Exception) -> Outcome:
-        """What was claimed cannot be run, whoever tries: its record in the store is damaged. It fails, and nothing else does."""
-        logger.error("%s %s cannot be run, so it fails: %r", claimed.task, claimed.id, error, exc_info=error)
-        now = self.engine.store.clock.now()
-        return outcome.failed(claimed, encode_error(error), now, now, "it cannot be run")
 
     def _timed_out(self, claimed: Claimed, started: int) -> Outcome:
         ended = self.engine.executor.timed_out(claimed, started)

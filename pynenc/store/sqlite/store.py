@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -70,6 +71,9 @@ from pynenc.store.sqlite.wake import Bell
 T = TypeVar("T")
 logger = logging.getLogger("pynenc.store")
 
+#: Seconds in which no rows that cannot be read are searched for after a search that did not help.
+SEARCH_AGAIN = 5.0
+
 REMEMBER_ONCE = "INSERT INTO $memo (scope, key, value) VALUES (?, ?, ?) ON CONFLICT (scope, key) DO NOTHING"
 SET_QUEUE = "INSERT INTO $queue (name, state) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state"
 ANY_EDGE_OF = "SELECT 1 FROM $edge WHERE waiter = ? AND awaited IN (SELECT value FROM json_each(?)) LIMIT 1"
@@ -97,6 +101,8 @@ class SqliteStore:
         self._signs = Signs(self._folder, app_id)
         self._bell: Bell | None = None
         self._is_closed = True
+        #: Not before this time, in monotonic seconds, rows that cannot be read are searched for again.
+        self._search_at = 0.0
         self._joined = self._expect_commits()
         _stores.add(self)
 
@@ -209,19 +215,40 @@ class SqliteStore:
         work = partial(claiming.claim, request=request)
         try:
             return self._database.write(work, durable=False)
-        except damage.DAMAGE:
-            return self._again(work, durable=False)
+        except damage.DAMAGE as error:
+            return self._again(error, lambda: self._database.write(work, durable=False))
 
-    def _again(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
-        """Do work that claims and did not succeed, after rows that cannot be read were put out of its way.
+    def _careful(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
+        """Do work that reads rows in one transaction, whatever somebody wrote into them by hand."""
+        try:
+            return self._database.write(work, durable=durable)
+        except damage.DAMAGE as error:
+            return self._again(error, lambda: self._database.write(work, durable=durable))
 
-        :raises Exception: there was none; in the context of what was wrong then.
+    def _again(self, error: Exception, attempt: Callable[[], T]) -> T:
+        """Do what failed with ``error`` after rows that cannot be read were put out of its way, by this process or another. When that does not
+        help, nothing is searched for a while.
+
+        :raises Exception: what is wrong still.
         """
-        ended = self._database.write(damage.end_unreadable)
+        while time.monotonic() >= self._search_at:
+            was_in_vain = not self._end_unreadable()
+            try:
+                return attempt()
+            except damage.DAMAGE as more:
+                error = more
+                if was_in_vain:
+                    self._search_at = time.monotonic() + SEARCH_AGAIN
+        raise error
+
+    def _end_unreadable(self) -> list[str]:
+        """End rows that cannot be read; the ids of it."""
+        seqs = [seq for (seq,) in self._database.query(damage.BROKEN)]
+        ended = self._database.write(lambda tx: damage.end_unreadable(tx, seqs)) if seqs else []
         if ended:
             names = ", ".join(ended)
             logger.error("%d invocation(s) failed, because their rows cannot be read: %s", len(ended), names)
-        return self._database.write(work, durable=durable)
+        return ended
 
     def start(self, runner: str, refs: Sequence[Ref], at: Microseconds) -> list[str]:
         if not refs:
@@ -234,14 +261,14 @@ class SqliteStore:
         work = partial(finishing.finish, runner=runner, outcomes=outcomes, request=request, clock=self.clock)
         try:
             return self._database.write(work)
-        except damage.DAMAGE:
-            return self._again(work)
+        except damage.DAMAGE as error:
+            return self._again(error, lambda: self._database.write(work))
 
     def report(self, runner: str, progress: Sequence[Progress]) -> list[str]:
         return self._database.write(lambda tx: finishing.report(tx, runner, progress), durable=False)
 
     def amend(self, ids: Sequence[str], change: Change) -> list[Amended]:
-        return self._database.write(lambda tx: amending.amend(tx, ids, change)) if ids else []
+        return self._careful(lambda tx: amending.amend(tx, ids, change)) if ids else []
 
     # -- runners -------------------------------------------------------------------------------------------------------
     def heartbeat(self, beats: Sequence[Beat]) -> list[Orders]:
@@ -249,7 +276,7 @@ class SqliteStore:
             return []
         for group in {beat.group for beat in beats}:
             self._signs.hold(group)
-        return self._database.write(lambda tx: running.heartbeat(tx, beats, self.clock), durable=False)
+        return self._careful(lambda tx: running.heartbeat(tx, beats, self.clock), durable=False)
 
     def recover(self, by: str, limit: int, error: bytes) -> list[Recovered]:
         found = self._database.read(lambda tx: running.victims(tx, by, self.clock, self._signs.is_dead))
@@ -260,19 +287,19 @@ class SqliteStore:
             victims = running.victims(tx, by, self.clock, self._signs.is_dead)
             return running.recover(tx, victims, limit, error)
 
-        recovered = self._database.write(work)
+        recovered = self._careful(work)
         self._forget_groups({victim.group for victim in found})
         return recovered
 
     def expire(self, limit: int) -> int:
         if not self._database.query(running.ANY_OVERDUE, self.clock.now()):
             return 0
-        return self._database.write(lambda tx: running.expire(tx, limit))
+        return self._careful(lambda tx: running.expire(tx, limit))
 
     def retire(self, runners: Sequence[str]) -> int:
         if not runners:
             return 0
-        count = self._database.write(lambda tx: running.retire(tx, runners))
+        count = self._careful(lambda tx: running.retire(tx, runners))
         for name in runners:
             self._forget_groups({name})
         return count
@@ -285,7 +312,10 @@ class SqliteStore:
             self._signs.forget(group)
 
     def owned(self, runner: str) -> list[Claimed]:
-        return self._database.read(lambda tx: claiming.owned(tx, runner))
+        try:
+            return self._database.read(lambda tx: claiming.owned(tx, runner))
+        except damage.DAMAGE as error:
+            return self._again(error, lambda: self._database.read(lambda tx: claiming.owned(tx, runner)))
 
     # -- waiting --------------------------------------------------------------------------------------------------------
     def finals(self, ids: Sequence[str]) -> list[Final]:
@@ -308,8 +338,8 @@ class SqliteStore:
                 work = partial(amending.wait, waiter=waiter, ids=ids, request=request)
                 try:
                     is_over, watch.claim = self._database.write(work, durable=False)
-                except damage.DAMAGE:
-                    is_over, watch.claim = self._again(work, durable=False)
+                except damage.DAMAGE as error:
+                    is_over, watch.claim = self._again(error, lambda: self._database.write(work, durable=False))
             else:
                 is_over = bool(self._database.query(reading.ANY_FINAL, json_list(ids)))
         except BaseException:

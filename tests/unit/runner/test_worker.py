@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 
 from pynenc import Pynenc
-from pynenc.core.records import Beat
-from pynenc.exceptions import TaskTimeoutError
+from pynenc.core.records import Beat, Claimed, Outcome
+from pynenc.exceptions import RunnerError, TaskTimeoutError
+from pynenc.runner.body import BodySlot
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.worker import Worker
 
@@ -170,3 +173,62 @@ def test_a_defect_of_the_store_ends_the_worker_with_its_error(monkeypatch: pytes
     monkeypatch.setattr(app.store, "claim", broken)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         worker.run()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RunnerError("it does not start"), OSError(errno.EMFILE, "too many"), ConnectionError("gone"), MemoryError()],
+)
+def test_what_a_worker_cannot_start_ends_the_worker_and_not_the_call(error: Exception) -> None:
+    beat = Beat(id="w", group="w", lease=10**9)
+    app.store.heartbeat([beat])
+
+    def execute(_: Claimed, __: BodySlot) -> Outcome:
+        raise error
+
+    worker = Worker(app.engine, WorkerSettings(slots=1), beat, keep_up=lambda _: 1.0, execute=execute)
+    call = add(1, 2)
+    with pytest.raises(type(error)):
+        worker.run()
+    app.store.retire(["w"])
+    assert call.status == "registered"
+
+
+@pytest.mark.parametrize("by_pump", [False, True])
+def test_a_damaged_record_ends_its_attempt_unless_the_pump_did(by_pump: bool) -> None:
+    beat = Beat(id="w", group="w", lease=10**9)
+    app.store.heartbeat([beat])
+
+    def execute(claimed: Claimed, slot: BodySlot) -> Outcome:
+        if claimed.task.endswith("deaf"):
+            if by_pump:
+                slot.worker.give_up(slot, claimed)
+            raise ValueError("damaged")
+        return worker.engine.executor.run(claimed, worker.engine.executor.running(claimed, "w", slot))
+
+    worker = Worker(app.engine, WorkerSettings(slots=1), beat, keep_up=lambda _: 0.05, execute=execute)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        with pytest.raises(TaskTimeoutError if by_pump else ValueError):
+            deaf().get_result(LONG)
+        assert add(1, 2).get_result(LONG) == 3
+        eventually(lambda: not worker.is_active)
+        assert worker.slots.free == 1, "no token is given twice, and none is lost"
+    finally:
+        worker.stop()
+        thread.join(LONG)
+
+
+def test_many_damaged_coroutines_in_a_row_end_alone() -> None:
+    damaged = Claimed("", nap.task_id.key, 1, b"{}", timeout="x")  # type: ignore[arg-type]
+    with working(coroutines=2) as worker:
+        coroutines = worker.coroutines
+        assert coroutines is not None
+        coroutines.on_loop(lambda: go.wait(LONG))
+        for number in range(2000):
+            coroutines.takes(msgspec.structs.replace(damaged, id=f"damaged-{number}"))
+        call = nap()
+        go.set()
+        assert call.get_result(LONG) == 1
+        eventually(lambda: not coroutines.active)

@@ -687,6 +687,16 @@ def test_the_check_finds(tmp_path: Path, problem: str) -> None:
     store.close()
 
 
+def test_rows_from_before_there_was_an_index_of_what_expires_are_sound(store: RedisStore) -> None:
+    store.submit([new("a", expires=store.clock.now() + 60 * SECOND)])
+    with client_of(store.display_url) as client:
+        client.delete(f"{PREFIX}expiring")
+        assert store.check() == []
+        client.zadd(f"{PREFIX}expiring", {"a": 5})
+        assert any("a is missing in expiring, or stands there with another score" in line for line in store.check())
+        client.delete(f"{PREFIX}expiring")
+
+
 def test_threads_share_a_store(store: RedisStore) -> None:
     def work(index: int) -> None:
         for i in range(50):

@@ -16,12 +16,26 @@ from threading import Barrier, Event
 
 import pytest
 
+from pynenc.core.outcome import released
 from pynenc.core.reaction import Reaction
-from pynenc.core.records import Beat, Change, ChangeKind, ClaimRequest, Filter, New, Outcome, Page
+from pynenc.core.records import (
+    UNKNOWN_TASK,
+    Beat,
+    Blob,
+    Change,
+    ChangeKind,
+    ClaimRequest,
+    Filter,
+    New,
+    Outcome,
+    Page,
+    Purge,
+)
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreError
 from pynenc.store.base import SystemClock
 from pynenc.store.sqlite import SqliteStore
+from pynenc.store.sqlite.damage import BROKEN
 from pynenc.store.sqlite.signs import Signs
 from pynenc.store.sqlite.wake import _WAITS, Board, _bits
 
@@ -146,6 +160,7 @@ import sys
 import time
 from pynenc.core.records import Beat
 from pynenc.store.sqlite import SqliteStore
+from pynenc.store.sqlite.damage import BROKEN
 store = SqliteStore(sys.argv[1], "app")
 store.open()
 store.heartbeat([Beat(id="victim", group="victim", lease=10**9, tasks=("m.t",))])
@@ -402,6 +417,82 @@ def test_a_row_that_cannot_be_read_fails_and_stands_in_nobodys_way(store: Sqlite
     assert (row.status, row.reason) == (InvocationStatus.FAILED, "its row in the store cannot be read")
     assert store.check() == []
     assert store.submit([new("d", registration_key="r")])[0].id == "d"
+
+
+@pytest.mark.parametrize("change", ["entries = 'x'", "entries = 'x', tags = '[1]'", "result_ttl = 'x'"])
+def test_damaged_rows_wherever_they_are_stop_no_operation(store: SqliteStore, change: str) -> None:
+    store.heartbeat([Beat(id="r", group="r", lease=LEASE), Beat(id="dead", group="dead", lease=LEASE)])
+    store.submit([new(name) for name in ("claimed", "suspended", "awaited", "retired", "sound", "unknown")])
+    past = store.clock.now() - 1
+    store.submit([new("overdue", expires=past), new("overdue too", expires=past), new("cancelled")])
+    for name, runner in (("claimed", "dead"), ("retired", "r"), ("suspended", "r"), ("awaited", "r"), ("unknown", "r")):
+        (claimed,) = store.claim(ClaimRequest(runner, 1, ids=(name,))).batch
+        if name == "suspended":
+            ended = Outcome(id=name, attempt=1, status=InvocationStatus.PAUSED, awaits=("awaited",), ended=1)
+            assert not store.finish(runner, [ended]).lost
+        if name == "unknown":
+            assert not store.finish(runner, [released(claimed, UNKNOWN_TASK)]).lost
+
+    write_by_hand(store, "unknown", change)
+    store.heartbeat([Beat(id="knows", group="knows", lease=LEASE, tasks=("m.t",))])
+    write_by_hand(store, "overdue", change)
+    store.expire(10)
+    assert store.get(["overdue too"])[0].status is InvocationStatus.CANCELLED
+    write_by_hand(store, "claimed", change)
+    store.declare_dead("dead")
+    store.recover("r", 10, b"")
+    write_by_hand(store, "suspended", change)
+    assert not store.finish("r", [Outcome(id="awaited", attempt=1, status=InvocationStatus.SUCCESS, ended=1)]).lost
+    write_by_hand(store, "retired", change)
+    store.owned("r")
+    store.retire(["r"])
+    write_by_hand(store, "cancelled", change)
+    store.amend(["cancelled"], Change(ChangeKind.CANCEL))
+    assert store._database.query(BROKEN) == [], "nothing that can stop anybody is left"
+    assert [claimed.id for claimed in store.claim(ClaimRequest("knows", 9)).batch][:1] == ["sound"]
+
+
+def test_the_end_of_a_damaged_row_is_reacted_to_and_lets_go_of_its_blobs(store: SqliteStore) -> None:
+    store.heartbeat([Beat(id="r", group="r", lease=LEASE)])
+    store.subscribe("o", [Reaction("m.t", InvocationStatus.FAILED, new(""), b"")])
+    store.submit([new("a", blobs=("b",)), new("kept", blobs=("c",))], [Blob("b", b"x", 1), Blob("c", b"y", 1)])
+    write_by_hand(store, "a", "blobs = '{{{'")
+    write_by_hand(store, "kept", "tags = '{{{'")
+    assert [claimed.id for claimed in store.claim(ClaimRequest("r", 9)).batch] == [
+        "o~a~failed~0~0",
+        "o~kept~failed~0~0",
+    ]
+    assert store.purge(Purge(blob_grace=-1)).blobs == 1
+    assert list(store.get_blobs(["b", "c"])) == ["c"]
+
+
+def test_a_search_that_does_not_help_is_not_repeated_at_once(store: SqliteStore) -> None:
+    attempts: list[int] = []
+
+    def broken(_: object) -> None:
+        attempts.append(1)
+        raise ValueError("a defect")
+
+    for expected in (2, 3, 4):
+        with pytest.raises(ValueError, match="a defect"):
+            store._careful(broken)
+        assert len(attempts) == expected
+
+
+def test_a_row_that_another_process_ended_meanwhile_stops_nobody(store: SqliteStore) -> None:
+    store.submit([new("a")])
+    write_by_hand(store, "a", "entries = 'x'")
+    attempts: list[int] = []
+
+    def meanwhile(_: object) -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("damaged")
+        return "done"
+
+    assert store._careful(meanwhile) == "done"
+    attempts.clear()
+    assert store._careful(meanwhile) == "done", "nothing was found, as it had ended"
 
 
 def test_a_row_that_cannot_be_shown_is_named(store: SqliteStore) -> None:

@@ -64,7 +64,8 @@ local function check_row(r)
   local m, key = row.meta(r), key_of(r)
   for name, entry in pairs(entries(r)) do
     local score = entry[2] and call('ZSCORE', P .. name, entry[1]) or (not entry[2] and call('SISMEMBER', P .. name, entry[1]) == 1)
-    expect_truth(score and (score == true or tonumber(score) == entry[2]), r.id .. ' is missing in ' .. name .. ', or stands there with another score')
+    local is_early = name == 'expiring' and not score -- written by a build that had no such index: a claim ends it
+    expect_truth(is_early or score and (score == true or tonumber(score) == entry[2]), r.id .. ' is missing in ' .. name .. ', or stands there with another score')
   end
   local is_head = m.rate_key and (r.place == READY or (r.place == LATER and call('HGET', P .. 'heads', m.rate_key) == r.id)) or false
   expect_truth((r.rated == 1) == is_head, r.id .. ' is wrongly the head of its rate, or not')
