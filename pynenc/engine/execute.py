@@ -326,7 +326,9 @@ def _cancel_members(running: context.Running) -> None:
 
 
 def _sent_back(claimed: Claimed, error: StoreError, started: int) -> Outcome:
-    """The store does not answer, and the runner stops or somebody cancels, so that nobody waits for it: another attempt replays to where this one was."""
+    """The store did not answer when a workflow ended, and nobody waits for it any more, mostly as the runner stops: another attempt replays to where this
+    one was. One that somebody cancelled meanwhile is cancelled by the store.
+    """
     logger.warning("workflow %s %s could not be ended (%s); it goes back", claimed.task, claimed.id, error)
     return outcome.released(claimed, "its end could not be written", started=started)
 

@@ -13,6 +13,8 @@ from tests.chaos import seeded
 
 #: With this seed the client is not killed before it has submitted everything.
 SEED = 5
+#: On a busy machine a bug may lack its occasion, once.
+STORMS = 3
 #: Each bug, as what it shows itself, and a word that is then in the text. Those of a line do not get in each other's way.
 FOUND: list[dict[str, tuple[Kind, str]]] = [
     {
@@ -48,17 +50,26 @@ def test_each_bug_has_a_name_for_what_it_does() -> None:
 def test_bugs_are_found(bugs: dict[str, tuple[Kind, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(seeded.NAMES, " ".join(bugs))
     monkeypatch.setattr(storm, "STILLNESS", 4.0)
-    plan = ChaosPlan(
-        seed=SEED,
-        invocations=150,
-        runners=1,
-        clients=1,
-        harm_every=1e6,
-        folder=tmp_path,
-        imports=("tests.chaos.seeded",),
-    )
-    report = run_chaos(plan, silent)
-    for bug, (kind, word) in bugs.items():
-        assert any(each.kind is kind and word in each.text for each in report.violations), (bug, report.violations)
-    kinds = {kind for kind, _ in bugs.values()}.union(*(ALSO.get(bug, ()) for bug in bugs))
-    assert {each.kind for each in report.violations} <= kinds, report.violations
+    allowed = {kind for kind, _ in bugs.values()}.union(*(ALSO.get(bug, ()) for bug in bugs))
+    missed = set(bugs)
+    for number in range(STORMS):
+        plan = ChaosPlan(
+            seed=SEED,
+            invocations=150,
+            runners=1,
+            clients=1,
+            harm_every=1e6,
+            folder=tmp_path / str(number),
+            imports=("tests.chaos.seeded",),
+        )
+        (tmp_path / str(number)).mkdir()
+        violations = run_chaos(plan, silent).violations
+        assert {each.kind for each in violations} <= allowed, violations
+        missed -= {
+            bug
+            for bug, (kind, word) in bugs.items()
+            if any(each.kind is kind and word in each.text for each in violations)
+        }
+        if not missed:
+            return
+    assert not missed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
@@ -448,6 +449,14 @@ def blocks(store: PostgresStore, limit: int = 100, *ended: Outcome) -> int:
     return min(touched)
 
 
+def least(store: PostgresStore, most: float, *of: Any) -> int:
+    """As :func:`blocks`, looked at again for a while if it is more than ``most``: what other tests do on the server can only add to it."""
+    until = time.monotonic() + 30
+    while (found := blocks(store, *of)) > most and time.monotonic() < until:
+        time.sleep(0.5)
+    return found
+
+
 def fill(store: PostgresStore, count: int, **columns: str) -> None:
     """Many rows, made on the server."""
     names = "".join(f", {name}" for name in columns)
@@ -465,11 +474,11 @@ def test_a_claim_costs_the_same_whatever_waits(store: PostgresStore) -> None:
     store.submit([new(f"n{number}") for number in range(1000)])
     few = blocks(store)
     fill(store, 100_000)
-    assert blocks(store) <= MUCH * few
+    assert least(store, MUCH * few) <= MUCH * few
     fill(
         store, 10_000, place="2", status="8", why="1", behind="'k'", running_key="'k'"
     )  # parked on one key, as submission does
-    assert blocks(store) <= MUCH * few
+    assert least(store, MUCH * few) <= MUCH * few
 
 
 def test_freeing_a_key_costs_the_same_however_many_wait_for_it(store: PostgresStore) -> None:
@@ -478,7 +487,7 @@ def test_freeing_a_key_costs_the_same_however_many_wait_for_it(store: PostgresSt
     ended = Outcome(id=claimed.id, attempt=claimed.attempt, status=S.SUCCESS)
     few = blocks(store, 1, ended)
     fill(store, 20_000, place="2", status="8", why="1", behind="'k'", running_key="'k'")
-    assert blocks(store, 1, ended) <= 1.25 * few + 10
+    assert least(store, 1.25 * few + 10, 1, ended) <= 1.25 * few + 10
 
 
 def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,7 +502,7 @@ def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore, mo
             outcomes = [Outcome(id=each.id, attempt=each.attempt, status=S.SUCCESS) for each in batch]
             batch = store.finish("r", outcomes, ClaimRequest("r", 500)).claim.batch
         assert store._hints
-        assert blocks(store) <= MUCH * few
+        assert least(store, MUCH * few) <= MUCH * few
         pin.rollback()
 
 
