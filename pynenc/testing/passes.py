@@ -11,7 +11,8 @@ each time that it is carried out, a signal has one of its own. Each pass writes 
 * which token it got at a point, when the operation had returned.
 
 A step may be carried out twice: its process may have died before the token was recorded. But once a pass got a token at a point, every pass gets that one, and
-no pass that begins later carries the step out again.
+no pass that begins later carries the step out again. Except for a *zombie*: a pass of an attempt that was lost before its body began, while its process stood
+still. It does not know what others did since; nothing that it does is accepted.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Passes:
         self.tokens: dict[Point, str] = {}
         self.count = 0
         self._made: set[tuple[str, str]] = set()
+        self._latest: dict[str, int] = {}
+        #: Where passes began that were no zombies.
         self._begun: dict[tuple[str, int], int] = {}
         self._known_at: dict[Point, int] = {}
         self.violations = list(dict.fromkeys(self._read(lines)))
@@ -67,7 +70,9 @@ class Passes:
         for at, line in enumerate(lines):
             if line.act is Act.BEGAN:
                 self.count += 1
-                self._begun[line.id, line.attempt] = at
+                self._latest[line.id] = max(line.attempt, self._latest.get(line.id, 0))
+                if line.attempt == self._latest[line.id]:
+                    self._begun[line.id, line.attempt] = at
             elif line.act is Act.MADE:
                 self._made.add((line.id, line.token))
                 yield from self._repeated(line)

@@ -47,6 +47,13 @@ def test_a_pass_that_began_before_may_carry_a_step_out_again() -> None:
     assert Passes(late).violations == []
 
 
+def test_an_attempt_that_was_lost_before_it_began_may_too() -> None:
+    zombie = [Line(Act.BEGAN, "w", 1), Line(Act.MADE, "w", 1, "step", "c")]
+    assert Passes([*RUN[2:], *zombie]).violations == []
+    current = [Line(Act.BEGAN, "w", 4), Line(Act.MADE, "w", 4, "step", "c")]
+    assert len(Passes([*RUN[2:], *current]).violations) == 1
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
