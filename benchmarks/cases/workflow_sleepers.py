@@ -22,8 +22,8 @@ DAY = 86_400 * MICROSECONDS
 APART = 2_000
 #: Seconds until the first is due, in which all fall asleep.
 AHEAD = 2
-#: Seconds that a new runner gets to settle, and those over which its use of the processor is counted.
-SETTLE, LOOK = 1.0, 3.0
+#: Seconds that a new runner gets to settle (its start costs some 25 ms, once), and those over which its use of the processor is counted.
+SETTLE, LOOK = 5.0, 10.0
 #: Rows of one look.
 PAGE = 500
 start = partial(runner, "ThreadRunner", "benchmarks.workflows", threads=THREADS)
