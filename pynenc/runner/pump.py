@@ -87,6 +87,8 @@ class Pump:
         turns, settings = self._turns, self._worker.settings
         if self._worker.is_active:
             self._watch_bodies(now)
+        else:
+            self._worker.has_unmarked = False
         if turns.is_overdue(now):
             turns.make(claims=False)
         if turns.buffer:

@@ -58,6 +58,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -127,6 +128,7 @@ class SystemClock:
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
 
 
+@cache
 def _boot_id() -> str:
     """The kernel's boot id on Linux; elsewhere the start of the monotonic clock, rounded, does the same duty."""
     path = Path("/proc/sys/kernel/random/boot_id")

@@ -15,6 +15,7 @@ import pytest
 from pynenc import Pynenc
 from pynenc.core.records import Beat, Claimed, Outcome
 from pynenc.exceptions import RunnerError, TaskTimeoutError
+from pynenc.runner import pump
 from pynenc.runner.body import BodySlot
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.worker import Worker
@@ -136,6 +137,16 @@ def test_what_runs_at_the_end_is_handed_back_and_its_outcome_dropped() -> None:
     assert call.status == "registered"
     go.set()
     assert not call.done()
+
+
+def test_the_pump_rests_after_a_body_that_ended_before_it_was_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump, "MARK_AFTER", LONG)
+    with working() as worker:
+        call = blocks()
+        eventually(lambda: worker.has_unmarked)  # the pump ticks for it
+        go.set()
+        assert call.get_result(LONG) == "ended"
+        eventually(lambda: not worker.has_unmarked)
 
 
 def test_a_coroutine_that_waits_in_many_branches_lends_one_place() -> None:
