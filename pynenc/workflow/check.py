@@ -17,7 +17,7 @@ from pynenc.core.records import Blob, Claimed, Final, Invocation, WorkflowRef
 from pynenc.engine.suspension import Departure, Differs
 from pynenc.exceptions import WorkflowError
 from pynenc.workflow.flow import Flow, History
-from pynenc.workflow.replay import BEGUN, COMPENSATION, DIFFERENCE, MARK, Record, decode_record
+from pynenc.workflow.replay import BEGUN, COMPENSATION, DIFFERENCE, MARK, TURNS, Record, decode_record
 
 if TYPE_CHECKING:
     from pynenc.engine import Engine
@@ -185,7 +185,7 @@ def _left_over(flow: Flow, story: Story) -> str:
         position
         for position, record in story.records.items()
         if record.kind not in (MARK, BEGUN)
-        and not position.startswith((COMPENSATION, DIFFERENCE, *cut))
+        and not position.startswith((COMPENSATION, DIFFERENCE, TURNS, *cut))
         and position not in flow.cursor.met
     )
     if not left:

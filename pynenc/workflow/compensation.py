@@ -15,7 +15,16 @@ from pynenc.core.status import InvocationStatus
 from pynenc.engine.suspension import Suspended
 from pynenc.exceptions import StoreError
 from pynenc.workflow.difference import not_all_met, stop
-from pynenc.workflow.replay import CALL, COMPENSATION, Branch, Record, encode_record, position_of
+from pynenc.workflow.replay import (
+    BEGUN,
+    CALL,
+    COMPENSATION,
+    Branch,
+    Record,
+    begun_at,
+    encode_record,
+    position_of,
+)
 
 if TYPE_CHECKING:
     from pynenc.engine import Engine
@@ -48,7 +57,8 @@ def compensate(flow: Flow, error: bytes) -> tuple[bytes, str]:
     if FAILING not in records:
         if not flow.undos:
             return error, ""
-        flow.write(FAILING, Record("failing", "", error))
+        begun = {begun_at(FAILING): Record(BEGUN, "compensate", encode(list(flow.undos)))}
+        flow.write(FAILING, Record("failing", "", error), also=begun)
     cause, undos, branch, failed = records[FAILING], _registered(flow), Branch(COMPENSATION), []
     for undo in reversed(undos):
         position, record = flow.meet_in(branch, CALL, undo.task, lambda: "a compensation")

@@ -97,9 +97,10 @@ class WorkflowContext:
         from asyncio import to_thread
 
         flow, name = flow_here(), _name(fn)
-        flow.follow_branches()
+        await flow.come()
         position, record = flow.begin_step(name)
         if record is not None:
+            await flow.take_turn(position, has_failed=record.failed)
             return cast("R", flow.step_value(position, record))
         if flow.is_checked:
             await flow.end_branch()
@@ -114,8 +115,10 @@ class WorkflowContext:
                 with flow.step_context():
                     value = await call()
         except Exception as error:
+            await flow.take_turn(position, has_failed=True)
             flow.fail_step(position, name, error)
             raise
+        await flow.take_turn(position)
         return cast("R", flow.end_step(position, name, value))
 
     def execute_task(self, task: Any, /, *args: Any, **kwargs: Any) -> BaseInvocation[Any, Any]:

@@ -151,7 +151,7 @@ def test_histories_repeat_at_each_point(runner, flow, done):
             assert verdict.ended
             assert verdict.operations == len(
                 [r for r in story.records.values() if r.kind not in ("mark", "failing", "begun")]
-            ) - (2 if story.task.endswith(("saga", "cuts_a_branch")) else 0)
+            ) - (2 if story.task.endswith("saga") else 0)
             return
         if shop.app.engine.get(invocation.invocation_id).reason in ("Waiting for approval", "ok?"):
             invocation.resume("fine")
