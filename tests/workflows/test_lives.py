@@ -61,7 +61,9 @@ def test_killed_at_every_step(store, name, when, tmp_path):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("shape", "failing"), [("gather", 0), ("gather", 2), ("nested", 1), ("group", 0), ("group", 1)])
+@pytest.mark.parametrize(
+    ("shape", "failing"), [("gather", 0), ("gather", 2), ("nested", 1), ("group", 0), ("group", 1)]
+)
 def test_killed_at_every_step_it_undoes_what_it_had_registered(shape, failing, when, tmp_path):
     answer = live("sqlite", "falls", when, [shape, failing], tmp_path)
     assert "failed last" in answer["error"] or "TaskGroup" in answer["error"]
