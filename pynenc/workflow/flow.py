@@ -123,6 +123,7 @@ class Flow:
             return {}
         stored = self.insist(lambda: self.engine.store.recall(self.scope))
         records = {position: decode_record(value) for position, value in stored.items()}
+        compensation.face_death(self, records)
         self._finals = {final.id: final for final in self.finals_of(records)}
         return records
 
@@ -232,9 +233,7 @@ class Flow:
         pending = self._pending.pop(self.branch.path, [])
         items |= {before: encode_record(failure) for before, failure in pending}
         stored = self.remember(self.scope, items, once=once)
-        claimed = self.running.claimed
-        if claimed.crashes or claimed.alone:
-            self.running.claimed = msgspec.structs.replace(claimed, crashes=0, alone=False)
+        self.get_on()
         for before, failure in (*also.items(), *pending):
             self.cursor.add(before, failure)
         if once and stored[position] != items[position]:
@@ -243,6 +242,12 @@ class Flow:
             del self.branches.turns.new[: len(record.turns)]
         self.cursor.add(position, record)
         return record
+
+    def get_on(self) -> None:
+        """Something durable was done, which forgives crashes."""
+        claimed = self.running.claimed
+        if claimed.crashes or claimed.alone:
+            self.running.claimed = msgspec.structs.replace(claimed, crashes=0, alone=False)
 
     def _with_turns(self, record: Record) -> Record:
         """A record that tells which turns were taken since the one before."""
