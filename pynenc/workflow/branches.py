@@ -12,16 +12,19 @@ from __future__ import annotations
 import asyncio
 import asyncio.locks
 import asyncio.queues
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-from pynenc.engine.suspension import Suspended, union
+from pynenc.engine.suspension import GivenUp, Suspended, union
 from pynenc.workflow.flow import Flow, branch_here, in_step, running_flow
 from pynenc.workflow.replay import Branch
 from pynenc.workflow.turns import Grade, Turns, label_of_timer, of_ours, ours
+
+logger = logging.getLogger("pynenc.workflow")
 
 #: Seconds that a body gets to go on otherwise when its last branch is blocked; and between two looks at a branch that does something else.
 SETTLE, RECHECK = 0.005, 0.5
@@ -139,6 +142,23 @@ class Branches:
         if main is not None and not main.done() and asyncio.current_task(self._loop) is not main:
             self._loop.call_soon_threadsafe(main.cancel)
 
+    def close(self, *, is_end: bool) -> None:
+        """The body is over: what its branches would still do does not count."""
+        left = [live.task for live in self._live.values() if live.task is not None and not live.task.done()]
+        if not left:
+            return
+        if is_end:
+            logger.warning(
+                "workflow %s %s has ended, but %d branch(es) of it had not, which are cancelled; the first is at %s. Await them, or use asyncio.TaskGroup",
+                self._running.task,
+                self._running.id,
+                len(left),
+                _line_of(left[0]),
+            )
+        self._running.departure = self._running.departure or GivenUp()
+        for task in left:
+            task.cancel()
+
     def _look_soon(self) -> None:
         if not self._is_due:
             self._is_due = True
@@ -193,6 +213,12 @@ def _waits_for_a_branch(task: Any) -> bool:
     while (inner := getattr(frame, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
         frame = inner
     return getattr(getattr(frame, "cr_code", None), "co_filename", "") in BETWEEN_BRANCHES
+
+
+def _line_of(task: Any) -> str:
+    """The line of the function of a branch that it has come to."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else repr(task)
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pynenc import context
 from pynenc.engine.execute import HandBack
@@ -63,11 +64,11 @@ def life(program: list[Any], number: int = 0, *, is_after: bool = False) -> tupl
         return result, turns.seen[-1], list(turns.done), cut.has_cut
 
 
-def check_all(program: list[Any]) -> None:
-    """Cut a run off at each of its writes."""
+def check_all(program: list[Any], every: int = 1) -> None:
+    """Cut a run off at each of its writes, before and after it; with ``every=2`` at one before and at the next one after it."""
     *whole, _ = life(program)
     for number in range(1, 200):
-        for is_after in (False, True):
+        for is_after in (False, True)[(every - 1) * (number % 2) :: every]:
             *cut, has_cut = life(program, number, is_after=is_after)
             if not has_cut:
                 return
@@ -95,24 +96,43 @@ def test_cut_off_at_each_write(name: str) -> None:
     check_all(PROGRAMS[name])
 
 
-seconds = st.integers(1, 50)
-kinds = st.sampled_from(["child", "step", "sleep", "child", "step", "sleep", "bad_child", "bad_step"])
-operations = st.builds(lambda kind, many: f"{kind} {many}", kinds, seconds)
-ways = st.sampled_from(["gather", "group", "first", "survive"])
-programs = st.recursive(
-    st.lists(operations, min_size=1, max_size=3),
-    lambda inner: st.lists(
-        st.one_of(
-            operations, st.builds(lambda way, parts: [way, *parts], ways, st.lists(inner, min_size=1, max_size=3))
-        ),
-        min_size=1,
-        max_size=3,
-    ),
-    max_leaves=8,
-)
+def draw(random: Random, depth: int) -> list[Any]:
+    """A program of branches within branches."""
+    kinds = ("child", "step", "sleep", "child", "step", "sleep", "bad_child", "bad_step")
+    program: list[Any] = [f"{random.choice(kinds)} {random.randint(1, 50)}" for _ in range(random.randint(1, 2))]
+    if depth:
+        way = random.choice(("gather", "group", "first", "survive"))
+        program.insert(random.randint(0, 1), [way, *(draw(random, depth - 1) for _ in range(2))])
+    return program
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(program=programs)
-def test_any_program_is_cut_off(program: list[Any]) -> None:
-    check_all(program)
+@pytest.mark.parametrize("seed", range(6))
+def test_any_program_is_cut_off(seed: int) -> None:
+    check_all(draw(Random(seed), 2), every=2)
+
+
+@pytest.fixture
+def runner() -> Iterator[InlineRunner]:
+    turns.done.clear()
+    with InlineRunner(app) as runner:
+        yield runner
+
+
+def test_branches_that_nobody_awaits_are_told_when_the_body_ends(
+    runner: InlineRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert runner.result(turns.forgets(5)) == "2 left"
+    (told,) = [each.getMessage() for each in caplog.records if each.name == "pynenc.workflow"]
+    assert "has ended, but 2 branch(es) of it had not" in told
+    assert re.search(r"the first is at .*apps/turns\.py:\d+\.", told)
+
+
+def test_what_a_step_forks_is_no_branch(runner: InlineRunner) -> None:
+    assert runner.result(turns.forks_in_a_step()) == [3, 1, 2]
+    assert sorted(turns.done) == ["step 1", "step 2"]
+
+
+def test_a_round_undoes_what_it_registered_itself(runner: InlineRunner) -> None:
+    with pytest.raises(ValueError, match="bad"):
+        runner.result(turns.begins_anew(0))
+    assert turns.done == ["round 1"]

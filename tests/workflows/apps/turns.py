@@ -95,3 +95,47 @@ async def races(program: list[Any]) -> str:
     seen.append([])
     await Body(races.wf).run(program, "")
     return "done"
+
+
+@app.workflow
+async def forgets(seconds: float) -> str:
+    async def branch() -> None:
+        await forgets.wf.async_sleep(1000)
+
+    kept = [asyncio.create_task(branch()) for _ in range(2)]
+    await forgets.wf.async_sleep(seconds)
+    return f"{len(kept)} left"
+
+
+@app.workflow
+async def forks_in_a_step() -> list[int]:
+    wf = forks_in_a_step.wf
+
+    async def one() -> int:
+        await asyncio.sleep(0.001)
+        return 1
+
+    async def forks() -> int:
+        return sum(await asyncio.gather(one(), one(), one()))
+
+    def count(number: int) -> int:
+        done.append(f"step {number}")
+        return number
+
+    async def branch(number: int) -> int:
+        return await wf.async_step(count, number)
+
+    first = await wf.async_step(forks)
+    others = await asyncio.gather(branch(1), branch(2))
+    await wf.async_sleep(10)
+    return [first, *others]
+
+
+@app.workflow
+async def begins_anew(round_: int) -> None:
+    wf = begins_anew.wf
+    wf.compensate(undo, f"round {round_}")
+    await wf.async_step(act, "good")
+    if round_ == 0:
+        wf.continue_as_new(1)
+    await wf.async_step(act, "bad")
