@@ -135,7 +135,7 @@ class Flow:
     def finals_of(self, records: dict[str, Record]) -> list[Final]:
         """The finals of all recorded children."""
         calls = [(position, record) for position, record in records.items() if record.kind == CALL]
-        ids = [name for position, record in calls for name in _ids_of(self.source.child_ids, position, record)]
+        ids = [name for position, record in calls for name in ids_of(self.source.child_ids, position, record)]
         try:
             return list(self.insist(lambda: self.engine.store.finals(ids))) if ids else []
         except InvocationNotFoundError:
@@ -465,7 +465,7 @@ class History(NamedTuple):
     finals: dict[str, Final]
 
 
-def _ids_of(derive: Callable[[str, int], list[str]], position: str, record: Record) -> list[str]:
+def ids_of(derive: Callable[[str, int], list[str]], position: str, record: Record) -> list[str]:
     """The ids of the invocations of a recorded call."""
     count, others = _called(record.payload)
     return [others.get(index, own) for index, own in enumerate(derive(position, count))]
