@@ -16,7 +16,7 @@ from pynenc import context
 from pynenc.core.records import Blob, Claimed, Final, Invocation, WorkflowRef
 from pynenc.engine.suspension import Departure, Differs
 from pynenc.exceptions import WorkflowError
-from pynenc.workflow.flow import Flow, History, ids_of
+from pynenc.workflow.flow import Flow, ids_of
 from pynenc.workflow.replay import (
     BEGUN,
     CALL,
@@ -25,6 +25,7 @@ from pynenc.workflow.replay import (
     MARK,
     TURNS,
     Cursor,
+    History,
     Record,
     decode_record,
 )

@@ -17,6 +17,7 @@ from pynenc.engine import RESUME_KEY, signal_key
 from pynenc.engine.suspension import FOR_SIGNAL, Continued, Departure, Suspended
 from pynenc.exceptions import ResultTimeoutError
 from pynenc.store.base import Store
+from pynenc.workflow import waiting
 from pynenc.workflow.flow import PAUSE, SIGNAL, SLEEP, Flow, encode
 from pynenc.workflow.inbox import Inbox
 from pynenc.workflow.replay import Record, decode_record, position_of
@@ -46,12 +47,12 @@ def sleep(flow: Flow, until: Callable[[], int]) -> None:
 
 async def async_sleep(flow: Flow, until: Callable[[], int]) -> None:
     """Block the branch until a time."""
-    await flow.come()
+    await waiting.come(flow)
     way = _look_sleep(flow, until)
     position = position_of(flow.branch.path, flow.branch.count)
     if way is not None:
         if flow.is_checked:
-            await flow.end_branch()
+            await waiting.end_branch(flow)
 
         async def wait() -> None:
             from asyncio import sleep  # takes long to import
@@ -60,7 +61,7 @@ async def async_sleep(flow: Flow, until: Callable[[], int]) -> None:
                 await sleep(min(_LOOK, max(0.0, (way.due - flow.engine.store.clock.now()) / 1_000_000)))
 
         await flow.branches.block(flow.branch, way, wait)
-    await flow.take_turn(position)
+    await waiting.take_turn(flow, position)
 
 
 def _look_sleep(flow: Flow, until: Callable[[], int]) -> Suspended | None:
@@ -82,7 +83,7 @@ def pause(flow: Flow, reason: str) -> Any:
 
 async def async_pause(flow: Flow, reason: str) -> Any:
     """Block the branch until somebody resumes the run."""
-    await flow.come()
+    await waiting.come(flow)
     value, way = _look_pause(flow, reason)
     return await _in_turn(flow, value) if way is None else await _for_ever(flow, way)
 
@@ -133,7 +134,7 @@ def wait_signal(flow: Flow, name: str, timeout: int | None) -> Any:
 
 async def async_wait_signal(flow: Flow, name: str, timeout: int | None) -> Any:
     """Block the branch until a signal comes."""
-    await flow.come()
+    await waiting.come(flow)
     try:
         value, way = _look_signal(flow, name, timeout)
     except ResultTimeoutError:
@@ -211,14 +212,14 @@ def _suspended(flow: Flow, way: Suspended) -> Departure:
 
 async def _in_turn(flow: Flow, value: Any) -> Any:
     """The value of the last operation of a branch, when it is its turn."""
-    await flow.take_turn(position_of(flow.branch.path, flow.branch.count))
+    await waiting.take_turn(flow, position_of(flow.branch.path, flow.branch.count))
     return value
 
 
 async def _for_ever(flow: Flow, way: Suspended) -> Any:
     """Block the branch until the body is suspended; what comes is found when it runs again."""
     if flow.is_checked:
-        await flow.end_branch()
+        await waiting.end_branch(flow)
 
     async def wait() -> None:
         from asyncio import get_running_loop

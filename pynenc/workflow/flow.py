@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -37,16 +37,14 @@ from pynenc.workflow.inbox import Inbox
 from pynenc.workflow.replay import (
     BEGUN,
     CALL,
-    TURNS,
     Branch,
     Cursor,
+    History,
     Record,
     begun_at,
     decode_record,
     encode_record,
-    position_of,
 )
-from pynenc.workflow.turns import Grade
 
 logger = logging.getLogger("pynenc.workflow")
 T = TypeVar("T")
@@ -317,24 +315,6 @@ class Flow:
                 act()
             self.write(position, Record(kind, name))
 
-    # -- turns -----------------------------------------------------------------------------------------------------------
-    async def take_turn(self, label: str, *, has_failed: bool = False) -> None:
-        """Something that an async body waited for is there: let it in when it is its turn."""
-        if self.branches is None or not self.branches.turns.are_taken:
-            return
-        await self.branches.take_turn(self.branch, label, Grade.FAILURE if has_failed else Grade.VALUE)
-        if has_failed and label in self.branches.turns.new and not self.is_checked:
-            position = position_of(TURNS, self.cursor.next_turn)
-            self.write(position, Record("turns"))
-
-    async def come(self) -> None:
-        """A branch of an async body comes to an operation. In a run that has failed it got no farther than to what is recorded: what the others did then comes
-        first, and the error that ended them.
-        """
-        self.follow_branches()
-        if self.branches.turns.are_taken and self.has_failed and not self.cursor.is_recorded(self.branch):
-            await self.branches.take_turn(self.branch, "", Grade.END)
-
     # -- steps -----------------------------------------------------------------------------------------------------------
     def begin_step(self, name: str) -> tuple[str, Record | None]:
         """Where a step stands, and its record."""
@@ -421,17 +401,6 @@ class Flow:
         """The finals of ``ids`` that need not be read."""
         return [self._finals[name] for name in ids if name in self._finals]
 
-    async def end_branch(self) -> None:
-        """The history of a branch that is only checked ends here; others may go on."""
-
-        async def for_ever() -> None:
-            await asyncio.get_running_loop().create_future()
-
-        import asyncio
-
-        self.follow_branches()
-        await self.branches.block(self.branch, Suspended("end of the record"), for_ever)
-
     def keep(self, finals: list[Final]) -> list[Final]:
         """Remember finals for the rest of the attempt."""
         self._finals.update({final.id: final for final in finals})
@@ -440,11 +409,6 @@ class Flow:
     def is_over(self, due: int) -> bool:
         """Whether a time has come; 0 never does. In a history that is checked it has."""
         return bool(due) and (self.is_checked or self.engine.store.clock.now() >= due)
-
-    def mark_reached(self) -> None:
-        """Note how far the body got, before it is suspended where nothing is recorded."""
-        if self._history is None and (mark := self.cursor.mark(self.branch)) is not None:
-            self.write(*mark, once=False)
 
     # -- failing ---------------------------------------------------------------------------------------------------------
     def register(self, undo: Undo) -> None:
@@ -456,13 +420,6 @@ class Flow:
     def compensate(self, error: bytes) -> tuple[bytes, str]:
         """Undo what was done (:func:`pynenc.workflow.compensation.compensate`)."""
         return compensation.compensate(self, error)
-
-
-class History(NamedTuple):
-    """What a workflow did, to be checked: its records by position, and the finals of its children by id."""
-
-    records: dict[str, Record]
-    finals: dict[str, Final]
 
 
 def ids_of(derive: Callable[[str, int], list[str]], position: str, record: Record) -> list[str]:

@@ -23,10 +23,12 @@ Paths read ``2/1/``: the first branch of the second branch of the body. A positi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from pynenc.core.ids import derived_id, digest
+from pynenc.core.records import Final
 from pynenc.exceptions import NonDeterminismError
 
 #: Where compensations have their positions, where is noted at which attempts code and record differed, and where turns that no operation followed.
@@ -54,6 +56,13 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 encode_record = msgspec.msgpack.encode
 decode_record = msgspec.msgpack.Decoder(Record).decode
+
+
+class History(NamedTuple):
+    """What a workflow did, to be checked: its records by position, and the finals of its children by id."""
+
+    records: dict[str, Record]
+    finals: dict[str, Final]
 
 
 class Branch:

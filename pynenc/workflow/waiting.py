@@ -14,8 +14,8 @@ from pynenc import context
 from pynenc.core.records import Final
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.suspension import EndOfRecord, Suspended
-from pynenc.workflow.replay import Record
-from pynenc.workflow.turns import label_of_wait, ours
+from pynenc.workflow.replay import TURNS, Record, position_of
+from pynenc.workflow.turns import Grade, label_of_wait, ours
 
 if TYPE_CHECKING:
     from pynenc.workflow.flow import Flow
@@ -56,12 +56,12 @@ async def wait_async(flow: Flow, ids: Sequence[str], timeout: float | None, look
     if timeout is None:
         flow.follow_branches()
         finals = await _wait_async(flow, ids, 0, look)
-        await flow.take_turn(label_of_wait(flow.branch.path, ids), has_failed=_has_failed(finals))
+        await take_turn(flow, label_of_wait(flow.branch.path, ids), has_failed=_has_failed(finals))
         return finals
-    await flow.come()
+    await come(flow)
     wait = begin_wait(flow, timeout)
     finals = await _wait_async(flow, ids, wait.due, look) if wait.chosen is None else chosen(flow, wait.chosen)
-    await flow.take_turn(wait.position, has_failed=_has_failed(finals))
+    await take_turn(flow, wait.position, has_failed=_has_failed(finals))
     return finals if wait.chosen is not None else end_wait(flow, wait, finals)
 
 
@@ -97,7 +97,7 @@ def _wait(flow: Flow, ids: Sequence[str], due: int, look: Look) -> list[Final]:
         return flow.keep(finals)
     if flow.is_over(due):
         return []
-    flow.mark_reached()
+    mark_reached(flow)
     raise flow.suspend(waiting_for(ids), due=due, awaits=tuple(map(str, ids)))
 
 
@@ -105,12 +105,12 @@ async def _wait_async(flow: Flow, ids: Sequence[str], due: int, look: AsyncLook)
     if known := begin_look(flow, ids):
         return known
     if flow.is_checked:
-        await flow.end_branch()
+        await end_branch(flow)
     async with flow.branches.busy(flow.branch):
         finals = await ours(look(patience(flow, due)))
     if finals or flow.is_over(due):
         return flow.keep(finals)
-    flow.mark_reached()
+    mark_reached(flow)
 
     async def wait() -> list[Final]:
         left = max(0.0, (due - flow.engine.store.clock.now()) / 1_000_000) if due else None
@@ -139,3 +139,40 @@ def patience(flow: Flow, due: int) -> float:
 def waiting_for(ids: Sequence[str]) -> str:
     """What is said of a run that waits for others."""
     return f"waits for {ids[0]}" if len(ids) == 1 else f"waits for {len(ids)} invocations"
+
+
+def mark_reached(flow: Flow) -> None:
+    """Note how far the body got, before it is suspended where nothing is recorded."""
+    if not flow.is_checked and (mark := flow.cursor.mark(flow.branch)) is not None:
+        flow.write(*mark, once=False)
+
+
+# -- branches of async bodies ------------------------------------------------------------------------------------------------
+async def come(flow: Flow) -> None:
+    """A branch comes to an operation. In a run that has failed it got no farther than to what is recorded: what the others did then comes first, and the error
+    that ended them.
+    """
+    flow.follow_branches()
+    if flow.branches.turns.are_taken and flow.has_failed and not flow.cursor.is_recorded(flow.branch):
+        await flow.branches.take_turn(flow.branch, "", Grade.END)
+
+
+async def take_turn(flow: Flow, label: str, *, has_failed: bool = False) -> None:
+    """Something that a branch waited for is there: let it in when it is its turn."""
+    if flow.branches is None or not (turns := flow.branches.turns).are_taken:
+        return
+    await flow.branches.take_turn(flow.branch, label, Grade.FAILURE if has_failed else Grade.VALUE)
+    if has_failed and label in turns.new and not flow.is_checked:
+        flow.write(position_of(TURNS, flow.cursor.next_turn), Record("turns"))
+
+
+async def end_branch(flow: Flow) -> None:
+    """The history of a branch that is only checked ends here; others may go on."""
+
+    async def for_ever() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    import asyncio
+
+    flow.follow_branches()
+    await flow.branches.block(flow.branch, Suspended("end of the record"), for_ever)

@@ -14,7 +14,7 @@ from pynenc.core.records import WorkflowRef
 from pynenc.core.storable import check_storable
 from pynenc.engine.execute import call_user
 from pynenc.engine.loops import is_on_loop
-from pynenc.workflow import events
+from pynenc.workflow import events, waiting
 from pynenc.workflow.flow import Flow, flow_here
 from pynenc.workflow.replay import PATCH, Record
 from pynenc.workflow.workflow_identity import WorkflowIdentity
@@ -97,13 +97,13 @@ class WorkflowContext:
         from asyncio import to_thread
 
         flow, name = flow_here(), _name(fn)
-        await flow.come()
+        await waiting.come(flow)
         position, record = flow.begin_step(name)
         if record is not None:
-            await flow.take_turn(position, has_failed=record.failed)
+            await waiting.take_turn(flow, position, has_failed=record.failed)
             return cast("R", flow.step_value(position, record))
         if flow.is_checked:
-            await flow.end_branch()
+            await waiting.end_branch(flow)
         plain = _plain(fn)
         call: Callable[[], Any] = (
             partial(plain, *args, **kwargs)
@@ -115,10 +115,10 @@ class WorkflowContext:
                 with flow.step_context():
                     value = await call()
         except Exception as error:
-            await flow.take_turn(position, has_failed=True)
+            await waiting.take_turn(flow, position, has_failed=True)
             flow.fail_step(position, name, error)
             raise
-        await flow.take_turn(position)
+        await waiting.take_turn(flow, position)
         return cast("R", flow.end_step(position, name, value))
 
     def execute_task(self, task: Any, /, *args: Any, **kwargs: Any) -> BaseInvocation[Any, Any]:
