@@ -5,8 +5,11 @@ Theory of operation
 All store objects on one file map the same *board*, a small file with a slot for each of them: whether the slot is used, whether
 somebody behind it is idle, whether somebody behind it waits for results. A commit that made work looks at the board, which costs no
 system call, and sends a datagram to as many idle slots as there is work for; a commit that ended something sends one to each slot
-that waits for one of these ids, as far as 64 bits of their hashes tell (Bloom, CACM 1970). Datagrams carry one letter: ``w`` work,
-``f`` finals, ``o`` orders. So a full socket loses nothing, since one that has not been read yet says the same.
+that waits for one of these ids, as far as 64 bits of their hashes tell (Bloom, CACM 1970). Datagrams begin with a letter: ``w`` work,
+``f`` finals, ``o`` orders. A full socket loses nothing: who finds several letters takes none at its word and looks into the database.
+
+A letter ``f`` about a single small final brings it along, with the time at which its transaction began. Whoever has begun to wait before that time has
+it without a look: it was committed during the wait. Others might get what was final before a retry by hand, so they look.
 
 No wake-up is lost: a waiter marks its slot, then looks into the database, then sleeps; a writer commits, then looks at the board.
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import mmap
 import os
 import socket
@@ -27,7 +31,9 @@ from pathlib import Path
 from threading import Lock, Thread
 from zlib import crc32
 
-from pynenc.core.records import Claim, Final, Outcome
+import msgspec
+
+from pynenc.core.records import Claim, Final
 
 SLOTS = 512
 _USED, _IDLE, _WAITS, _FILTERS = 0, SLOTS, 2 * SLOTS, 3 * SLOTS
@@ -42,10 +48,16 @@ _NOBODY = bytes(SLOTS)
 _LONG_LOOK, _PAUSE, _MOST_PAUSE = 0.001, 4, 0.05
 #: Seconds of pause for each look in a row that found nothing: others wait for what ends now.
 _MISS_PAUSE, _MOST_MISS_PAUSE = 0.0005, 0.005
+#: Bytes of a letter, which may bring a final along: a stopped receiver with a few unread ones must not use up what a sender may send.
+_LETTER = 1024
 #: Bytes that the folder of the sockets may have on every system.
 _PATH_LIMIT = 90
 
 Wake = Callable[[], None]
+#: A final, and a time before its commit, in seconds of the monotonic clock, which all processes of a machine share.
+Known = tuple[float, Final]
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(Known).decode
 #: Told of the ids that are not known to be final when a watch ends.
 CloseWatch = Callable[[Sequence[str]], None]
 
@@ -146,6 +158,12 @@ class Board:
         os.close(self._folder_handle)
 
 
+def _letter(known: Known | None) -> bytes:
+    """What tells others of finals."""
+    letter = b"f" + _encode(known) if known else b"f"
+    return letter if len(letter) <= _LETTER else b"f"
+
+
 def _bits(ids: Iterable[str]) -> int:
     """One bit for each id, of as many as a filter has."""
     bits = 0
@@ -179,7 +197,7 @@ class Listener:
 class Watch:
     """Somebody who waits for finals."""
 
-    __slots__ = ("_bell", "_close", "claim", "final", "ids", "left", "wake")
+    __slots__ = ("_bell", "_close", "began", "claim", "final", "ids", "left", "wake")
 
     def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> None:
         self._bell = bell
@@ -190,6 +208,7 @@ class Watch:
         #: Those that are not known to be final.
         self.left = set(ids)
         self.wake = wake
+        self.began = math.inf
 
     def close(self) -> None:
         """Stop waiting."""
@@ -250,6 +269,7 @@ class Bell:
             for name in ids:
                 self._watches.setdefault(name, []).append(watch)
             self._show_watches(self._awaited | bits)
+        watch.began = time.monotonic()
         return watch
 
     def _show_watches(self, bits: int) -> None:
@@ -271,20 +291,22 @@ class Bell:
                 self._show_watches(_bits(self._watches))
 
     # -- ringing -----------------------------------------------------------------------------------------------------------
-    def ring(self, ready: int, finals: Sequence[str], outcomes: Sequence[Outcome] = (), *, orders: bool) -> None:
+    def ring(self, ready: int, finals: Sequence[str], known: Known | None = None, *, orders: bool) -> None:
         """Tell what a commit has changed.
 
-        :param outcomes: how those of ``finals`` ended that were finished here.
+        :param known: one of ``finals``; of use when it is the only one.
         """
         if self._is_closed:
             return
         if finals:
+            known = known if len(finals) == 1 else None
             if self._watches:
-                self._wake_watches(dict.fromkeys(finals) | self._complete(outcomes))
+                self._wake_watches(dict.fromkeys(finals), known)
             if self._board.marks.find(b"\1", _WAITS, _FILTERS) >= 0:
+                letter = _letter(known)
                 for slot in self._board.waiting(finals):
                     if slot != self._slot:
-                        self._board.send(slot, b"f")
+                        self._board.send(slot, letter)
         if ready:
             left = ready - self._wake_idle(ready) if self._listeners else ready
             if self._board.marks[_IDLE:_WAITS] != _NOBODY:
@@ -295,16 +317,6 @@ class Bell:
             self._wake_everybody()
             self._send_all(_USED, _YES, b"o")
 
-    def _complete(self, outcomes: Sequence[Outcome]) -> dict[str, Final]:
-        """The finals of what was claimed in the step in which somebody here began to wait for it: nobody needs to read them."""
-        return {
-            each.id: Final(each.id, each.status, claimed.task, each.payload, claimed.round, each.reason)
-            for each in outcomes
-            for watch in self._watches.get(each.id, ())
-            for claimed in watch.claim.batch
-            if (claimed.id, claimed.attempt) == (each.id, each.attempt)
-        }
-
     def _send_all(self, kind: int, value: int, letter: bytes, most: int = SLOTS) -> None:
         for slot in self._board.marked(kind, value):
             if most <= 0:
@@ -314,13 +326,14 @@ class Bell:
                     self._board.marks[_IDLE + slot] = _NO
                 most -= self._board.send(slot, letter)
 
-    def _wake_watches(self, finals: Mapping[str, Final | None]) -> None:
+    def _wake_watches(self, finals: Mapping[str, Final | None], known: Known | None = None) -> None:
         with self._lock:
             woken = {}
             for name, final in finals.items():
                 for watch in self._watches.get(name, ()):
                     watch.left.discard(name)
-                    watch.final = final if len(watch.ids) == 1 else None
+                    if len(watch.ids) == 1:
+                        watch.final = known[1] if known and known[0] > watch.began else final
                     woken[id(watch)] = watch
         for watch in woken.values():
             watch.wake()
@@ -359,22 +372,36 @@ class Bell:
     def _receive(self, receiver: socket.socket) -> None:
         """Turn letters into wake-ups, all that have come in the meantime at once."""
         while True:
+            letters = []
             try:
-                letters = receiver.recv(1)
-                while b"q" not in letters:
-                    letters += receiver.recv(1, socket.MSG_DONTWAIT)
+                letters.append(receiver.recv(_LETTER))
+                while letters[-1] != b"q":
+                    letters.append(receiver.recv(_LETTER, socket.MSG_DONTWAIT))
             except BlockingIOError:
                 pass
             except OSError:
                 return
             if self._is_closed:
                 return
-            if b"w" in letters:
+            kinds = {letter[:1] for letter in letters}
+            if b"w" in kinds:
                 self._wake_idle(SLOTS)
-            if b"o" in letters:
+            if b"o" in kinds:
                 self._wake_everybody()
-            if b"f" in letters:
+            if b"f" in kinds and not (len(letters) == 1 and self._is_told(letters[0])):
                 self._look_for_finals()
+
+    def _is_told(self, letter: bytes) -> bool:
+        """Whether a letter brings all that those who wait here want to know of it; they have it then."""
+        if len(letter) == 1:
+            return False
+        known = began, final = _decode(letter[1:])
+        with self._lock:
+            watches = self._watches.get(final.id, ())
+            if any(began <= watch.began or len(watch.ids) > 1 for watch in watches):
+                return False
+        self._wake_watches({final.id: None}, known)
+        return True
 
     def _look_for_finals(self) -> None:
         """Something ended in another process: wake those here who wait for it."""
