@@ -235,16 +235,18 @@ class Bell:
 
     def _wake_idle(self, most: int) -> int:
         """Wake idle listeners here, one for each piece of work; how many it were."""
-        count = 0
+        count, woken = 0, []
         for listener in self._listeners:
             if count >= most:
                 break
             if listener.is_idle:
                 listener.is_idle = False
-                listener.wake()
+                woken.append(listener)
                 count += not listener.is_picky
-        if count or self._listeners:
+        if self._listeners:
             self.publish()
+        for listener in woken:  # at the end: whom it wakes wants the interpreter
+            listener.wake()
         return count
 
     def _wake_everybody(self) -> None:
