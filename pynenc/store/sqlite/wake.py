@@ -279,9 +279,10 @@ class Bell:
 
     def _is_told(self, letter: bytes) -> bool:
         """Whether a letter brings all that those who wait here want to know of it; they have it then."""
-        if len(letter) == 1:
+        try:
+            known = began, final = _decode(letter[1:])
+        except msgspec.DecodeError:  # it brings nothing, or comes from another version
             return False
-        known = began, final = _decode(letter[1:])
         with self._lock:
             watches = self._watches.get(final.id, ())
             if any(began <= watch.began or len(watch.ids) > 1 for watch in watches):
