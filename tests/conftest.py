@@ -12,6 +12,14 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+#: Modules whose tests share a fixture, besides those of ``tests/unit``.
+WITH_FIXTURES = {
+    "tests/chaos/test_chaos.py",
+    "tests/docs/test_deploy.py",
+    "tests/integration/test_lost_answers.py",
+    "tests/integration/test_pooler.py",
+}
+
 settings.register_profile("pynenc", deadline=None)
 settings.load_profile("pynenc")
 
@@ -33,6 +41,14 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what takes long to start run in the same test process, so that it is started once; small ones go to one by module."""
+    for item in items:
+        module = item.path.relative_to(item.config.rootpath).as_posix()
+        if module.startswith("tests/unit/") or module in WITH_FIXTURES:
+            item.add_marker(pytest.mark.xdist_group(module))
 
 
 _running: set[str] = set()
