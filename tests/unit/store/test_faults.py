@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import psycopg
@@ -16,7 +20,7 @@ from pynenc.runner import ThreadRunner
 from pynenc.store import open_store
 from pynenc.store.postgres import database
 from pynenc.store.postgres.errors import is_connection_lost, is_refused
-from pynenc.store.redis import link
+from pynenc.store.redis import link, tls
 from pynenc.testing.servers.postgres import PostgresServer, empty_url, shared_url, with_options
 from pynenc.testing.servers.redis import RedisServer, free_port
 
@@ -26,6 +30,7 @@ RIGHTS = {
     "other keys": ("~other:* &pynenc:* +@all -@admin -@dangerous +info", "a key"),
     "other channels": ("~pynenc:* resetchannels +@all -@admin -@dangerous +info", "a channel"),
 }
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +92,63 @@ def test_a_wrong_password_ends_a_runner(server: RedisServer) -> None:
 def test_a_server_without_tls_is_told_from_one_that_is_away(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "HANDSHAKE", 0.3)
+    monkeypatch.setattr(tls, "HANDSHAKE", 0.3)
     assert "speaks no TLS" in str(run(server.url.replace("redis:", "rediss:")))
     away = open_store(f"rediss://127.0.0.1:{free_port()}/0", "faults")
     with pytest.raises(StoreError) as raised:
         away.open()
     assert raised.value.retryable
+
+
+#: How a server says no to whoever does not begin with a handshake: it breaks off, or it sends an alert.
+ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+
+
+@contextmanager
+def tls_port(refusal: bytes, *, wants_certificate: bool = False) -> Iterator[int]:
+    """A port on which TLS is spoken and nothing else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    if wants_certificate:
+        context.load_verify_locations(CERTIFICATE)
+        context.verify_mode = ssl.CERT_REQUIRED
+
+    def serve(client: socket.socket) -> None:
+        with client:
+            if client.recv(1, socket.MSG_PEEK) != b"\x16":
+                client.sendall(refusal)
+                return
+            with context.wrap_socket(client, server_side=True) as secure:
+                secure.recv(1)
+
+    def listen() -> None:
+        with suppress(OSError):  # closed at the end
+            while True:
+                client, _ = listener.accept()
+                with suppress(OSError):
+                    serve(client)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=listen, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+@pytest.mark.parametrize(("refusal", "wants_certificate"), [(b"", False), (ALERT, False), (ALERT, True)])
+def test_a_server_of_tls_only_is_told_from_one_that_is_away(refusal: bytes, wants_certificate: bool) -> None:
+    with tls_port(refusal, wants_certificate=wants_certificate) as port:
+        assert "rediss://" in str(run(f"redis://127.0.0.1:{port}/0"))
+        app = Pynenc(app_id="faults", store=f"valkey://127.0.0.1:{port}/0")
+        with pytest.raises(StoreError, match="rediss://") as raised:
+            app.task(_nothing)()
+        assert not raised.value.retryable
+        app.close()
+
+
+def _nothing() -> None:
+    """A task."""
 
 
 @pytest.mark.parametrize(
