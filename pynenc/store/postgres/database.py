@@ -27,6 +27,7 @@ from pynenc.exceptions import PynencError, SchemaError, StoreError
 from pynenc.store.postgres import direct, schema, wire
 from pynenc.store.postgres.connection import Connection, poll
 from pynenc.store.postgres.errors import PASSING, UNPREPARED, explained, is_connection_lost, is_silent
+from pynenc.store.postgres.refusal import RefusedError, is_refusal
 from pynenc.store.postgres.url import LONGEST_TIMEOUT, Settings
 
 T = TypeVar("T")
@@ -148,10 +149,17 @@ class Database:
 
     # -- connections -----------------------------------------------------------------------------------------------------
     def connect(self, patience: float | None = None) -> Connection:
-        """A new connection, with the patience that the URL asks for or another one."""
-        connection = Connection.connect(
-            self.settings.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor
-        )
+        """A new connection, with the patience that the URL asks for or another one.
+
+        :raises RefusedError: waiting would not give one.
+        """
+        conninfo = self.settings.conninfo
+        try:
+            connection = Connection.connect(conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor)
+        except psycopg.OperationalError as error:
+            if is_refusal(error, conninfo):
+                raise RefusedError(str(error)) from error
+            raise
         connection.patience = patience or self.settings.timeout
         wire.register(connection.adapters)
         return connection

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
@@ -19,8 +19,11 @@ from pynenc.exceptions import StoreError
 from pynenc.runner import ThreadRunner
 from pynenc.store import open_store
 from pynenc.store.postgres import database
-from pynenc.store.postgres.errors import is_connection_lost, is_refused
+from pynenc.store.postgres.errors import is_connection_lost
+from pynenc.store.postgres.refusal import RefusedError, code_of
+from pynenc.store.postgres.url import parse
 from pynenc.store.redis import link, tls
+from pynenc.testing.chaos.proxy import Proxy
 from pynenc.testing.servers.postgres import PostgresServer, empty_url, shared_url, with_options
 from pynenc.testing.servers.redis import RedisServer, free_port
 
@@ -46,6 +49,13 @@ def run(url: str) -> StoreError:
         ThreadRunner(app).run()
     app.close()
     assert not raised.value.retryable
+    return raised.value
+
+
+def failure(url: str) -> psycopg.Error:
+    """Why there is no connection."""
+    with pytest.raises(psycopg.OperationalError) as raised:
+        database.Database(parse(url), "faults").connect()
     return raised.value
 
 
@@ -155,10 +165,7 @@ def _nothing() -> None:
     "place", ["invalid.invalid", "127.0.0.1:1/certificate?application_name=permission%20denied%20does%20not%20exist"]
 )
 def test_names_that_sound_like_a_refusal_are_none(place: str) -> None:
-    with pytest.raises(psycopg.OperationalError) as raised:
-        psycopg.connect(f"postgresql://invalid@{place}", connect_timeout=2)
-    assert not is_refused(raised.value)
-    assert is_connection_lost(raised.value)
+    assert is_connection_lost(failure(with_options(f"postgresql://invalid@{place}", connect_timeout="2")))
 
 
 def test_a_database_that_is_closed_for_maintenance_is_an_outage() -> None:
@@ -166,9 +173,9 @@ def test_a_database_that_is_closed_for_maintenance_is_an_outage() -> None:
     with psycopg.connect(shared_url(), autocommit=True) as client:
         client.execute(f"CREATE DATABASE {name} ALLOW_CONNECTIONS false".encode())
     try:
-        with pytest.raises(psycopg.OperationalError, match="not currently accepting connections") as raised:
-            psycopg.connect(urlsplit(shared_url())._replace(path=f"/{name}").geturl())
-        assert is_connection_lost(raised.value)
+        error = failure(urlsplit(shared_url())._replace(path=f"/{name}").geturl())
+        assert "not currently accepting connections" in str(error)
+        assert is_connection_lost(error)
     finally:
         with psycopg.connect(shared_url(), autocommit=True) as client:
             client.execute(f"DROP DATABASE {name}".encode())
@@ -185,9 +192,74 @@ def test_a_database_that_is_closed_for_maintenance_is_an_outage() -> None:
 )
 def test_one_host_that_refuses_is_not_all_of_them(hosts: str, refused: bool) -> None:
     parts = urlsplit(shared_url())
-    with pytest.raises(psycopg.OperationalError) as raised:
-        psycopg.connect(f"postgresql://postgres@{hosts.format(parts.hostname, parts.port)}/not_there")
-    assert (is_refused(raised.value), is_connection_lost(raised.value)) == (refused, not refused)
+    error = failure(f"postgresql://postgres@{hosts.format(parts.hostname, parts.port)}/not_there")
+    assert (isinstance(error, RefusedError), is_connection_lost(error)) == (refused, not refused)
+
+
+RULES = """
+host all known all scram-sha-256
+host closed shut all trust
+host postgres busy all trust
+host all postgres all trust
+"""
+
+
+class Stranger(Proxy):
+    """Before a server: its errors are in a language that nobody here knows."""
+
+    def _allowed(self, answer: bytes) -> bytes:
+        """Of an error: type and length, then fields that begin with a letter and end with a zero."""
+        if answer[:1] != b"E":
+            at = answer.find(b"E\0\0\0")
+            return answer if at < 0 else answer[:at] + self._allowed(answer[at:])
+        fields = [
+            field if field[:1] in b"CV" else field[:1] + b"qapla" for field in answer[5:].rstrip(b"\0").split(b"\0")
+        ]
+        body = b"".join(field + b"\0" for field in fields) + b"\0"
+        return b"E" + (len(body) + 4).to_bytes(4, "big") + body
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[Callable[..., str]]:
+    """The URL of a server of another language: of a user and of a database."""
+    with PostgresServer() as own:
+        with psycopg.connect(own.url, autocommit=True) as client:
+            client.execute(
+                "CREATE ROLE known LOGIN PASSWORD 'right'; CREATE ROLE shut LOGIN; CREATE ROLE busy LOGIN CONNECTION LIMIT 0"
+            )
+            client.execute("CREATE DATABASE closed")
+            client.execute("REVOKE CONNECT ON DATABASE closed FROM public")
+        (own.folder / "data/pg_hba.conf").write_text(RULES)
+        own.restart()
+        with closing(Stranger("127.0.0.1", own.port)) as proxy:
+            yield (
+                lambda user, name: (
+                    f"postgresql://{user}@127.0.0.1:{proxy.port}/{name}?sslmode=disable&gssencmode=disable"
+                )
+            )
+
+
+@pytest.mark.parametrize(
+    ("user", "name", "code"),
+    [
+        ("known:wrong", "postgres", "28P01"),
+        ("shut", "postgres", "28000"),
+        ("shut", "closed", "42501"),
+        ("postgres", "not_there", "3D000"),
+    ],
+)
+def test_a_refusal_is_understood_in_any_language(stranger: Callable[..., str], user: str, name: str, code: str) -> None:
+    url = stranger(user, name)
+    assert code_of(url) == code
+    told = run(url)
+    assert "refuses the connection" in str(told)
+    assert "FATAL" not in str(told)
+
+
+def test_an_outage_is_understood_in_any_language(stranger: Callable[..., str]) -> None:
+    assert code_of(stranger("busy", "postgres")) == "53300"
+    assert is_connection_lost(failure(stranger("busy", "postgres")))
+    assert code_of(stranger("postgres", "postgres")) is None
 
 
 def test_a_server_of_redis_that_is_too_old_is_refused(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
