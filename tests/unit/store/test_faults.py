@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from pynenc.store.postgres.refusal import RefusedError, code_of
 from pynenc.store.postgres.url import parse
 from pynenc.store.redis import link, tls
 from pynenc.testing.chaos.proxy import Proxy
-from pynenc.testing.servers.postgres import PostgresServer, empty_url, shared_url, with_options
+from pynenc.testing.servers.postgres import PostgresServer, empty_url, new_url, shared_url, with_options
 from pynenc.testing.servers.redis import RedisServer, free_port
 
 #: Rights of a user, and what it is told that it lacks.
@@ -82,6 +83,25 @@ def test_a_role_that_may_only_read_ends_a_runner() -> None:
     finally:
         with psycopg.connect(shared_url(), autocommit=True) as client:
             client.execute(f"DROP OWNED BY {schema}_reader; DROP ROLE {schema}_reader".encode())
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_role_whose_transactions_only_read_is_no_standby(is_new: bool) -> None:
+    url = new_url() if is_new else empty_url()
+    if not is_new:  # then nothing would be written before the first beat
+        store = open_store(url, "faults")
+        store.open()
+        store.close()
+    role = f"careful_{os.getpid()}"
+    with psycopg.connect(shared_url(), autocommit=True) as client:
+        client.execute(f"CREATE ROLE {role} LOGIN SUPERUSER".encode())
+        client.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on".encode())
+    try:
+        told = str(run(url.replace("postgres@", f"{role}@")))
+        assert "default_transaction_read_only is on (user)" in told
+    finally:
+        with psycopg.connect(shared_url(), autocommit=True) as client:
+            client.execute(f"DROP ROLE {role}".encode())
 
 
 @pytest.mark.parametrize("what", RIGHTS)
