@@ -166,6 +166,7 @@ class Triggers:
     def _declare(self, firings: list[Firing]) -> None:
         if not firings:
             return
+        refuse_inside(self._store, "declaring triggers")
         there = self._store.recall(DEFINITIONS, [firing.trigger.id for firing in firings])
         changed = [firing for firing in firings if there.get(firing.trigger.id) != self._definition(firing)]
         for firing in changed:
