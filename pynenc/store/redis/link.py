@@ -72,6 +72,11 @@ class Link:
         self.time: Callable[[], str] = _server_time
         _links.add(self)
 
+    @property
+    def display_url(self) -> str:
+        """The URL for people."""
+        return self._options.display_url
+
     # -- life ------------------------------------------------------------------------------------------------------------
     def open(self) -> None:
         """Connect, and learn what the server understands."""
