@@ -55,6 +55,14 @@ def _told(data: bytes) -> dict[str, Any] | None:
     return told if all(name in told for name in _FIELDS) else None
 
 
+def _new(data: bytes) -> New | None:
+    """The call that an event makes; None when it cannot be read."""
+    try:
+        return _decode_new(data)
+    except msgspec.DecodeError:
+        return None
+
+
 class Known(Protocol):
     """What an app knows of a trigger of one of its tasks."""
 
@@ -118,7 +126,8 @@ class Triggers:
         if connection_for(self._store) is None:
             self.declare_known()
         event_id = new_id()
-        hearing = {name: _decode_new(data) for name, data in self._store.recall(events_scope(code)).items() if data}
+        told = {name: _new(data) for name, data in self._store.recall(events_scope(code)).items() if data}
+        hearing = {name: new for name, new in told.items() if new is not None}
         # What this process knows and the store does not: declared by nobody yet, forgotten in a purge, or taken back by a runner of another version.
         hearing |= self._missing(code, hearing)
         rows = [self._event_row(new, name, event_id, code, payload) for name, new in sorted(hearing.items())]
@@ -238,7 +247,9 @@ class Triggers:
         found = {name: _told(data) for name, data in self._store.recall(DEFINITIONS).items()}
         for name in [name for name, told in found.items() if told is None and name not in self._damaged]:
             self._damaged.add(name)
-            logger.error("the definition of trigger %s in %s cannot be read, and is passed by", name, self._store.display_url)
+            logger.error(
+                "the definition of trigger %s in %s cannot be read, and is passed by", name, self._store.display_url
+            )
         return {name: told for name, told in found.items() if told is not None}
 
     def _all(self, where: Filter) -> Iterator[Invocation]:
