@@ -24,6 +24,7 @@ from pynenc.core.records import Final, Owner
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.suspension import Departure, EndOfRecord, GivenUp, Suspended
+from pynenc.engine.transaction import refuse_inside
 from pynenc.exceptions import (
     InvocationCancelledError,
     InvocationNotFoundError,
@@ -177,6 +178,8 @@ class Flow:
     def meet(self, kind: str, name: str = "") -> tuple[str, Record | None]:
         """The next operation: its position, and its record if it was made before."""
         self.check()
+        if context.transaction() is not None:  # recorded whatever becomes of that of the user
+            refuse_inside(self.engine.store, f"{kind} in the body of a workflow", "or put the whole block into a step")
         position, record = self.meet_in(self.branch, kind, name, difference.caller)
         if record is None and self.is_failing:
             raise self.failure()
@@ -260,6 +263,8 @@ class Flow:
 
     def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
         """Store values as long as this attempt owns the invocation: one that woke up too late changes nothing, also when its round is over."""
+        if context.transaction() is not None:
+            refuse_inside(self.engine.store, "remembering a value")
         by = Owner(self.id, self.running.attempt, self.running.runner)
         stored: dict[str, bytes] = self.insist(lambda: self.engine.store.remember(scope, items, once=once, by=by))
         if items and not stored:

@@ -35,9 +35,9 @@ from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreError
 from pynenc.store.base import SystemClock
 from pynenc.store.sqlite import SqliteStore
+from pynenc.store.sqlite.board import WAITS, Board, bits_of
 from pynenc.store.sqlite.damage import BROKEN
 from pynenc.store.sqlite.signs import Signs
-from pynenc.store.sqlite.wake import _WAITS, Board, _bits
 
 LEASE = 15_000_000
 
@@ -378,10 +378,10 @@ def test_a_slot_of_the_board_that_was_used_before_waits_for_nothing_special(tmp_
     taken = board.take_slot()
     assert taken is not None
     slot, receiver = taken
-    board.wait(slot, _bits(["x"]))
+    board.wait(slot, bits_of(["x"]))
     assert (board.waiting(["x"]), board.waiting(["y"])) == ([slot], [])
     board.free(slot)
-    board.marks[_WAITS + slot] = 1
+    board.marks[WAITS + slot] = 1
     assert board.waiting(["y"]) == [slot]
     receiver.close()
     board.close()
@@ -464,6 +464,26 @@ def test_the_end_of_a_damaged_row_is_reacted_to_and_lets_go_of_its_blobs(store: 
     ]
     assert store.purge(Purge(blob_grace=-1)).blobs == 1
     assert list(store.get_blobs(["b", "c"])) == ["c"]
+
+
+@pytest.mark.parametrize("wanted", [Purge(blob_grace=-1), Purge(ended_before=2**60), Purge(everything=True)])
+@pytest.mark.parametrize(
+    "change", ["blobs = '{{{'", "blobs = '[1]'", "blobs = 5", "blobs = x'ff'", "tags = '{{{'", "reason = x'ff'"]
+)
+def test_a_damaged_final_keeps_no_purge_from_its_end(
+    store: SqliteStore, change: str, wanted: Purge, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.submit([new("a", blobs=("b",), result_ttl=1), new("sound", result_ttl=1)], [Blob("b", b"x", 1)])
+    assert len(store.amend(["a", "sound"], Change(ChangeKind.CANCEL))) == 2
+    write_by_hand(store, "a", change)
+    while store.purge(wanted).more:
+        pass
+    store.purge(Purge(blob_grace=-1))
+    assert store.find(Filter()).invocations == ()
+    assert store.get_blobs(["b"]) == {}
+    assert caplog.messages == (
+        ["removed although their rows in the store were damaged: a"] if "blobs" in change else []
+    )
 
 
 def test_a_search_that_does_not_help_is_not_repeated_at_once(store: SqliteStore) -> None:
