@@ -75,6 +75,8 @@ class Turns:
         self.settings = settings
         self.buffer: deque[Claimed] = deque()
         self.buffered_at = 0.0
+        #: When the last claim was asked for, in monotonic seconds: what is in the buffer was owned then.
+        self.asked_at = 0.0
         self.outbox: list[Outcome] = []
         #: What bodies of this worker wait for, if that alone decides when they go on.
         self.awaited: set[str] = set()
@@ -151,7 +153,7 @@ class Turns:
                 if not claim.batch and not self._is_idle:
                     self._was_full = False
                     claim = self._write(request) or claim
-                self._take(claim, request.runner, request.limit, tokens)
+                self._take(claim, request.runner, request.limit, tokens, now)
             return bool(self.buffer)
 
     def renew(self, beat: Beat) -> None:
@@ -179,7 +181,7 @@ class Turns:
                 self._doubt()  # the claim may have been carried out; the wait may be begun again
                 return begin(None)
             if request is not None and watch.claim.batch:
-                self._take(watch.claim, request.runner, request.limit, 1)
+                self._take(watch.claim, request.runner, request.limit, 1, now)
             return watch
 
     def make_way(self, ids: Sequence[str]) -> None:
@@ -302,13 +304,13 @@ class Turns:
 
     def _reconcile(self) -> None:
         """Take over what was claimed without an answer: nobody else will run it while this worker lives."""
-        asked = self.beat.id
+        asked, now = self.beat.id, time.monotonic()
         owned = self._store.owned(asked)
         del self._doubts[0]
         unknown = [claimed for claimed in owned if (claimed.id, claimed.attempt) not in self._held]
         if unknown:
             logger.warning("%d invocation(s) had been claimed without an answer and are taken over", len(unknown))
-            self._take(Claim(tuple(unknown)), asked, MANY, 0)
+            self._take(Claim(tuple(unknown)), asked, MANY, 0, now)
 
     def _hold(self, error: StoreError) -> None:
         """The store did not answer: keep the outcomes and try again after a jittered backoff."""
@@ -323,7 +325,7 @@ class Turns:
         if not error.retryable:
             logger.error("this will not heal by itself: %s", error)
 
-    def _take(self, claim: Claim, runner: str, limit: int, tokens: int) -> None:
+    def _take(self, claim: Claim, runner: str, limit: int, tokens: int, asked_at: float) -> None:
         """Put a claim of ``runner`` into the buffer and wake threads for all but the one that this thread runs itself."""
         if runner != self.beat.id:
             return
@@ -341,6 +343,7 @@ class Turns:
             return
         self._held.update([(claimed.id, claimed.attempt) for claimed in claim.batch])
         self.claimed += count
+        self.asked_at = asked_at
         self.buffer.extend(claim.batch)
         if runner != self.beat.id:  # the pump has renewed it in this moment
             self.buffer.clear()

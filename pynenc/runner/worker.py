@@ -115,6 +115,7 @@ class Worker:
         self.next_deadline = 0.0
         self.failure: BaseException | None = None
         self._resolve = engine.executor.resolve
+        self._lease = beat.lease / outcome.SECOND
         self._keep_up = keep_up
         self._is_here = execute is None
         self._execute = execute
@@ -266,6 +267,9 @@ class Worker:
     def _run(self, claimed: Claimed, me: BodySlot) -> bool:
         """Run one body; false when the pump ended the attempt and gave this thread up."""
         me.since = started = time.monotonic()
+        if started - self.turns.asked_at > self._lease:  # the process stood still: it may be another runner's by now
+            self.turns.release([claimed], "its runner stood still before it began")
+            return True
         has_begun = False
         try:
             if self.coroutines and self.coroutines.takes(claimed):
