@@ -115,7 +115,6 @@ class Worker:
         self.next_deadline = 0.0
         self.failure: BaseException | None = None
         self._resolve = engine.executor.resolve
-        self._lease = beat.lease / outcome.SECOND
         self._keep_up = keep_up
         self._is_here = execute is None
         self._execute = execute
@@ -267,12 +266,9 @@ class Worker:
     def _run(self, claimed: Claimed, me: BodySlot) -> bool:
         """Run one body; false when the pump ended the attempt and gave this thread up."""
         me.since = started = time.monotonic()
-        if started - self.turns.asked_at > self._lease:  # the process stood still: it may be another runner's by now
-            self.turns.release([claimed], "its runner stood still before it began")
-            return True
         has_begun = False
         try:
-            if self.coroutines and self.coroutines.takes(claimed):
+            if self.turns.is_late(claimed, started) or (self.coroutines and self.coroutines.takes(claimed)):
                 return True
             me.deadline = started + claimed.timeout / outcome.SECOND if claimed.timeout and self._is_here else 0.0
             me.marked = False

@@ -101,11 +101,6 @@ class Flow:
         if self.branches is None:
             self.branches = Branches(self, self.root)
 
-    def close(self, *, is_end: bool) -> None:
-        """The attempt is over."""
-        if self.branches is not None:
-            self.branches.close(is_end=is_end)
-
     # -- where the body is -----------------------------------------------------------------------------------------------
     @property
     def branch(self) -> Branch:
