@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pynenc.core.records import Outcome
+from pynenc.core.records import Final
 from pynenc.exceptions import SchemaError, StoreError, StoreGoneError
 from pynenc.store.base import Clock
 from pynenc.store.sqlite import schema
@@ -72,7 +72,8 @@ class Tx(msgspec.Struct):
 
     The statements of every call do without the methods, where one function call less counts: ``tx.execute(tx.texts[TEXT], values)``.
 
-    :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final, and :ivar outcomes: how, where that is at hand.
+    :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final.
+    :ivar known: one of these finals, where it is at hand, with a time in this transaction, in seconds of the monotonic clock.
     :ivar orders: whether a runner has a new order.
     :ivar changes: what may be reacted to: id, task, code of the status, round and attempt.
     """
@@ -83,7 +84,7 @@ class Tx(msgspec.Struct):
     now: int
     ready: int = 0
     finals: list[str] = []
-    outcomes: Sequence[Outcome] = ()
+    known: tuple[float, Final] | None = None
     orders: bool = False
     changes: list[tuple[str, str, int, int, int]] = []
 
@@ -530,13 +531,13 @@ def _serve(tx: Tx, group: Sequence[Pending], path: Path) -> None:
     """Do the work of several callers in one transaction; what fails is undone alone."""
     for each in group:
         tx.run("SAVEPOINT caller")
-        ready = tx.ready
+        ready, known = tx.ready, tx.known
         try:
             each.result = each.work(tx)
         except Exception as error:
             each.error = explained(error, path) if isinstance(error, sqlite3.Error) else error
             tx.run("ROLLBACK TO caller")
-            tx.ready = ready
+            tx.ready, tx.known = ready, known
         tx.run("RELEASE caller")
 
 

@@ -177,7 +177,7 @@ class SqliteStore:
 
     def _ring(self, tx: Tx) -> None:
         if not self._is_closed:
-            (self._bell or self._ringer).ring(tx.ready, tx.finals, tx.outcomes, orders=tx.orders)
+            (self._bell or self._ringer).ring(tx.ready, tx.finals, tx.known, orders=tx.orders)
 
     def _finals_among(self, ids: Sequence[str]) -> dict[str, Final | None]:
         if len(ids) == 1:
