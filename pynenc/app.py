@@ -23,7 +23,7 @@ from pynenc.direct import DirectDecorator, TaskDecorator, make_direct
 from pynenc.engine import Engine, Hooks
 from pynenc.engine.codec import Codec
 from pynenc.engine.spec import TaskSpec
-from pynenc.engine.transaction import join, refuse_inside
+from pynenc.engine.transaction import handed_out, join, refuse_inside
 from pynenc.exceptions import RunnerError, SerializationError
 from pynenc.invocation.base_invocation import BaseInvocation
 from pynenc.invocation.dist_invocation import DistributedInvocation
@@ -133,8 +133,8 @@ class Pynenc:
 
     @property
     def store(self) -> Store:
-        """The store of the app, open."""
-        return self.engine.store
+        """The store of the app, open. Inside of :meth:`transaction` it refuses what takes no part in that."""
+        return handed_out(self.engine.store)
 
     @property
     def trigger(self) -> Triggers:
@@ -407,11 +407,11 @@ class Pynenc:
         :param connection: of ``sqlite3``, psycopg, or SQLAlchemy's or Django's around one of these; it is not committed. In development mode calls run at once.
         :raises StoreError: the store or the connection is not of that kind; or by what takes no part in it: a result, a cancellation, a purge.
         """
-        return nullcontext() if self.is_dev_mode else join(self.store, connection)
+        return nullcontext() if self.is_dev_mode else join(self.engine.store, connection)
 
     def purge(self) -> None:
         """Remove everything that the store holds of this app, but the pauses of its queues. Not inside of :meth:`transaction`."""
-        refuse_inside(self.store, "purge")
+        refuse_inside(self.engine.store, "purge")
         while self.store.purge(Purge(everything=True, limit=5000)).more:
             pass
         if self._firing_tasks:

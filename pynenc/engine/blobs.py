@@ -4,7 +4,8 @@ A large fragment becomes a *blob* under the digest of its content, and the paylo
 keeps in memory, all of it bounded:
 
 unsent    compressed blobs that the store is not known to hold. They must not get lost before their call is submitted, so when
-          they outgrow the budget the oldest are uploaded ahead of the call instead of dropped.
+          they outgrow the budget the oldest are uploaded ahead of the call instead of dropped; in a transaction of the user,
+          which may hold a lock, they are kept until the call is submitted.
 stored    keys that the store is known to hold; only a belief: the store says so when it is wrong, and ``forget`` + ``pending``
           send the blobs again.
 cache     fragments by key, made here or fetched, least recently used out first, and text or bytes decoded from them. The newest
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 from pynenc.core.records import Blob
+from pynenc.engine.transaction import connection_for
 from pynenc.exceptions import SerializationError
 from pynenc.serializer.base import BaseSerializer, join_fragments, reference, split_fragments
 from pynenc.serializer.gate import TypeGate
@@ -270,7 +272,7 @@ class ClientDataStore:
                 if self._unsent_bytes - sum(len(sent.data) for sent in early) <= self._cache_bytes or old is blob:
                     break
                 early.append(old)
-        if early:
+        if early and connection_for(self._store) is None:
             self._store.put_blobs(early)
             self.mark_stored([old.key for old in early])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 from pynenc import context
 from pynenc.exceptions import StoreError
@@ -19,21 +19,52 @@ def join(store: Store, connection: object) -> Iterator[None]:
         yield
 
 
-def connection_for(store: Store) -> object:
+def connection_for(store: object) -> object:
     """The connection whose transaction the submissions to ``store`` are a part of here; None if there is none."""
     joined = context.transaction()
     return joined.connection if joined is not None and joined.store is store else None
 
 
-def refuse_inside(store: Store, what: str) -> None:
+def refuse_inside(store: Store, what: str, instead: str = "") -> None:
     """Refuse what takes no part in the transaction that the calls of this block belong to: it could wait for its locks, or for its commit.
 
-    :raises StoreError: this is such a block.
+    :param instead: what else can be done about it. :raises StoreError: this is such a block.
     """
     if connection_for(store) is not None:
         raise StoreError(
             f"{what} is no part of the transaction of app.transaction, whose calls are accepted when it commits: do it before or after that block"
+            f"{instead and f', {instead}'}"
         )
+
+
+#: What may be done with a store inside of such a block: it waits for no lock of the transaction, nor for its commit.
+READINGS = frozenset(
+    {"open", "close", "shared", "display_url", "clock", "finals", "recall", "get_blobs", "owned"}
+    | {"queues", "get", "find", "count", "history", "runners", "check"}
+)
+
+
+class Apart:
+    """A store as it is handed out inside of such a block: it can be read, and given what says which connection it belongs to."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in READINGS:
+            refuse_inside(self._store, f"store.{name}")
+        return getattr(self._store, name)
+
+    def submit(self, *args: Any, connection: object | None = None, **options: Any) -> Any:
+        """What is submitted with a connection is a part of the transaction of that."""
+        if connection is None:
+            refuse_inside(self._store, "store.submit without connection=")
+        return self._store.submit(*args, connection=connection, **options)
+
+
+def handed_out(store: Store) -> Store:
+    """The store for users: here it may be one that refuses what takes no part in a transaction."""
+    return store if connection_for(store) is None else cast("Store", Apart(store))
 
 
 def driver_connection(connection: Any) -> Any:

@@ -7,6 +7,7 @@ idempotent, and the definition is written last: whoever dies in between is made 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
@@ -33,13 +34,33 @@ from pynenc.exceptions import TriggerError
 from pynenc.store.base import Store
 from pynenc.trigger.schedule import next_tick, ticks_between
 
+logger = logging.getLogger("pynenc")
+
 #: Most ticks of one backfill, and rows in one of its transactions.
 MOST_TICKS, TICKS_AT_ONCE = 100_000, 500
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_FIELDS = ("task", "condition", "arguments", "limits", "ticks", "events", "queue", "priority", "ttl")
 _encode_new = msgspec.msgpack.encode
 _decode_new = msgspec.msgpack.Decoder(New).decode
+
+
+def _told(data: bytes) -> dict[str, Any] | None:
+    """What a definition says; None when it cannot be read."""
+    try:
+        told = _decode(data)
+    except msgspec.DecodeError:
+        return None
+    return told if all(name in told for name in _FIELDS) else None
+
+
+def _new(data: bytes) -> New | None:
+    """The call that an event makes; None when it cannot be read."""
+    try:
+        return _decode_new(data)
+    except msgspec.DecodeError:
+        return None
 
 
 class Known(Protocol):
@@ -88,6 +109,7 @@ class Triggers:
         self._known = known
         self._owns = owns
         self._declared: set[str] = set()
+        self._damaged: set[str] = set()
         self._lock = Lock()
         #: Development mode: runs what was submitted, at once. Time makes nothing true there.
         self.run_inline: Callable[[str], None] | None = None
@@ -104,7 +126,8 @@ class Triggers:
         if connection_for(self._store) is None:
             self.declare_known()
         event_id = new_id()
-        hearing = {name: _decode_new(data) for name, data in self._store.recall(events_scope(code)).items() if data}
+        told = {name: _new(data) for name, data in self._store.recall(events_scope(code)).items() if data}
+        hearing = {name: new for name, new in told.items() if new is not None}
         # What this process knows and the store does not: declared by nobody yet, forgotten in a purge, or taken back by a runner of another version.
         hearing |= self._missing(code, hearing)
         rows = [self._event_row(new, name, event_id, code, payload) for name, new in sorted(hearing.items())]
@@ -155,7 +178,7 @@ class Triggers:
         """What runners do now and then: declare what the store has lost, and ticks that are missing."""
         firings = [found.firing for found in list(self._known.values())]
         if firings:
-            there = {name for name, data in self._store.recall(DEFINITIONS).items() if not _decode(data).get("gone")}
+            there = {name for name, told in self._definitions().items() if not told.get("gone")}
             self._declare([firing for firing in firings if firing.trigger.id not in there])
             self._seed(firings)
 
@@ -166,6 +189,7 @@ class Triggers:
     def _declare(self, firings: list[Firing]) -> None:
         if not firings:
             return
+        refuse_inside(self._store, "declaring triggers")
         there = self._store.recall(DEFINITIONS, [firing.trigger.id for firing in firings])
         changed = [firing for firing in firings if there.get(firing.trigger.id) != self._definition(firing)]
         for firing in changed:
@@ -187,7 +211,7 @@ class Triggers:
         change = msgspec.structs.replace(row, args=CHANGE_HEAD)
         reactions = [Reaction(task, status, change, CHANGE_TAIL) for task, status in trigger.changes]
         self._store.subscribe(trigger.id, reactions)
-        past = set(_decode(before).get("events", ())) if before else set()
+        past = set((_told(before) or {}).get("events", ())) if before else set()
         for code in sorted(past | set(trigger.events)):
             self._store.remember(events_scope(code), {trigger.id: _encode_new(row) if code in trigger.events else b""})
 
@@ -207,8 +231,7 @@ class Triggers:
 
     def _note_lost(self, current: set[str]) -> None:
         """Take back what tasks that this runner has imported do not declare any more."""
-        for name, data in self._store.recall(DEFINITIONS).items():
-            told = _decode(data)
+        for name, told in self._definitions().items():
             if name in current or told.get("gone") or not self._owns(told["task"]):
                 continue
             self._store.subscribe(name, ())
@@ -218,6 +241,16 @@ class Triggers:
             ticks = [row.id for row in self._all(waiting) if row.due]
             self._store.amend(ticks, Change(ChangeKind.CANCEL, "its trigger is gone"))
             self._store.remember(DEFINITIONS, {name: _encode({**told, "gone": True})})
+
+    def _definitions(self) -> dict[str, dict[str, Any]]:
+        """What the store knows of all triggers. A definition that cannot be read is passed by, until a runner that has its task writes it again."""
+        found = {name: _told(data) for name, data in self._store.recall(DEFINITIONS).items()}
+        for name in [name for name, told in found.items() if told is None and name not in self._damaged]:
+            self._damaged.add(name)
+            logger.error(
+                "the definition of trigger %s in %s cannot be read, and is passed by", name, self._store.display_url
+            )
+        return {name: told for name, told in found.items() if told is not None}
 
     def _all(self, where: Filter) -> Iterator[Invocation]:
         page = Page(500)
@@ -233,8 +266,8 @@ class Triggers:
         """All triggers that were ever declared, by id."""
         paused = self._store.recall(PAUSED)
         return tuple(
-            self._described(name, _decode(data), is_paused=bool(paused.get(name)))
-            for name, data in sorted(self._store.recall(DEFINITIONS).items())
+            self._described(name, told, is_paused=bool(paused.get(name)))
+            for name, told in sorted(self._definitions().items())
         )
 
     def _described(self, name: str, told: dict[str, Any], *, is_paused: bool) -> Described:
@@ -265,12 +298,10 @@ class Triggers:
         :raises TriggerError: there is none, or several.
         """
         found = self._named(name)
-        return self._described(
-            found, _decode(self._store.recall(DEFINITIONS, [found])[found]), is_paused=self.is_paused(found)
-        )
+        return self._described(found, self._definitions()[found], is_paused=self.is_paused(found))
 
     def _named(self, name: str) -> str:
-        there = sorted(self._store.recall(DEFINITIONS))
+        there = sorted(self._definitions())
         matching = [name] if name in there else [each for each in there if each.endswith(f".{name}")]
         matching = matching or [each for each in there if each.startswith(f"{name}.") or f".{name}." in each]
         if len(matching) == 1:
@@ -320,7 +351,7 @@ class Triggers:
         return firing_id
 
     def _template(self, key: str) -> New:
-        told = _decode(self._store.recall(DEFINITIONS, [key.removeprefix(FIRING)])[key.removeprefix(FIRING)])
+        told = self._definitions()[key.removeprefix(FIRING)]
         return New(id="", task=key, args=b"", queue=told["queue"], priority=told["priority"], result_ttl=told["ttl"])
 
     def backfill(self, name: str, start: datetime, end: datetime, *, again: bool = False) -> int:

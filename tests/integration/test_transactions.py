@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 
 from pynenc import Pynenc
-from pynenc.core.records import Filter
+from pynenc.core.records import Change, ChangeKind, Filter, Purge, QueueState
 from pynenc.exceptions import InvocationCancelledError, QueueFullError, StoreError
 from pynenc.invocation import BaseInvocation
 from pynenc.testing.inline import InlineRunner
 from pynenc.testing.servers import postgres
 from pynenc.trigger import on_event
+from pynenc.workflow import WorkflowContext
 from tests.api import functions
 
 
@@ -142,9 +144,15 @@ def test_what_outlives_the_block_is_outside_of_it(app: Pynenc, connection: sqlit
 APART: dict[str, Callable[[Pynenc, BaseInvocation[Any, Any]], object]] = {
     "purge": lambda app, _: app.purge(),
     "cancel": lambda _, call: call.cancel(),
-    "retry": lambda _, call: call.retry(),
+    "requeue": lambda _, call: call.retry(),
     "resume": lambda app, call: app.engine.resume(call.invocation_id),
     "signal": lambda app, call: app.engine.signal(call.invocation_id, "name"),
+    "declaring": lambda app, _: app.trigger.declare(),
+    "store.amend": lambda app, call: app.store.amend([call.invocation_id], Change(ChangeKind.CANCEL)),
+    "store.remember": lambda app, _: app.store.remember("scope", {"key": b"value"}),
+    "store.purge": lambda app, _: app.store.purge(Purge(everything=True)),
+    "store.set_queue": lambda app, _: app.store.set_queue("default", QueueState.PAUSED),
+    "store.submit": lambda app, _: app.store.submit([]),
 }
 
 
@@ -155,17 +163,107 @@ def test_what_takes_no_part_is_refused_inside(what: str, kind: str, tmp_path: Pa
     url = f"sqlite:///{tmp_path / 'shop.db'}" if kind == "sqlite" else postgres.empty_url()
     app = Pynenc(app_id="apart", store=url)
     plus = app.task(functions.plus)
+    app.task(triggers=on_event("paid"))(functions.anything)
     before = plus(1, 2)
     own = sqlite3.connect(tmp_path / "shop.db") if kind == "sqlite" else psycopg.connect(postgres.shared_url())
     with app.transaction(own):
         during = plus(3, 4)
         assert before.status.name == "REGISTERED"
-        with pytest.raises(StoreError, match="no part of the transaction"):
+        assert before.invocation_id in {row.id for row in app.store.find(Filter()).invocations}
+        with pytest.raises(StoreError, match=rf"{what}.* no part of the transaction") as raised:
             APART[what](app, before)
+        assert not raised.value.retryable
     own.commit()
     own.close()
     assert {before.status.name, during.status.name} == {"REGISTERED"}
     app.close()
+
+
+#: What the body of a workflow records whatever becomes of a transaction of its user.
+RECORDED: dict[str, Callable[[WorkflowContext, Callable[[int, int], object]], object]] = {
+    "step": lambda wf, _: wf.step(int),
+    "set_data": lambda wf, _: wf.set_data("key", 1),
+    "save_state": lambda wf, _: wf.save_state(1),
+    "utc_now": lambda wf, _: wf.utc_now(),
+    "sleep": lambda wf, _: wf.sleep(1),
+    "execute_task": lambda _, call: call(1, 2),
+}
+
+
+class Case(NamedTuple):
+    """What the bodies of workflows here work on."""
+
+    app: Pynenc
+    connect: Callable[[], Any]
+    what: str
+
+
+_case: list[Case] = []
+
+
+def call_in_transaction() -> None:
+    """A step."""
+    own = _case[-1].connect()
+    with _case[-1].app.transaction(own):
+        _case[-1].app.task(functions.plus)(3, 4)
+    own.commit()
+    own.close()
+
+
+def order() -> str:
+    """A workflow; returns why it was refused what it tried in a transaction of its own."""
+    case = _case[-1]
+    task = case.app.workflow(order)
+    own = case.connect()
+    own.execute("CREATE TEMPORARY TABLE bill (total integer)")
+    with case.app.transaction(own), pytest.raises(StoreError) as raised:
+        RECORDED[case.what](task.wf, case.app.task(functions.plus))
+    own.rollback()
+    own.close()
+    task.wf.step(call_in_transaction)
+    return str(raised.value)
+
+
+def store_in_transaction() -> None:
+    """A task that stores for its workflow."""
+    own = _case[-1].connect()
+    try:
+        with _case[-1].app.transaction(own):
+            _case[-1].app.task(store_in_transaction).wf.set_data("key", 1)
+    finally:
+        own.close()
+
+
+def parent() -> None:
+    """A workflow with a member."""
+    _ = _case[-1].app.task(store_in_transaction)().result
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    is_file = request.param == "sqlite"
+    path = tmp_path / "shop.db"
+    app = Pynenc(app_id="recorded", store=f"sqlite:///{path}" if is_file else postgres.empty_url())
+    _case.append(Case(app, lambda: sqlite3.connect(path) if is_file else psycopg.connect(postgres.shared_url()), ""))
+    yield _case[-1]
+    _case.clear()
+    app.close()
+
+
+@pytest.mark.parametrize("what", RECORDED)
+def test_what_a_workflow_records_is_refused_inside(what: str, case: Case) -> None:
+    """Rolled back, it would still be recorded."""
+    _case.append(case._replace(what=what))
+    (told,) = run_all(case.app, case.app.workflow(order)())
+    assert re.match(rf"{what} .*no part of the transaction.* into a step", told)
+    assert count(case.app) == 2
+
+
+def test_what_a_member_of_a_workflow_stores_is_refused_inside(case: Case) -> None:
+    case.app.task(store_in_transaction)
+    call = case.app.workflow(parent)()
+    with pytest.raises(StoreError, match="remembering a value is no part of the transaction"):
+        run_all(case.app, call)
 
 
 def test_a_full_queue_does_not_block_it(app: Pynenc, connection: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pynenc.core.records import ChangeKind, Filter, Purge
-from pynenc.engine.firing import Decision
+from pynenc.engine.firing import DEFINITIONS, Decision, events_scope
 from pynenc.engine.firing_state import state_scope
 from pynenc.engine.submit import Submitter
 from pynenc.engine.suspension import GivenUp
@@ -619,3 +619,22 @@ def test_what_another_process_has_purged_is_declared_again(runner: InlineRunner)
     emit("paid", country="ES", n=2)
     runner.drain()
     assert calls(triggered.paid) == [2]
+
+
+def test_a_definition_that_cannot_be_read_stops_no_other_and_is_mended(
+    runner: InlineRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.trigger.declare()
+    names = [each.id for each in app.trigger.list()]
+    event = next(each.id for each in app.trigger.list() if "even" in each.condition)
+    app.store.remember(DEFINITIONS, {event: b"{{{", "of.nobody": b"[]"})
+    app.store.remember(events_scope("even"), {event: b"{{{"})
+    runner.drain()
+    assert [each.id for each in app.trigger.list()] == [name for name in names if name != event]
+    assert [each.id for each in app.trigger.list()] == [name for name in names if name != event]
+    told = [record.getMessage() for record in caplog.records if "the definition of trigger" in record.getMessage()]
+    assert len(told) == 2
+    assert all(name in " ".join(told) for name in (event, "of.nobody"))
+    app.trigger.emit_event("even", 2)
+    app.trigger.declare()
+    assert [each.id for each in app.trigger.list()] == names

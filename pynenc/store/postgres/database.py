@@ -23,10 +23,12 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import RawCursor
 
-from pynenc.exceptions import PynencError, SchemaError, StoreError
+from pynenc.exceptions import PynencError, StoreError
 from pynenc.store.postgres import direct, schema, wire
 from pynenc.store.postgres.connection import Connection, poll
 from pynenc.store.postgres.errors import PASSING, UNPREPARED, explained, is_connection_lost, is_silent
+from pynenc.store.postgres.opening import LOCK_TIMEOUT, check_settings, migrate, prepare, version_of
+from pynenc.store.postgres.refusal import RefusedError, is_refusal
 from pynenc.store.postgres.url import LONGEST_TIMEOUT, Settings
 
 T = TypeVar("T")
@@ -89,18 +91,10 @@ class Database:
         try:
             if connection.info.server_version < OLDEST_SERVER:
                 raise StoreError(f"{self.settings.display}: this server is too old: PostgreSQL 14 is the least")
-            self.app = prepare(connection, self.settings.schema, self._app_id)
-            text = OPENING.format(schema.render("@version", self.settings.schema)).encode()
-            found = connection.execute(text).fetchone()
+            check_settings(connection, self.settings.display)
+            self.app, self.identity = prepare(connection, self.settings.schema, self._app_id)
         finally:
             self._give_back(connection)
-        assert found is not None
-        self.identity, isolation = found
-        if isolation != "read committed":
-            raise StoreError(
-                f"{self.settings.display}: transactions are {isolation} by default, and must be read committed here: "
-                "ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
-            )
 
     def migrate(self) -> list[str]:
         """Take the steps that are missing; what was done."""
@@ -148,10 +142,17 @@ class Database:
 
     # -- connections -----------------------------------------------------------------------------------------------------
     def connect(self, patience: float | None = None) -> Connection:
-        """A new connection, with the patience that the URL asks for or another one."""
-        connection = Connection.connect(
-            self.settings.conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor
-        )
+        """A new connection, with the patience that the URL asks for or another one.
+
+        :raises RefusedError: waiting would not give one.
+        """
+        conninfo = self.settings.conninfo
+        try:
+            connection = Connection.connect(conninfo, autocommit=True, prepare_threshold=None, cursor_factory=RawCursor)
+        except psycopg.OperationalError as error:
+            if is_refusal(error, conninfo):
+                raise RefusedError(str(error)) from error
+            raise
         connection.patience = patience or self.settings.timeout
         wire.register(connection.adapters)
         return connection
@@ -362,70 +363,6 @@ class _Waiting:
         except Exception as error:
             self.error = error
         self.is_done = True
-
-
-#: Asks the tables of the catalogue: a lookup by name may remember from before a lock that there was nothing.
-FIND_SCHEMA = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'version'"
-#: A migration that cannot have a lock soon gives up, rather than keep all others waiting behind it.
-LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
-OPENING = "SELECT id, current_setting('default_transaction_isolation') FROM {}"
-# -- the schema ------------------------------------------------------------------------------------------------------------
-FIND_APP = "SELECT num FROM @app WHERE name = $1"
-ADD_APP = "INSERT INTO @app (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"
-
-
-def version_of(connection: Connection, name: str) -> tuple[int, int] | None:
-    """The version of the schema that is there; None when there is none."""
-    if connection.execute(FIND_SCHEMA, (name,)).fetchone() is None:
-        return None
-    row = connection.execute(schema.render(schema.GET_VERSION, name).encode()).fetchone()
-    return (row[0], row[1]) if row else None
-
-
-def prepare(connection: Connection, name: str, app_id: str) -> int:
-    """Create what is missing, refuse what is not known; the number of the app."""
-    version = version_of(connection, name)
-    if version is None:
-        migrate(connection, name)
-        version = version_of(connection, name)
-    assert version is not None
-    _check_version(version, name)
-    find, add = schema.render(FIND_APP, name).encode(), schema.render(ADD_APP, name).encode()
-    found = connection.execute(find, (app_id,)).fetchone()
-    if found is None:
-        connection.execute(add, (app_id,))
-        found = connection.execute(find, (app_id,)).fetchone()
-    assert found is not None
-    return int(found[0])
-
-
-def _check_version(version: tuple[int, int], name: str) -> None:
-    there, ours = ".".join(map(str, version)), ".".join(map(str, schema.VERSION))
-    if version[0] > schema.VERSION[0]:
-        raise SchemaError(
-            f"schema {name!r} has version {there}, and this version of pynenc knows {ours}: upgrade pynenc here, or use another schema"
-        )
-    if version < schema.VERSION:
-        raise SchemaError(
-            f"schema {name!r} has version {there}, and this version of pynenc needs {ours}: run `pynenc store migrate`"
-        )
-
-
-def migrate(connection: Connection, name: str) -> list[str]:
-    """Take the steps that are missing, alone; what was done. Others may work meanwhile: a lock that cannot be had soon ends it, and nothing is changed."""
-    with connection.transaction():
-        connection.execute(
-            "SELECT pg_advisory_xact_lock($1::integer, hashtext($2))", (schema.LOCKS["LOCK_SCHEMA"], name)
-        )
-        connection.execute(LOCK_TIMEOUT.encode())
-        connection.execute("SET LOCAL client_min_messages = 'warning'")
-        present = version_of(connection, name)
-        if present is not None and present[0] > schema.VERSION[0]:
-            _check_version(present, name)
-        texts = schema.statements(name, present)
-        for text in texts:
-            connection.execute(text.encode(), prepare=False)
-        return texts
 
 
 #: The connections that forked children got from their parents.

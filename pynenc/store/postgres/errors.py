@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 import psycopg
 
@@ -17,6 +15,7 @@ from pynenc.exceptions import (
     TaskRoutingError,
 )
 from pynenc.store.postgres.connection import SilentError
+from pynenc.store.postgres.refusal import RefusedError
 
 #: Serialization failure, deadlock, lock not available, two at once for one key: trying the transaction again is all that is needed.
 PASSING = frozenset({"40001", "40P01", "55P03", "23505"})
@@ -30,33 +29,6 @@ MISSING = frozenset({"42P01", "42883", "3F000", "42703"})
 SHORT = frozenset({"53100", "53200", "53400", "25006", "57014"})
 
 
-#: What the server or libpq says when there will be no connection whoever waits; such errors carry no code.
-_REFUSED = re.compile(
-    r"authentication failed|does not exist|no pg_hba\.conf entry|no password supplied|[Pp]ermission denied|invalid|not permitted to log in"
-    r"|unrecognized configuration parameter|does not support SSL|certificate|definition of service|channel binding"
-)
-#: Begins the error of one of several attempts: the host and the port as the URL has them, then one of their addresses.
-_ATTEMPT = re.compile(r"^- (host: .*?, port: .*?), hostaddr: ", re.MULTILINE)
-#: What the user chose: where it leads, and what is quoted.
-_CHOSEN = re.compile(r"connection to server .*? failed: |\"[^\"]*\"|'[^']*'")
-
-
-def is_refused(error: psycopg.Error) -> bool:
-    """Whether a connection was refused for a reason that will not pass: by one address of each host, since a host that is down may come back."""
-    if error.sqlstate is not None:
-        return False
-    _, *attempts = _ATTEMPT.split(str(error))
-    if not attempts:
-        return _tells_refusal(str(error))
-    refusing = {host for host, told in zip(attempts[::2], attempts[1::2], strict=True) if _tells_refusal(told)}
-    return refusing == set(attempts[::2])
-
-
-def _tells_refusal(told: str) -> bool:
-    """Names do not count: a host may be called "invalid"."""
-    return _REFUSED.search(_CHOSEN.sub("", told)) is not None
-
-
 def is_silent(error: BaseException | None) -> bool:
     """Whether somebody has waited for an answer in vain: trying again at once would take as long."""
     return isinstance(error, (SilentError, psycopg.errors.ConnectionTimeout))
@@ -65,7 +37,8 @@ def is_silent(error: BaseException | None) -> bool:
 def is_connection_lost(error: psycopg.Error) -> bool:
     """Whether the connection is of no use any more, or there was none."""
     if error.sqlstate is None:
-        return not is_refused(error) and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        is_of_connection = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        return is_of_connection and not isinstance(error, RefusedError)
     return error.sqlstate in UNREACHABLE
 
 
@@ -74,7 +47,7 @@ def explained(error: psycopg.Error, where: str, schema: str) -> PynencError:
     state, detail = error.sqlstate, error.diag.message_detail or ""
     if state and state.startswith("PN"):
         return _of_ours(state, msgspec.json.decode(detail))
-    if is_refused(error):
+    if isinstance(error, RefusedError):
         return StoreError(f"{where} refuses the connection: {_first_line(error)}")
     if is_connection_lost(error):
         return StoreError(f"{where} does not answer: {_first_line(error)}", retryable=True)

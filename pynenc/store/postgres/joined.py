@@ -12,7 +12,8 @@ from psycopg.rows import tuple_row
 
 from pynenc.exceptions import StoreError
 from pynenc.store.postgres import wire
-from pynenc.store.postgres.database import FIND_SCHEMA, Call, Database, Rows
+from pynenc.store.postgres.database import Call, Database, Rows
+from pynenc.store.postgres.opening import FIND_SCHEMA
 
 IDENTITY = "SELECT id FROM @version"
 

@@ -5,7 +5,7 @@ Theory of operation
 Each store object in which somebody listens or watches has a name, the *client*, and subscribes to its own channel. In the server the hash ``idle``
 says which clients have an idle runner, and ``ties`` which clients watch an invocation. A script that makes work claimable takes as many clients out of
 ``idle`` as there is work and sends each the letter ``w``; one that ends something sends ``f`` with the ids to who is tied to them. ``o`` goes to
-everybody: an order waits.
+everybody: an order waits; ``d`` as well, with what a script could not read and passed by.
 
 No wake-up is lost: whoever waits is entered first, then looks, then sleeps; and the script that changes something is the one that reads who waits. A runner
 that was woken says that it is idle again with its next claim, in the same step, instead of a round trip of its own (:meth:`Bell.mark`).
@@ -15,6 +15,7 @@ When the connection breaks, letters may be lost: everything is entered again, an
 
 from __future__ import annotations
 
+import logging
 import random
 import secrets
 import struct
@@ -28,14 +29,16 @@ from pynenc.exceptions import PynencError, StoreError
 from pynenc.store.redis.codec import encode, final_of
 from pynenc.store.redis.link import Link, RedisError
 
+logger = logging.getLogger("pynenc")
+
 Wake = Callable[[], None]
 #: Told of the ids that are not known to be final when a watch ends.
 CloseWatch = Callable[[Sequence[str]], None]
 
 #: Seconds of silence after which the listening connection is asked whether it still works, and the longest pause before it is made again.
 SILENCE, LONGEST_PAUSE = 15.0, 5.0
-#: Ids that are entered again with one script call.
-CHUNK = 1000
+#: Ids that are entered again with one script call, and what is told of damage at most.
+CHUNK, MOST_DAMAGE = 1000, 1000
 
 
 class Listener:
@@ -98,6 +101,7 @@ class Bell:
         #: Whether this client stands in ``idle``, whether it should with the next claim, and how often it was taken out.
         self._is_marked = False
         self._is_due = False
+        self._damaged: set[str] = set()
         self._wakes = 0
         #: Whether the client was woken since the latest listener came: then it claims again in any case, and can say so there.
         self._was_woken = False
@@ -263,8 +267,16 @@ class Bell:
         elif letter == b"o":
             for listener in self._listeners:
                 listener.wake()
+        elif letter.startswith(b"d"):
+            self._tell_damage(letter[1:].decode(errors="replace"))
         else:
             self._wake_watches(letter)
+
+    def _tell_damage(self, what: str) -> None:
+        """Say once what a script has passed by."""
+        if what not in self._damaged and len(self._damaged) < MOST_DAMAGE:
+            self._damaged.add(what)
+            logger.error("%s cannot be read, and is passed by: %s", self._link.display_url, what)
 
     def _wake_idle(self) -> None:
         with self._lock:

@@ -12,14 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
 from pynenc.core.status import STATUSES_OF_PLACE, can_transition
 from pynenc.store.redis.codec import PLACES, STATUSES, Head, history_of, state_of
 from pynenc.store.redis.link import Link
+from pynenc.store.redis.reading import state_of_queue
 
 CHUNK = 500
 #: Indices of sets and of sorted sets, by the beginning of their names.
 _SETS = frozenset({"own", "orders", "use", "hold", "unknown", "awaits", "waiters", "sleepers"})
 _SORTED = frozenset({"q", "s", "t", "later", "asleep", "park", "turn", "gone", "cache", "expiring"})
+PARTS_OF_REACTION = 5
+_reactions = msgspec.msgpack.Decoder(list[list[msgspec.Raw]]).decode
 _COUNTED = ("tally", "parked", "refs")
 
 
@@ -27,7 +32,7 @@ def check(link: Link) -> list[str]:
     """Everything that is not as it must be."""
     before = _counts(link)
     found: tuple[Counter[bytes], Counter[bytes], Counter[bytes]] = (Counter(), Counter(), Counter())
-    problems = []
+    problems = list(_definitions(link))
     for block in link.ask("ZRANGE", link.prefix + b"blocks", 0, -1):
         texts, *counts, ids = link.run("check", link.time(), "rows", block)
         problems += [text.decode() for text in texts]
@@ -42,6 +47,24 @@ def check(link: Link) -> list[str]:
             if kept != seen
         ]
     return problems
+
+
+def _definitions(link: Link) -> Iterator[str]:
+    """What scripts would pass by."""
+    queues, reactions = link.ask_all([("HGETALL", link.prefix + name) for name in (b"queues", b"reactions")])
+    for name, state in zip(queues[::2], queues[1::2], strict=True):
+        if state_of_queue(state) is None:
+            yield f"queue {name.decode()} has a state that cannot be read, and is taken for active: set it again"
+    for field, text in zip(reactions[::2], reactions[1::2], strict=True):
+        if not _is_list_of_reactions(text):
+            yield f"the reactions to {field[1:].decode() or 'any task'} cannot be read: declare its triggers again, which a runner does at its start"
+
+
+def _is_list_of_reactions(text: bytes) -> bool:
+    try:
+        return all(len(each) == PARTS_OF_REACTION for each in _reactions(text))
+    except msgspec.DecodeError:
+        return False
 
 
 def _counts(link: Link) -> list[Counter[bytes]]:

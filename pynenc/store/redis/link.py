@@ -11,14 +11,14 @@ import os
 import random
 import re
 import select
-import socket
 import ssl
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
+from pynenc.store.redis import tls
 from pynenc.store.redis.options import Options
 from pynenc.store.redis.scripts import Script, script
 
@@ -51,8 +51,6 @@ _FORBIDDEN = re.compile(
 )
 #: The rights that a user of the server needs.
 RIGHTS = "~pynenc:* &pynenc:* +@all -@admin -@dangerous +info"
-#: Seconds that a server gets for the first handshake of TLS, and one without TLS to say so.
-HANDSHAKE, PLAIN_SECONDS = 5.0, 1.0
 _INSIDE = re.compile(r"^Error running script.* -([A-Z]+) ")
 
 
@@ -74,17 +72,23 @@ class Link:
         self.time: Callable[[], str] = _server_time
         _links.add(self)
 
+    @property
+    def display_url(self) -> str:
+        """The URL for people."""
+        return self._options.display_url
+
     # -- life ------------------------------------------------------------------------------------------------------------
     def open(self) -> None:
         """Connect, and learn what the server understands."""
         if self._options.connection_class is redis.SSLConnection:  # no answer to a handshake comes late
-            patience = min(HANDSHAKE, self._arguments["socket_timeout"] or HANDSHAKE)
+            patience = min(tls.HANDSHAKE, self._arguments["socket_timeout"] or tls.HANDSHAKE)
             self.connect(socket_timeout=patience).disconnect()
         connection = self.connect()
         try:
             info = _ask(connection, "INFO", "server").decode()
         except redis.RedisError as error:
-            raise self.explained(error) from error
+            connection.disconnect()
+            raise self._explained_connect(error) from error
         self.version = version_of(info)
         if self.version < OLDEST:
             raise SchemaError(
@@ -116,11 +120,14 @@ class Link:
 
     def _explained_connect(self, error: redis.RedisError) -> PynencError:
         """Why there is no connection; TLS that will not come about gets no better by waiting."""
-        tls = next((each for each in _causes(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
-        if tls is not None:
-            return StoreError(f"{self._options.display_url}: the certificate of the server is not trusted: {tls}")
-        if self._options.connection_class is redis.SSLConnection and is_plain(self._arguments):
-            return StoreError(f"{self._options.display_url} speaks no TLS: write redis:// or valkey://")
+        where, kind = self._options.display_url, self._options.connection_class
+        untrusted = next((each for each in _causes(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
+        if untrusted is not None:
+            return StoreError(f"{where}: the certificate of the server is not trusted: {untrusted}")
+        if kind is redis.SSLConnection and tls.is_plain(self._arguments):
+            return StoreError(f"{where} speaks no TLS: write redis:// or valkey://")
+        if kind is redis.Connection and _is_broken_off(error) and tls.is_tls(self._arguments):
+            return StoreError(f"{where} speaks TLS only: write rediss:// or valkeys://")
         return self.explained(error)
 
     # -- work ------------------------------------------------------------------------------------------------------------
@@ -276,15 +283,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def is_plain(arguments: Mapping[str, Any]) -> bool:
-    """Whether a server understands who speaks without TLS; it is told nothing but PING."""
-    try:
-        place = (arguments.get("host") or "localhost", int(arguments.get("port") or 6379))
-        with socket.create_connection(place, PLAIN_SECONDS) as plain:
-            plain.sendall(b"PING\r\n")
-            return plain.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-DENIED", b"-LOADING"))
-    except OSError:
-        return False
+def _is_broken_off(error: redis.RedisError) -> bool:
+    """Whether somebody was there who did not speak as a server does; the kinds of these errors are those of answers and of silence."""
+    return type(error) is redis.ConnectionError or isinstance(error, redis.InvalidResponse)
 
 
 def _is_readable(connection: Connection) -> bool:

@@ -187,10 +187,15 @@ def _is_counted(where: Filter, status: int, queue: str, task: str) -> bool:
 def queues(answer: Sequence[Any]) -> list[QueueInfo]:
     """All queues by name."""
     found = [
-        QueueInfo(name.decode(), QueueState(state.decode()), ready, later, parked, claimed, int(oldest))
+        QueueInfo(name.decode(), state_of_queue(state) or QueueState.ACTIVE, ready, later, parked, claimed, int(oldest))
         for name, state, ready, later, parked, claimed, oldest in answer
     ]
     return sorted(found, key=lambda queue: queue.name)
+
+
+def state_of_queue(text: bytes) -> QueueState | None:
+    """None for what nobody has written here; claims take it for active."""
+    return next((state for state in QueueState if state.value.encode() == text), None)
 
 
 def recall(link: Link, scope: str, keys: Iterable[str] | None) -> dict[str, bytes]:

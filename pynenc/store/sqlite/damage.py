@@ -67,7 +67,8 @@ _RANKS = ("priority", "rank")
 _LISTS = ("tags", "blobs")
 
 
-def _no_list(column: str) -> str:
+def no_list(column: str) -> str:
+    """Whether a column that holds a list of texts, or nothing, cannot be read as such."""
     text = f"CAST({column} AS TEXT)"
     is_none = f"json_type({text}) != 'array' OR EXISTS (SELECT 1 FROM json_each({text}) e WHERE e.type != 'text')"
     return f"CASE WHEN {column} IS NULL THEN 0 WHEN json_valid({text}) THEN {is_none} ELSE 1 END"
@@ -81,7 +82,7 @@ DAMAGED = " OR ".join(
         *(f"typeof({name}) != 'integer'" for name in _NUMBERS),
         *(f"typeof({name}) NOT IN ('integer', 'null')" for name in _NULLABLE_NUMBERS),
         *(f"typeof({name}) NOT IN ('real', 'integer')" for name in _RANKS),
-        *map(_no_list, _LISTS),
+        *map(no_list, _LISTS),
         f"status NOT BETWEEN 0 AND {len(schema.STATUSES) - 1} OR place NOT BETWEEN 0 AND {len(schema.PLACES) - 1}",
         "CASE WHEN special & 2 THEN NOT EXISTS (SELECT 1 FROM $big b WHERE b.seq = i.seq) ELSE typeof(args) != 'blob' END",
     )
@@ -99,7 +100,7 @@ END = (
     "gone = CASE WHEN typeof(result_ttl) = 'integer' AND result_ttl > 0 THEN ?3 + result_ttl END, "
     "why = 0, behind = NULL, timer = NULL, seen = NULL, special = 0, args = CASE WHEN typeof(args) = 'blob' THEN args ELSE x'' END, "
     "rate_key = NULL, rate_n = NULL, rate_period = NULL, "
-    + ", ".join(f"{name} = CASE WHEN {_no_list(name)} THEN NULL ELSE CAST({name} AS TEXT) END" for name in _LISTS)
+    + ", ".join(f"{name} = CASE WHEN {no_list(name)} THEN NULL ELSE CAST({name} AS TEXT) END" for name in _LISTS)
     + "".join(f", {name} = CAST({name} AS REAL)" for name in _RANKS)
     + "".join(
         f", {name} = CASE WHEN typeof({name}) = 'text' THEN {name} ELSE hex({name}) END"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from pynenc.core.records import Purge, Purged
 from pynenc.store.base import Clock
-from pynenc.store.sqlite import schema
+from pynenc.store.sqlite import damage, schema
 from pynenc.store.sqlite.database import Tx
 from pynenc.store.sqlite.schema import json_list
+
+logger = logging.getLogger("pynenc")
 
 #: Microseconds after which the row of a runner that owns nothing is removed.
 RUNNER_GRACE = 24 * 3600 * 1_000_000
@@ -20,9 +24,12 @@ OVER = f"SELECT seq, id, {_NEEDED} FROM $inv i WHERE gone <= ? ORDER BY gone LIM
 ENDED = f"SELECT seq, id FROM $inv i WHERE place = 5 AND ended < ? AND NOT ({_NEEDED}) ORDER BY seq LIMIT ?"
 KEEP = "UPDATE $inv SET gone = ?2 + result_ttl WHERE seq IN (SELECT value FROM json_each(?1))"
 ANY = "SELECT seq, id FROM $inv ORDER BY seq LIMIT ?"
-WITH_BLOBS = (
-    "SELECT seq, value FROM $inv, json_each(blobs) WHERE seq IN (SELECT value FROM json_each(?)) AND blobs IS NOT NULL"
+#: The blobs of rows; nothing where the list cannot be read, which must not keep the row.
+BLOBS = (
+    f"SELECT i.seq, i.id, e.value FROM $inv i, json_each(CASE WHEN {damage.no_list('blobs')} THEN '[null]' ELSE CAST(blobs AS TEXT) END) e "
+    "WHERE seq IN (SELECT value FROM json_each(?)) AND blobs IS NOT NULL"
 )
+DROP_REFS = "DELETE FROM $ref WHERE seq IN (SELECT value FROM json_each(?))"
 DROP_REF = "DELETE FROM $ref WHERE key = ? AND seq = ?"
 DROP_BY_SEQ = tuple(
     f"DELETE FROM ${table} WHERE seq IN (SELECT value FROM json_each(?))" for table in ("big", "hist", "inv")
@@ -77,7 +84,13 @@ def _remove(tx: Tx, doomed: list[tuple[int, str]], *, is_everything: bool) -> No
     if not doomed:
         return
     seqs, ids = json_list([seq for seq, _ in doomed]), json_list([name for _, name in doomed])
-    tx.many(DROP_REF, [(key, seq) for seq, key in tx.all(WITH_BLOBS, seqs)])
+    blobs = tx.all(BLOBS, seqs)
+    tx.many(DROP_REF, [(key, seq) for seq, _, key in blobs if key is not None])
+    if damaged := {seq: name for seq, name, key in blobs if key is None}:
+        logger.warning(
+            "removed although their rows in the store were damaged: %s", ", ".join(map(str, damaged.values()))
+        )
+        tx.run(DROP_REFS, json_list(list(damaged)))
     if tx.one(ANY_MEMO):
         tx.many(DROP_MEMO, [(name,) for _, name in doomed])
     if is_everything:

@@ -62,8 +62,9 @@ from pynenc.store.sqlite import (
     submitting,
     waits,
 )
-from pynenc.store.sqlite.database import LOOK_EVERY, Database, Tx, explained
+from pynenc.store.sqlite.database import LOOK_EVERY, Database, Tx
 from pynenc.store.sqlite.joined import Joined
+from pynenc.store.sqlite.opening import explained
 from pynenc.store.sqlite.schema import json_list
 from pynenc.store.sqlite.signs import Signs
 from pynenc.store.sqlite.wake import Bell

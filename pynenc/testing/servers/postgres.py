@@ -21,7 +21,7 @@ from uuid import uuid4
 import psycopg
 
 from pynenc.store.postgres.connection import Connection
-from pynenc.store.postgres.database import migrate
+from pynenc.store.postgres.opening import migrate
 from pynenc.store.postgres.url import parse
 
 #: Settings of a server whose data nobody needs tomorrow.

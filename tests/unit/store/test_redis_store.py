@@ -26,6 +26,7 @@ from pynenc.core.records import (
     Outcome,
     Page,
     Purge,
+    QueueState,
     Rate,
     Ref,
 )
@@ -723,4 +724,83 @@ def test_listening_begins_when_the_server_is_back(server: RedisServer) -> None:
     store.submit([new("a")])
     assert waker.came()
     other.close()
+    store.close()
+
+
+# -- what somebody wrote by hand ---------------------------------------------------------------------------------------------
+#: A reaction in its form, whose call cannot be read.
+BAD_CALL = b"\x91\x95\xa1o\x01\xa7success\xa1x\xa1y"
+
+
+def by_hand(store: RedisStore, *command: object) -> None:
+    store._link.ask("HSET", PREFIX + str(command[0]), *command[1:])
+
+
+@pytest.mark.parametrize("text", [b"{{{", b"\xc1", b"\x91\x01", BAD_CALL])
+@pytest.mark.parametrize("task", ["m.task", ""])
+def test_damaged_reactions_are_passed_by_and_told(
+    url: str, text: bytes, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = opened(url)
+    beat(store)
+    listener = store.listen((), lambda: None)
+    store.subscribe("o", [Reaction("m.task" if not task else "", S.SUCCESS, new("", task="m.firing"), b"")])
+    by_hand(store, "reactions", bytes([list(S).index(S.SUCCESS)]) + task.encode(), text)
+    store.submit([new("a"), new("b")])
+    a, b = take(store, 2)
+    assert store.finish("r", [end(a)], ClaimRequest("r", 1)).claim.batch[0].id.startswith("o~a")
+    assert store.finish("r", [end(b)]).lost == ()
+    named = [problem for problem in store.check() if f"the reactions to {task or 'any task'} cannot be read" in problem]
+    assert len(named) == (0 if text == BAD_CALL else 1)
+    assert wait_until(lambda: f"reactions to {task or 'any task'}" in caplog.text)
+    assert caplog.text.count("is passed by") == 1
+    store.subscribe("mended", [Reaction(task, S.SUCCESS, new("", task="m.firing"), b"")])
+    assert store.check() == []
+    listener.close()
+    store.close()
+
+
+def wait_until(is_so: Callable[[], bool], patience: float = 10.0) -> bool:
+    deadline = time.monotonic() + patience
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return is_so()
+
+
+def test_a_damaged_state_of_a_queue_stops_no_claim(url: str) -> None:
+    store = opened(url)
+    beat(store)
+    store.submit([new("a", queue="fast"), new("b")])
+    by_hand(store, "queues", "fast", b"\xff?")
+    by_hand(store, "idle", "nobody", b"\xc1")
+    store.submit([new("c")])
+    assert [queue.state.value for queue in store.queues()] == ["active", "active"]
+    assert {claimed.id for claimed in take(store, 9)} == {"a", "b", "c"}
+    assert [problem for problem in store.check() if "queue fast has a state" in problem]
+    store.set_queue("fast", QueueState.ACTIVE)
+    assert store.check() == []
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["row", "call"])
+@pytest.mark.parametrize("text", [b"{{{", b"\xc1" * 200, b"cut"])
+@pytest.mark.parametrize("wanted", [Purge(), Purge(everything=True), Purge(everything=True, limit=2)])
+def test_a_damaged_final_keeps_no_purge_from_its_end(
+    url: str, kind: str, text: bytes, wanted: Purge, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = opened(url)
+    beat(store)
+    listener = store.listen((), lambda: None)
+    store.submit([new(name, result_ttl=1) for name in "abcd"])
+    store.finish("r", [end(each) for each in take(store, 4)])
+    name = PREFIX + kind
+    by_hand(store, kind, "b", store._link.ask("HGET", name, "b")[:60] if text == b"cut" else text)
+    while store.purge(wanted).more:
+        pass
+    assert store.find(Filter()).invocations == ()
+    assert (store._link.ask("HLEN", name), store._link.ask("ZCARD", PREFIX + "gone")) == (0, 0)
+    assert wait_until(lambda: "the row of b, which is removed" in caplog.text)
+    store.submit([new("b")])
+    assert [claimed.id for claimed in take(store)] == ["b"]
+    listener.close()
     store.close()

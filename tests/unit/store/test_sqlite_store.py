@@ -466,6 +466,26 @@ def test_the_end_of_a_damaged_row_is_reacted_to_and_lets_go_of_its_blobs(store: 
     assert list(store.get_blobs(["b", "c"])) == ["c"]
 
 
+@pytest.mark.parametrize("wanted", [Purge(blob_grace=-1), Purge(ended_before=2**60), Purge(everything=True)])
+@pytest.mark.parametrize(
+    "change", ["blobs = '{{{'", "blobs = '[1]'", "blobs = 5", "blobs = x'ff'", "tags = '{{{'", "reason = x'ff'"]
+)
+def test_a_damaged_final_keeps_no_purge_from_its_end(
+    store: SqliteStore, change: str, wanted: Purge, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.submit([new("a", blobs=("b",), result_ttl=1), new("sound", result_ttl=1)], [Blob("b", b"x", 1)])
+    assert len(store.amend(["a", "sound"], Change(ChangeKind.CANCEL))) == 2
+    write_by_hand(store, "a", change)
+    while store.purge(wanted).more:
+        pass
+    store.purge(Purge(blob_grace=-1))
+    assert store.find(Filter()).invocations == ()
+    assert store.get_blobs(["b"]) == {}
+    assert caplog.messages == (
+        ["removed although their rows in the store were damaged: a"] if "blobs" in change else []
+    )
+
+
 def test_a_search_that_does_not_help_is_not_repeated_at_once(store: SqliteStore) -> None:
     attempts: list[int] = []
 

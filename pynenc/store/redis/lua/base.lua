@@ -23,6 +23,17 @@ local function fetch(key, fields)
   return found
 end
 
+-- The table that a text holds; nothing when it holds something else, written by hand or by a later version. Who meets that passes it by, and tells.
+local function table_of(text)
+  local is_read, found = pcall(cmsgpack.unpack, text)
+  return is_read and type(found) == 'table' and found or nil
+end
+
+-- Tells all processes what cannot be read; each says so once in its log.
+local function tell_damage(what)
+  call('PUBLISH', P .. 'all', 'd' .. what)
+end
+
 -- What must be told at the end: queues in which something may have become claimable, what has ended, orders to claimed work; and counts.
 local stirred, stirs, ended, orders, counts = {}, 0, {}, false, {}
 -- Changes of status that there may be reactions to: task, status, id, round, attempt.
@@ -74,7 +85,9 @@ local function tell_idle(left)
     local wanted = idle[i + 1]
     local fits = wanted == ''
     if not fits then
-      for _, queue in ipairs(cmsgpack.unpack(wanted)) do
+      local queues = table_of(wanted)
+      fits = queues == nil
+      for _, queue in ipairs(queues or {}) do
         fits = fits or stirred[queue] ~= nil
       end
     end

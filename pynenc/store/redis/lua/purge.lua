@@ -13,7 +13,7 @@ local function is_needed(r)
     return false
   end
   if pending[root] == nil then
-    local found = row.load(root)
+    local found = readable(root)
     pending[root] = found ~= nil and found.place ~= FINAL
   end
   return pending[root]
@@ -22,8 +22,11 @@ end
 -- What is kept although its time is over gets as much again, so that the next batch does not meet it.
 local over = call('ZRANGEBYSCORE', P .. 'gone', '-inf', now, 'LIMIT', 0, limit)
 for _, id in ipairs(over) do
-  local r = row.load(id)
-  if is_needed(r) then
+  local r = readable(id)
+  if not r then
+    remove_damaged(id)
+    removed = removed + 1
+  elseif is_needed(r) then
     call('ZADD', P .. 'gone', now + r.ttl, id)
   else
     remove(r)

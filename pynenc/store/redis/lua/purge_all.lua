@@ -1,21 +1,34 @@
 -- ARGV: now, limit. Answers with the number of removed invocations, blobs and runners, and whether there is more.
-local limit, removed = tonumber(ARGV[2]), 0
+local limit, removed, at = tonumber(ARGV[2]), 0, 0
 while removed < limit do
-  local block = call('ZRANGE', P .. 'blocks', 0, 0)[1]
-  local rows = block and rows_of(tonumber(block)) or {}
+  local block = call('ZRANGE', P .. 'blocks', at, at)[1]
+  if not block then
+    break
+  end
+  local rows = rows_of(tonumber(block))
   for _, r in ipairs(rows) do
     if removed < limit then
-      remove(row.known[r.id] or row.load(r.id))
+      if r.is_damaged then
+        remove_damaged(r.id)
+      else
+        remove(row.known[r.id] or row.load(r.id))
+      end
       removed = removed + 1
     end
   end
   if #rows == 0 then
-    break
+    at = at + 1
   end
 end
 if removed >= limit and call('HLEN', P .. 'call') > 0 then
   tell(0)
   return {removed, 0, 0, 1}
+end
+for _, name in ipairs({'call', 'row'}) do
+  for _, id in ipairs(call('HKEYS', P .. name)) do
+    remove_damaged(id)
+    removed = removed + 1
+  end
 end
 local blobs, gone = call('HLEN', P .. 'blob'), 0
 for _, owner in ipairs(call('SMEMBERS', P .. 'scopes')) do
@@ -39,4 +52,12 @@ for i = 1, #found, 2 do
   end
 end
 tell(0)
+-- What is still counted could not be read, so nobody knows where it waited.
+if call('EXISTS', P .. 'tally') == 1 then
+  call('DEL', P .. 'tally', P .. 'parked')
+  for _, queue in ipairs(call('HKEYS', P .. 'queues')) do
+    local line = P .. 'q:' .. queue
+    call('DEL', line .. ':p', line .. ':r', line .. ':a', P .. 'later:' .. queue, P .. 'asleep:' .. queue)
+  end
+end
 return {removed, blobs, gone, 0}

@@ -24,12 +24,27 @@ local function is_before(a, b)
   return #a[1] < #b[1]
 end
 
--- The reactions to a kind of change, in their order.
+-- Whether what stands for a reaction is one, down to the call that it makes.
+local function is_reaction(entry)
+  return type(entry) == 'table' and type(entry[1]) == 'string' and type(entry[2]) == 'number' and type(entry[3]) == 'string'
+    and type(entry[4]) == 'string' and type(entry[5]) == 'string' and pcall(function() return #row.meta(fresh('', entry[4])).blobs end)
+end
+
+-- The reactions to a kind of change, in their order. What cannot be read is none.
 local function reactions_to(status, task)
   local list = {}
-  for _, text in ipairs(fetch(P .. 'reactions', fields_of(status, task))) do
-    for _, entry in ipairs(text and cmsgpack.unpack(text) or {}) do
-      list[#list + 1] = entry
+  for i, text in ipairs(fetch(P .. 'reactions', fields_of(status, task))) do
+    local entries = text and table_of(text) or {}
+    local is_sound = not text or table_of(text) ~= nil
+    for _, entry in ipairs(entries) do
+      if is_reaction(entry) then
+        list[#list + 1] = entry
+      else
+        is_sound = false
+      end
+    end
+    if not is_sound then
+      tell_damage('reactions to ' .. (i == 1 and task or 'any task'))
     end
   end
   table.sort(list, is_before)

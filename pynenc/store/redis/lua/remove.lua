@@ -1,3 +1,23 @@
+-- A row leaves its block. A block that is full, and of which nothing is left, goes; the newest still grows.
+local function leave_block(seq)
+  local block = math.floor((seq - 1) / BLOCK)
+  if call('HINCRBY', P .. 'removed', block, 1) == BLOCK then
+    call('DEL', P .. 'order:' .. block)
+    call('HDEL', P .. 'removed', block)
+    call('ZREM', P .. 'blocks', block)
+  end
+end
+
+-- Forgets what is kept under an id.
+local function drop(id)
+  call('HDEL', P .. 'call', id)
+  call('HDEL', P .. 'row', id)
+  call('HDEL', P .. 'progress', id)
+  call('DEL', P .. 'hist:' .. id)
+  scopes.forget(id)
+  row.known[id] = nil
+end
+
 -- The end of all that was kept for a row.
 local function remove(r)
   local m = row.meta(r)
@@ -22,19 +42,31 @@ local function remove(r)
   end
   count(r.status, r.queue, r.task, -1)
   ended[#ended + 1] = {r.id, ''}
-  call('HDEL', P .. 'call', r.id)
-  call('HDEL', P .. 'row', r.id)
-  call('HDEL', P .. 'progress', r.id)
-  call('DEL', P .. 'hist:' .. r.id)
-  scopes.forget(r.id)
-  row.known[r.id] = nil
-  local block = math.floor((r.seq - 1) / BLOCK)
-  -- A block that is full, and of which nothing is left. The newest still grows.
-  if call('HINCRBY', P .. 'removed', block, 1) == BLOCK then
-    call('DEL', P .. 'order:' .. block)
-    call('HDEL', P .. 'removed', block)
-    call('ZREM', P .. 'blocks', block)
+  drop(r.id)
+  leave_block(r.seq)
+end
+
+-- The row of an id; nothing when it cannot be read.
+local function readable(id)
+  local is_read, r = pcall(function()
+    local r = row.load(id)
+    local is_sound = r and type(row.meta(r).blobs) == 'table' and type(r.place) == 'number' and type(r.status) == 'number' and type(r.runner) == 'string'
+    return is_sound and r or nil
+  end)
+  return is_read and r or nil
+end
+
+-- The end of what can be found of a row that cannot be read.
+local function remove_damaged(id)
+  tell_damage('the row of ' .. id .. ', which is removed')
+  local text = call('HGET', P .. 'call', id) or call('HGET', P .. 'row', id)
+  local seq = text and #text >= 8 and unpacked('>I8', text) or 0
+  local block = math.floor((seq - 1) / BLOCK)
+  if call('LINDEX', P .. 'order:' .. block, seq - 1 - block * BLOCK) == id then
+    leave_block(seq)
   end
+  drop(id)
+  call('ZREM', P .. 'gone', id)
 end
 
 -- The rows of a block that are still there, in the order of submission.
@@ -44,8 +76,8 @@ local function rows_of(block)
   for i, id in ipairs(ids) do
     local text = states[i] or call('HGET', P .. 'call', id)
     -- An id that was removed and used again stands in two places.
-    if text and unpacked('>I8', text) == block * BLOCK + i then
-      found[#found + 1] = row.load(id)
+    if text and #text >= 8 and unpacked('>I8', text) == block * BLOCK + i then
+      found[#found + 1] = readable(id) or {id = id, is_damaged = true}
     end
   end
   return found

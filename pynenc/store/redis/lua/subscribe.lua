@@ -5,8 +5,8 @@ local function list_of(field)
   if not lists[field] then
     local text = call('HGET', P .. 'reactions', field)
     lists[field] = {}
-    for _, entry in ipairs(text and cmsgpack.unpack(text) or {}) do
-      if entry[1] ~= owner then
+    for _, entry in ipairs(text and table_of(text) or {}) do
+      if type(entry) == 'table' and entry[1] ~= owner then
         table.insert(lists[field], entry)
       end
     end
@@ -15,7 +15,7 @@ local function list_of(field)
 end
 
 local before = call('HGET', P .. 'reactors', owner)
-for _, field in ipairs(before and cmsgpack.unpack(before) or {}) do
+for _, field in ipairs(before and table_of(before) or {}) do
   list_of(field)
 end
 for i = 3, #ARGV, 5 do
