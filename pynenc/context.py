@@ -28,6 +28,11 @@ class Slot(Protocol):
 
     patience: float = PATIENCE
 
+    @property
+    def is_supervised(self) -> bool:
+        """Whether another process notices the death of this one and says what becomes of the body."""
+        return True
+
     def turn(self) -> Any:
         """What stands for one wait of the body, if the slot wants to tell them apart."""
         return None

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from pynenc.store.redis.options import driver_info
 from pynenc.testing.servers.redis import RedisServer
 
 #: Databases of a server, so that each test can have its own.
@@ -63,7 +64,7 @@ def empty(url: str) -> str:
 
 def client_of(url: str) -> redis.Redis:
     """A plain client of a database."""
-    return redis.Redis.from_url(url.replace("redis:///", "unix:///"))
+    return redis.Redis.from_url(url.replace("redis:///", "unix:///"), **driver_info())
 
 
 def url_for(folder: Path, kind: str = "valkey") -> str:

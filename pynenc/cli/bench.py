@@ -7,7 +7,6 @@ benchmarks in the repository compare it with the raw engine and with others.
 from __future__ import annotations
 
 import platform
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -61,6 +60,8 @@ def _surroundings() -> dict[str, str]:
 
 def _measure(calls: int, processes: int, url: str) -> dict[str, float]:
     """The figures by name."""
+    import statistics
+
     from pynenc.cli.bench_tasks import nothing
 
     started = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -14,8 +14,10 @@ from pynenc.cli.output import ago, guarded, json_option, print_json, print_table
 from pynenc.cli.why import explain
 from pynenc.core.reaction import FIRING
 from pynenc.core.status import InvocationStatus
-from pynenc.engine.triggers import Described
 from pynenc.exceptions import ConfigError, TriggerError
+
+if TYPE_CHECKING:
+    from pynenc.engine.triggers import Described
 
 argument = click.argument("trigger")
 

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from pynenc.app import Pynenc
+from pynenc.cli import recorded
 from pynenc.cli.apps import load_app
 from pynenc.cli.invocations import as_dict
 from pynenc.cli.output import (
@@ -21,17 +22,12 @@ from pynenc.cli.output import (
     json_option,
     print_json,
     print_table,
-    stamp,
     yes_option,
 )
 from pynenc.core.records import Filter, Invocation, Page
 from pynenc.core.status import InvocationStatus
-from pynenc.exceptions import InvocationStatusError, SerializationError
+from pynenc.exceptions import InvocationStatusError
 from pynenc.workflow import check
-from pynenc.workflow.replay import BEGUN, MARK, Record
-
-#: Letters of a recorded value that are shown.
-SHOWN = 60
 
 
 @click.group(epilog="Example: pynenc workflows list --status paused")
@@ -94,7 +90,7 @@ def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
     row = app.engine.get(invocation_id)
     story = check.tell(app.engine, invocation_id)
     members = app.store.count(Filter(workflow=invocation_id))
-    operations = [_operation(app, story, position) for position in sorted(story.records) if _is_told(story, position)]
+    operations = recorded.operations(app, story)
     if as_json:
         print_json({**as_dict(row), "members": members, "operations": operations})
         return
@@ -102,36 +98,7 @@ def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
         if value not in (None, "", (), 0, False):
             click.echo(f"{name:18} {value}")
     click.echo("\noperations of this run")
-    columns = ("position", "operation", "name", "value")
-    print_table(columns, (tuple(each[name] for name in columns) for each in operations), "none")
-
-
-def _is_told(story: check.Story, position: str) -> bool:
-    """Whether a record is one that people look for: not a mark, nor the beginning of what has ended."""
-    kind = story.records[position].kind
-    return kind != MARK and (kind != BEGUN or position.replace("b", "") not in story.records)
-
-
-def _operation(app: Pynenc, story: check.Story, position: str) -> dict[str, str]:
-    record = story.records[position]
-    if record.kind == BEGUN:
-        return {"position": position, "operation": record.name, "name": "", "value": "waits"}
-    value = _value(app, story, position, record)
-    return {"position": position, "operation": record.kind, "name": record.name, "value": value}
-
-
-def _value(app: Pynenc, story: check.Story, position: str, record: Record) -> str:
-    """A recorded value as people get to see it."""
-    if record.failed:
-        return "raised"
-    if record.kind == "sleep":
-        return f"until {stamp(msgspec.msgpack.decode(record.payload))}"
-    try:
-        value = app.engine.codec.decode_value(record.payload, f"{story.id}/{story.round}", position)
-    except SerializationError:
-        return ""
-    shown = repr(value)
-    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
+    print_table(("position", "operation", "name", "value"), map(recorded.as_row, operations), "none")
 
 
 # -- letting go on -------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from pynenc.core.status import InvocationStatus
 
 #: What the names of tasks begin with whose bodies decide about triggers. Changes of their invocations concern only reactions that name them.
 FIRING = "pynenc.trigger."
+#: The scope of values in which the definitions of all declared triggers are.
+DEFINITIONS = "pynenc.triggers"
 #: What the arguments of a firing look like that a store put together: around the cause. They carry no signature.
 CHANGE_HEAD, CHANGE_TAIL = b'{"kind":"change","cause":"', b'"}'
 

@@ -182,6 +182,8 @@ class Executor:
             ended = outcome.succeeded(running.claimed, payload, started, self._now())
         except BaseException as error:
             ended = self._ended(spec, claimed, running, error, started)
+        if running.flow is not None:
+            running.flow.close(is_end=ended.status.is_final() and not running.cancel_requested)
         if running.span is not None:
             running.span.end(ended)
         return ended

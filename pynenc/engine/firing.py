@@ -49,8 +49,8 @@ from pynenc.trigger.conditions.cron import ScheduleCondition
 from pynenc.trigger.schedule import due_ticks, is_tick, next_tick
 from pynenc.trigger.trigger import Trigger
 
-#: Scopes of values: definitions, which are paused, who hears of an event, and what one trigger keeps.
-DEFINITIONS, PAUSED = "pynenc.triggers", "pynenc.triggers.paused"
+#: The scope of values that says which triggers are paused.
+PAUSED = "pynenc.triggers.paused"
 #: A condition that holds because of a cause: position, kind, id and data of the cause.
 Part = tuple[int, str, str, Any]
 

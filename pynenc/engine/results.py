@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pynenc import context
@@ -21,6 +20,7 @@ from pynenc.engine.spec import TaskSpec
 from pynenc.engine.transaction import refuse_inside
 from pynenc.exceptions import ConcurrencyControlledError, InvocationCancelledError, ResultTimeoutError
 from pynenc.store.base import Store, Watch
+from pynenc.store.sleeper import Sleeper
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,31 +31,6 @@ SAFETY_POLL = 1.0
 FRESH = 2
 #: Seconds without a result after which ``hint`` is asked why.
 HINT_AFTER = 3.0
-
-
-class Signal:
-    """An event with one waiter, which forgets that it was set when that has noticed; made of one lock."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._lock.acquire()
-
-    def set(self) -> None:
-        """Wake the waiter, now or when it waits."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass  # it is set
-
-    def is_set(self) -> bool:
-        """Whether a wait would end at once."""
-        return not self._lock.locked()
-
-    def wait(self, timeout: float) -> None:
-        """Sleep until it is set, at most ``timeout`` seconds."""
-        self._lock.acquire(timeout=timeout)
 
 
 class Results:
@@ -162,34 +137,34 @@ class Results:
         return []
 
     def _block(self, ids: Sequence[str], timeout: float | None, running: context.Running | None) -> list[Final]:
-        signal = Signal()
+        sleeper = Sleeper()
         if running is None or running.slot is None:
-            watch = self._store.watch(ids, signal.set)
+            watch = self._store.watch(ids, sleeper)
             try:
                 self.drive(ids)
                 self.refuse_to_hang(ids)
-                return self._poll(ids, timeout, watch, signal, lambda: None)
+                return self._poll(ids, timeout, watch, sleeper, lambda: None)
             finally:
                 watch.close()
         slot, ref = running.slot, Ref(running.id, running.attempt)
         turn = slot.turn()
-        wake = partial(slot.recall, turn, signal.set)
+        wake = partial(slot.recall, turn, sleeper)
         watch = slot.watch(ids, lambda request: self._store.watch(ids, wake, waiter=ref, request=request))
         try:
-            if signal.is_set() and (finals := self._store.finals(ids)):
+            if sleeper.is_woken() and (finals := self._store.finals(ids)):
                 return finals
-            running.wakes.append(signal.set)
+            running.wakes.append(sleeper)
             slot.park(ids, turn)
             try:
-                return self._poll(ids, timeout, watch, signal, partial(slot.rest, turn))
+                return self._poll(ids, timeout, watch, sleeper, partial(slot.rest, turn))
             finally:
-                running.wakes.remove(signal.set)
+                running.wakes.remove(sleeper)
                 slot.unpark(turn)
         finally:
             watch.close()
 
     def _poll(
-        self, ids: Sequence[str], timeout: float | None, watch: Watch, signal: Signal, rest: Callable[[], None]
+        self, ids: Sequence[str], timeout: float | None, watch: Watch, sleeper: Sleeper, rest: Callable[[], None]
     ) -> list[Final]:
         started = time.monotonic()
         hinted = False
@@ -198,7 +173,7 @@ class Results:
             elapsed = time.monotonic() - started
             if timeout is not None and elapsed >= timeout:
                 return self._store.finals(ids)
-            signal.wait(SAFETY_POLL if timeout is None else min(SAFETY_POLL, timeout - elapsed))
+            sleeper.sleep(SAFETY_POLL if timeout is None else min(SAFETY_POLL, timeout - elapsed))
             if watch.final is not None:
                 return [watch.final]
             if finals := self._store.finals(ids):

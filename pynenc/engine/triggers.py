@@ -20,12 +20,12 @@ from pynenc.conf.config_pynenc import ConfigPynenc
 from pynenc.conf.config_task import ConfigTask
 from pynenc.core.ids import derived_id
 from pynenc.core.outcome import SECOND
-from pynenc.core.reaction import CHANGE_HEAD, CHANGE_TAIL, FIRING, Reaction
+from pynenc.core.reaction import CHANGE_HEAD, CHANGE_TAIL, DEFINITIONS, FIRING, Reaction
 from pynenc.core.records import Change, ChangeKind, Filter, Invocation, Microseconds, New, Page
 from pynenc.core.status import InvocationStatus
 from pynenc.core.storable import check_storable
 from pynenc.engine.codec import Codec
-from pynenc.engine.firing import DEFINITIONS, PAUSED, Firing, events_scope, fill, firing_row, template, tick_row
+from pynenc.engine.firing import PAUSED, Firing, events_scope, fill, firing_row, template, tick_row
 from pynenc.engine.newid import new_id
 from pynenc.engine.spec import TaskSpec
 from pynenc.engine.submit import Submitter

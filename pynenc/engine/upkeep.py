@@ -7,6 +7,7 @@ from functools import cache
 
 from pynenc.core.ids import digest
 from pynenc.core.outcome import SECOND
+from pynenc.core.reaction import DEFINITIONS
 from pynenc.core.records import Purge, Recovered
 from pynenc.engine import Engine
 from pynenc.exceptions import WorkerLostError
@@ -36,6 +37,12 @@ def expire(store: Store) -> bool:
     if count:
         logger.info("%d invocation(s) expired: not started in time", count)
     return count == EXPIRE_BATCH
+
+
+def declare_triggers(engine: Engine) -> None:
+    """What a runner does when it starts. Where nobody has ever had a trigger, the modules of triggers are not even loaded."""
+    if engine.known_triggers or engine.store.recall(DEFINITIONS):
+        engine.triggers.declare()
 
 
 def renew_triggers(engine: Engine, runner: str) -> None:

@@ -346,7 +346,11 @@ class BaseInvocationGroup(Generic[Params, Result]):
         """The values in submission order, without blocking the event loop."""
         for index, invocation in enumerate(self.invocations):
             if invocation._final is None:
-                self._settle_from(index, self._engine.store.finals(self._pending(index)))
+                finals = self._engine.store.finals(self._pending(index))
+                if flow := recording(self._engine):
+                    flow.keep(finals)  # each of them is a wait of its own
+                else:
+                    self._settle_from(index, finals)
             yield await invocation.async_result()
 
     def as_completed(self, timeout: float | None = None) -> Iterator[BaseInvocation[Params, Result]]:

@@ -9,13 +9,15 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from inspect import iscoroutinefunction
 from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
-from pynenc.engine import Engine
+from pynenc.engine import Engine, upkeep
 from pynenc.exceptions import RunnerNotExecutableError, StoreGoneError
 from pynenc.runner.launch import engine_of, when_there
 from pynenc.runner.settings import WorkerSettings
@@ -90,7 +92,7 @@ class BaseRunner:
             if engine is not None:
                 self._check_store(engine)
                 tasks = self.app.import_tasks()
-                when_there(engine.triggers.declare, lambda: self._is_stopped)
+                when_there(partial(upkeep.declare_triggers, engine), lambda: self._is_stopped)
                 self._run(engine, tasks)
         except StoreGoneError as error:
             logger.critical("the runner ends: %s", error)
@@ -195,7 +197,7 @@ class BaseRunner:
 
     def _worker_settings(self, slots: int) -> WorkerSettings:
         conf = self.conf
-        has_async = any(task.spec.is_async for task in getattr(self.app, "tasks", {}).values())
+        has_async = any(iscoroutinefunction(task.func) for task in getattr(self.app, "tasks", {}).values())
         return WorkerSettings(
             slots=slots,
             coroutines=conf.coroutines if has_async else 0,

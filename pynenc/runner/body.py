@@ -51,6 +51,11 @@ class BodySlot:
     #: Seconds that the body of a workflow waits here before it is suspended.
     patience = context.PATIENCE
 
+    @property
+    def is_supervised(self) -> bool:
+        """Whether another process notices the death of this one."""
+        return self.worker.beat.supervised
+
     def __init__(self, worker: Worker, index: int) -> None:
         self.worker = worker
         self.index = index

@@ -51,6 +51,11 @@ class AsyncSlot(Slot):
         self.task: asyncio.Task[None] | None = None
         self.running: Running | None = None
 
+    @property
+    def is_supervised(self) -> bool:
+        """Whether another process notices the death of this one."""
+        return self._coroutines.is_supervised
+
     def park(self, _ids: Sequence[str] = (), _turn: object = None, /) -> None:
         self._coroutines.on_loop(lambda: self._coroutines.park(self))
 
@@ -134,6 +139,11 @@ class Coroutines:
             self._loop.run_forever()
         finally:
             self._loop.close()
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether another process notices the death of this one."""
+        return self._worker.beat.supervised
 
     def close(self) -> None:
         """Stop the loop, once the coroutines that were cancelled had their chance to clean up."""

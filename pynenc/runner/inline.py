@@ -56,6 +56,7 @@ class InlineSlot(context.Slot):
     """The slot of a body on the calling thread; while it waits, the runner works on what it waits for. Nothing happens there by waiting longer."""
 
     patience = 0.001
+    is_supervised = True
 
     def __init__(self, runner: InlineRunner) -> None:
         self._runner = runner

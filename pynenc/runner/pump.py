@@ -21,9 +21,9 @@ from pynenc.core.records import Claimed, Progress, Ref
 from pynenc.engine.execute import TimeUp
 from pynenc.exceptions import StoreError, StoreGoneError
 from pynenc.runner.body import BodySlot
-from pynenc.runner.coroutines import AsyncSlot
 
 if TYPE_CHECKING:
+    from pynenc.runner.coroutines import AsyncSlot
     from pynenc.runner.worker import Worker
 
 logger = logging.getLogger("pynenc.runner")

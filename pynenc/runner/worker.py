@@ -32,24 +32,25 @@ import random
 import time
 from collections.abc import Callable
 from threading import Lock, Thread
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from pynenc.core import outcome
-from pynenc.core.outcome import SECOND
 from pynenc.core.records import Beat, Claimed, Outcome
 from pynenc.engine import Engine
 from pynenc.engine.execute import HandBack, Interruption
 from pynenc.exceptions import StoreError
 from pynenc.runner.body import BodySlot, forget_raised
-from pynenc.runner.coroutines import AsyncSlot, Coroutines
 from pynenc.runner.pump import Pump
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.slots import Slots, Turn
 from pynenc.runner.turns import Turns
 from pynenc.runner.unfit import UNFIT, unfit
 from pynenc.workflow.compensation import end_without_body
+
+if TYPE_CHECKING:
+    from pynenc.runner.coroutines import AsyncSlot, Coroutines
 
 logger = logging.getLogger("pynenc.runner")
 
@@ -108,8 +109,7 @@ class Worker:
         self.settings = settings
         self.slots = Slots(settings.slots)
         self.board = board
-        self.is_stopping = False
-        self.is_recycling = False
+        self.is_stopping = self.is_recycling = False
         self.was_woken = False
         self.has_unmarked = False
         self.next_deadline = 0.0
@@ -123,7 +123,11 @@ class Worker:
         self._free_places: list[int] = []
         self._places = 0
         self._places_lock = Lock()
-        self.coroutines = Coroutines(self) if settings.coroutines else None
+        self.coroutines: Coroutines | None = None
+        if settings.coroutines:  # they bring asyncio, which takes long to import
+            from pynenc.runner.coroutines import Coroutines
+
+            self.coroutines = Coroutines(self)
         self.turns = Turns(
             engine.store,
             settings,
@@ -266,7 +270,7 @@ class Worker:
         try:
             if self.coroutines and self.coroutines.takes(claimed):
                 return True
-            me.deadline = started + claimed.timeout / SECOND if claimed.timeout and self._is_here else 0.0
+            me.deadline = started + claimed.timeout / outcome.SECOND if claimed.timeout and self._is_here else 0.0
             me.marked = False
             me.running = None
             me.claimed = claimed
@@ -326,7 +330,7 @@ class Worker:
 
     def kill_time(self, deadline: float) -> int:
         """When a supervisor kills the process for a body that ignores its deadline; 0 for never."""
-        return int((deadline + self.settings.cancel_grace) * SECOND) if deadline else 0
+        return int((deadline + self.settings.cancel_grace) * outcome.SECOND) if deadline else 0
 
     # -- what wakes ---------------------------------------------------------------------------------------------------
     def _on_wake(self) -> None:
@@ -413,8 +417,7 @@ class Worker:
     def cancel(self, invocation_id: str) -> None:
         """Tell a body that it should stop."""
         for body in self.bodies():
-            claimed, running = body.claimed, body.running
-            if running is not None and running.id == invocation_id and claimed is not None:
+            if (running := body.running) and running.id == invocation_id and body.claimed:
                 running.cancel_requested = True
                 running.wake_up()
 

@@ -285,6 +285,7 @@ class Store(Protocol):
         self, ids: Sequence[str], wake: Wake, *, waiter: Ref | None = None, request: ClaimRequest | None = None
     ) -> Watch:
         """Call ``wake`` (from any thread; must not block) whenever one of ``ids`` has become final; at once if one is final already.
+        A ``wake`` that is a :class:`~pynenc.store.sleeper.Sleeper` is a thread that will sleep until then, and may receive for the store meanwhile.
 
         With a waiter (a running invocation): record the wait edges, raise rank and boost of ``ids`` and of all they wait for. Edges last until the
         awaited is final, the waiter's attempt ends, or ``close``. With a ``request`` then claim, in the same step, unless one of ``ids`` is final

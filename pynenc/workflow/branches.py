@@ -12,23 +12,24 @@ from __future__ import annotations
 import asyncio
 import asyncio.locks
 import asyncio.queues
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
-from contextvars import Context, ContextVar, copy_context
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
-from pynenc.engine.suspension import Suspended, union
-from pynenc.workflow.flow import Flow, branch_here, running_flow
+from pynenc.engine.suspension import GivenUp, Suspended, union
+from pynenc.workflow.flow import Flow, branch_here, in_step, running_flow
 from pynenc.workflow.replay import Branch
+from pynenc.workflow.turns import Grade, Turns, label_of_timer, of_ours, ours
+
+logger = logging.getLogger("pynenc.workflow")
 
 #: Seconds that a body gets to go on otherwise when its last branch is blocked; and between two looks at a branch that does something else.
 SETTLE, RECHECK = 0.005, 0.5
 #: The code in which a branch waits for another one.
 BETWEEN_BRANCHES = frozenset({asyncio.locks.__file__, asyncio.queues.__file__})
-
-
-#: Whether a timer that is set in this context belongs to a wait that survives a suspension.
-of_ours: ContextVar[bool | None] = ContextVar("pynenc_timer_of_ours", default=None)
 
 
 class Live:
@@ -54,6 +55,7 @@ class Branches:
         self._next_look: asyncio.TimerHandle | None = None
         self._live: dict[str, Live] = {root.path: Live(None)}
         self._is_due = False
+        self.turns = Turns(self._loop, lambda: flow.cursor.turns, lambda: not any(self._own("_ready")))
         #: The branches that were cancelled: what they would have done, nobody knows.
         self.cut: tuple[str, ...] = ()
         branch_here.set(root)
@@ -62,6 +64,7 @@ class Branches:
 
     def begin(self, parent: Branch, branch: Branch) -> None:
         """A branch was created."""
+        self.turns.are_taken = True
         above = self._live.get(parent.path)
         if above is not None:
             above.children += 1
@@ -97,23 +100,64 @@ class Branches:
             live.busy -= 1
             self._look_soon()
 
+    async def take_turn(self, branch: Branch, label: str, grade: Grade) -> None:
+        """Wait until it is the turn of something that a branch waited for."""
+        async with self.busy(branch):
+            await self.turns.take(label, grade)
+
     async def block(self, branch: Branch, way: Suspended, until: Callable[[], Awaitable[Any]]) -> Any:
         """Wait for ``until`` as long as the body stays in memory."""
         live = self.here(branch)
         live.blocked.append(way)
         self._look_soon()
-        token = of_ours.set(True)
         try:
-            return await until()
+            return await ours(until())
         finally:
-            of_ours.reset(token)
             live.blocked.remove(way)
+
+    def set_timer(self, call_at: Any, when: float, run: Callable[[], object], at: Any) -> asyncio.TimerHandle:
+        """The body has set a timer. One that was over in an earlier life is over, and waits for its turn."""
+        self.turns.are_taken = True
+        branch: Branch = at.get(branch_here) or self._flow.root
+        branch.timers += 1
+        label = label_of_timer(branch.path, branch.timers)
+        timer: asyncio.TimerHandle
+
+        def let_in() -> bool:
+            if timer.cancelled():
+                return False
+            asyncio.Handle(run, (), self._loop, at)._run()
+            return True
+
+        if self.turns.is_recorded(label):
+            timer = asyncio.TimerHandle(when, run, (), self._loop, at)
+            self.turns.arrive(label, Grade.VALUE, let_in)
+        else:
+            timer = call_at(when, lambda: self.turns.arrive(label, Grade.VALUE, let_in), context=at)
+        return timer
 
     def leave(self) -> None:
         """The body was left in one of its branches; the others need not wait for that one."""
         main = self._running.main
         if main is not None and not main.done() and asyncio.current_task(self._loop) is not main:
             self._loop.call_soon_threadsafe(main.cancel)
+
+    def close(self, *, is_end: bool) -> None:
+        """The body is over: what its branches would still do does not count."""
+        left = [live.task for live in self._live.values() if live.task is not None and not live.task.done()]
+        if not left:
+            return
+        if is_end:
+            logger.warning(
+                "workflow %s %s has ended, but %d branch(es) of it had not, which are cancelled; the first is at %s. Await them, or use asyncio.TaskGroup",
+                self._running.task,
+                self._running.id,
+                len(left),
+                _line_of(left[0]),
+            )
+        self._running.departure = self._running.departure or GivenUp()
+        for task in left:
+            task.cancel()
 
     def _look_soon(self) -> None:
         if not self._is_due:
@@ -147,8 +191,8 @@ class Branches:
             return
         if any(live.busy for live in self._live.values()):
             return
-        if any(
-            self._own("_ready")
+        if (
+            any(self._own("_ready")) or self.turns
         ):  # a branch, or a timer that is over: the loop may have been held up for longer than a body gets to go on
             self._look_soon()
             return
@@ -171,11 +215,18 @@ def _waits_for_a_branch(task: Any) -> bool:
     return getattr(getattr(frame, "cr_code", None), "co_filename", "") in BETWEEN_BRANCHES
 
 
+def _line_of(task: Any) -> str:
+    """The line of the function of a branch that it has come to."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else repr(task)
+
+
 def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Let a loop give each task of a workflow a branch; what else made its tasks goes on doing so."""
+    """Let a loop give each task of a workflow a branch, and each timer that it sets a turn; what else made its tasks goes on doing so."""
     before = loop.get_task_factory()
     if getattr(before, "is_pynenc", False):
         return
+    _install_timers(loop)
 
     def factory(
         loop: asyncio.AbstractEventLoop,
@@ -198,10 +249,36 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_task_factory(factory)  # type: ignore[arg-type]
 
 
+def _install_timers(loop: Any) -> None:
+    call_at = loop.call_at
+
+    def call_in_turn(
+        when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        chosen = copy_context() if context is None else context
+        flow = _flow_of_timer(chosen)
+        if flow is None:
+            timer: asyncio.TimerHandle = call_at(when, callback, *args, context=context)
+            return timer
+        branches: Branches = flow.branches
+        return branches.set_timer(call_at, when, partial(callback, *args), chosen)
+
+    with suppress(AttributeError):  # a loop that is not written in Python: its timers take no turns
+        loop.call_at = call_in_turn
+
+
+def _flow_of_timer(at: Any) -> Flow | None:
+    """The flow of which a body sets a timer in a context."""
+    flow: Flow | None = at.get(running_flow)
+    if flow is None or flow.branches is None or at.get(of_ours) or at.get(in_step) is flow:
+        return None
+    return flow
+
+
 def _fork() -> tuple[Flow, str] | None:
-    """In the context of a new task: give it a branch, if it belongs to a workflow."""
+    """In the context of a new task: give it a branch, if it belongs to a workflow. What a step does is no branch: a replay does not do it."""
     branch, flow = branch_here.get(), running_flow.get()
-    if branch is None or flow is None or flow.branches is None:
+    if branch is None or flow is None or flow.branches is None or in_step.get() is flow:
         return None
     own = branch.fork()
     branch_here.set(own)

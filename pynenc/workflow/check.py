@@ -16,8 +16,18 @@ from pynenc import context
 from pynenc.core.records import Blob, Claimed, Final, Invocation, WorkflowRef
 from pynenc.engine.suspension import Departure, Differs
 from pynenc.exceptions import WorkflowError
-from pynenc.workflow.flow import Flow, History
-from pynenc.workflow.replay import BEGUN, COMPENSATION, DIFFERENCE, MARK, Record, decode_record
+from pynenc.workflow.flow import Flow, History, ids_of
+from pynenc.workflow.replay import (
+    BEGUN,
+    CALL,
+    COMPENSATION,
+    DIFFERENCE,
+    MARK,
+    TURNS,
+    Cursor,
+    Record,
+    decode_record,
+)
 
 if TYPE_CHECKING:
     from pynenc.engine import Engine
@@ -79,6 +89,14 @@ def tell(engine: Engine, invocation_id: str) -> Story:
         records=records,
         finals=finals,
     )
+
+
+def calls(engine: Engine, story: Story) -> dict[str, list[str]]:
+    """The ids of the invocations of each recorded call, by position."""
+    derive = Cursor((engine.app_id, story.id, str(story.round)), {}).child_ids
+    return {
+        position: ids_of(derive, position, record) for position, record in story.records.items() if record.kind == CALL
+    }
 
 
 def write_story(story: Story) -> bytes:
@@ -185,7 +203,7 @@ def _left_over(flow: Flow, story: Story) -> str:
         position
         for position, record in story.records.items()
         if record.kind not in (MARK, BEGUN)
-        and not position.startswith((COMPENSATION, DIFFERENCE, *cut))
+        and not position.startswith((COMPENSATION, DIFFERENCE, TURNS, *cut))
         and position not in flow.cursor.met
     )
     if not left:

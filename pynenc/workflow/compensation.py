@@ -13,9 +13,20 @@ from pynenc.core.outcome import released
 from pynenc.core.records import Claimed, Outcome, Owner, Submitted
 from pynenc.core.status import InvocationStatus
 from pynenc.engine.suspension import Suspended
-from pynenc.exceptions import StoreError
+from pynenc.exceptions import StoreError, WorkerLostError
+from pynenc.serializer.errors import encode_error
 from pynenc.workflow.difference import not_all_met, stop
-from pynenc.workflow.replay import CALL, COMPENSATION, Branch, Record, encode_record, position_of
+from pynenc.workflow.replay import (
+    BEGUN,
+    CALL,
+    COMPENSATION,
+    DIFFERENCE,
+    Branch,
+    Record,
+    begun_at,
+    encode_record,
+    position_of,
+)
 
 if TYPE_CHECKING:
     from pynenc.engine import Engine
@@ -25,6 +36,8 @@ logger = logging.getLogger("pynenc.workflow")
 
 #: The position under which is recorded that a workflow has failed and is being compensated.
 FAILING = position_of(COMPENSATION, 0)
+#: The position under which is recorded that another death would be the last one: how much was recorded then (in ``name``; empty: it did not die).
+LAST_CHANCE = position_of(f"{COMPENSATION}l/", 0)
 encode = msgspec.msgpack.encode
 _places = msgspec.msgpack.Decoder(list[str]).decode
 #: Submits the calls of one operation under the given ids.
@@ -48,7 +61,8 @@ def compensate(flow: Flow, error: bytes) -> tuple[bytes, str]:
     if FAILING not in records:
         if not flow.undos:
             return error, ""
-        flow.write(FAILING, Record("failing", "", error))
+        begun = {begun_at(FAILING): Record(BEGUN, "compensate", encode(list(flow.undos)))}
+        flow.write(FAILING, Record("failing", "", error), also=begun)
     cause, undos, branch, failed = records[FAILING], _registered(flow), Branch(COMPENSATION), []
     for undo in reversed(undos):
         position, record = flow.meet_in(branch, CALL, undo.task, lambda: "a compensation")
@@ -88,6 +102,31 @@ def end_without_body(engine: Engine, claimed: Claimed, runner: str, ended: Outco
     is_crash = ended.crashes > claimed.crashes
     back = released(claimed, f"{ended.reason}; to be compensated", alone=is_crash, started=claimed.claimed)
     return replace(back, crashes=ended.crashes)
+
+
+def face_death(flow: Flow, records: dict[str, Record]) -> None:
+    """When a runner dies that nobody supervises, only the store notices, and it would end a run at its last crash without a compensation. So an attempt whose
+    crash would be that one records it first, by which it is forgiven all crashes. If it dies before it gets on, the next attempt finds that, and has failed.
+    """
+    claimed, last, slot = flow.running.claimed, records.get(LAST_CHANCE), flow.running.slot
+    if FAILING in records:
+        return
+    is_alone = slot is not None and not slot.is_supervised and claimed.alone
+    so_far = str(sum(not position.startswith((COMPENSATION, DIFFERENCE)) for position in records))
+    if last is not None and last.name == so_far and claimed.alone:
+        reason = f"crash {claimed.max_crashes} of {claimed.max_crashes}: its process died"
+        logger.error("workflow %s %s has failed (%s) and is compensated", claimed.task, claimed.id, reason)
+        _note(flow, records, FAILING, Record("failing", reason, encode_error(WorkerLostError(reason))))
+    elif is_alone and claimed.crashes + 1 >= claimed.max_crashes > 0:
+        _note(flow, records, LAST_CHANCE, Record("last chance", so_far))
+    elif last is not None and last.name:
+        _note(flow, records, LAST_CHANCE, Record("last chance"))
+
+
+def _note(flow: Flow, records: dict[str, Record], position: str, record: Record) -> None:
+    flow.remember(flow.scope, {position: encode_record(record)})
+    records[position] = record
+    flow.get_on()
 
 
 def _registered(flow: Flow) -> list[Undo]:

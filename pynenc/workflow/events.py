@@ -19,7 +19,7 @@ from pynenc.exceptions import ResultTimeoutError
 from pynenc.store.base import Store
 from pynenc.workflow.flow import PAUSE, SIGNAL, SLEEP, Flow, encode
 from pynenc.workflow.inbox import Inbox
-from pynenc.workflow.replay import Record, decode_record
+from pynenc.workflow.replay import Record, decode_record, position_of
 
 #: What a pause was resumed with: after which attempt, and the value. It begins with the attempt that came to it.
 _resumed = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
@@ -46,7 +46,9 @@ def sleep(flow: Flow, until: Callable[[], int]) -> None:
 
 async def async_sleep(flow: Flow, until: Callable[[], int]) -> None:
     """Block the branch until a time."""
+    await flow.come()
     way = _look_sleep(flow, until)
+    position = position_of(flow.branch.path, flow.branch.count)
     if way is not None:
         if flow.is_checked:
             await flow.end_branch()
@@ -57,8 +59,8 @@ async def async_sleep(flow: Flow, until: Callable[[], int]) -> None:
             while not flow.is_over(way.due):  # noqa: ASYNC110 - the clock is the store's
                 await sleep(min(_LOOK, max(0.0, (way.due - flow.engine.store.clock.now()) / 1_000_000)))
 
-        flow.follow_branches()
         await flow.branches.block(flow.branch, way, wait)
+    await flow.take_turn(position)
 
 
 def _look_sleep(flow: Flow, until: Callable[[], int]) -> Suspended | None:
@@ -80,8 +82,9 @@ def pause(flow: Flow, reason: str) -> Any:
 
 async def async_pause(flow: Flow, reason: str) -> Any:
     """Block the branch until somebody resumes the run."""
+    await flow.come()
     value, way = _look_pause(flow, reason)
-    return value if way is None else await _for_ever(flow, way)
+    return await _in_turn(flow, value) if way is None else await _for_ever(flow, way)
 
 
 def _look_pause(flow: Flow, reason: str) -> Found:
@@ -130,8 +133,13 @@ def wait_signal(flow: Flow, name: str, timeout: int | None) -> Any:
 
 async def async_wait_signal(flow: Flow, name: str, timeout: int | None) -> Any:
     """Block the branch until a signal comes."""
-    value, way = _look_signal(flow, name, timeout)
-    return value if way is None else await _for_ever(flow, way)
+    await flow.come()
+    try:
+        value, way = _look_signal(flow, name, timeout)
+    except ResultTimeoutError:
+        await _in_turn(flow, None)
+        raise
+    return await _in_turn(flow, value) if way is None else await _for_ever(flow, way)
 
 
 def _look_signal(flow: Flow, name: str, timeout: int | None) -> Found:
@@ -201,6 +209,12 @@ def _suspended(flow: Flow, way: Suspended) -> Departure:
     return flow.suspend(way.reason, due=way.due, awaits=way.awaits, signals=way.signals)
 
 
+async def _in_turn(flow: Flow, value: Any) -> Any:
+    """The value of the last operation of a branch, when it is its turn."""
+    await flow.take_turn(position_of(flow.branch.path, flow.branch.count))
+    return value
+
+
 async def _for_ever(flow: Flow, way: Suspended) -> Any:
     """Block the branch until the body is suspended; what comes is found when it runs again."""
     if flow.is_checked:
@@ -211,5 +225,4 @@ async def _for_ever(flow: Flow, way: Suspended) -> Any:
 
         await get_running_loop().create_future()
 
-    flow.follow_branches()
     return await flow.branches.block(flow.branch, way, wait)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -37,17 +38,21 @@ from pynenc.workflow.inbox import Inbox
 from pynenc.workflow.replay import (
     BEGUN,
     CALL,
+    TURNS,
     Branch,
     Cursor,
     Record,
     begun_at,
     decode_record,
     encode_record,
+    position_of,
 )
+from pynenc.workflow.turns import Grade
 
 logger = logging.getLogger("pynenc.workflow")
 T = TypeVar("T")
 
+NOTHING: Mapping[str, Record] = MappingProxyType({})
 STEP, SLEEP, PAUSE, SIGNAL = "step", "sleep", "pause", "wait_signal"
 
 #: The flow whose branches are told apart in this context, and which of them runs here. What a body runs in its own place inherits them, and has others.
@@ -98,6 +103,11 @@ class Flow:
         if self.branches is None:
             self.branches = Branches(self, self.root)
 
+    def close(self, *, is_end: bool) -> None:
+        """The attempt is over."""
+        if self.branches is not None:
+            self.branches.close(is_end=is_end)
+
     # -- where the body is -----------------------------------------------------------------------------------------------
     @property
     def branch(self) -> Branch:
@@ -119,13 +129,14 @@ class Flow:
             return {}
         stored = self.insist(lambda: self.engine.store.recall(self.scope))
         records = {position: decode_record(value) for position, value in stored.items()}
+        compensation.face_death(self, records)
         self._finals = {final.id: final for final in self.finals_of(records)}
         return records
 
     def finals_of(self, records: dict[str, Record]) -> list[Final]:
         """The finals of all recorded children."""
         calls = [(position, record) for position, record in records.items() if record.kind == CALL]
-        ids = [name for position, record in calls for name in _ids_of(self.source.child_ids, position, record)]
+        ids = [name for position, record in calls for name in ids_of(self.source.child_ids, position, record)]
         try:
             return list(self.insist(lambda: self.engine.store.finals(ids))) if ids else []
         except InvocationNotFoundError:
@@ -150,6 +161,11 @@ class Flow:
     def is_failing(self) -> bool:
         """Whether the workflow has failed in an earlier attempt, and is being compensated."""
         return not (self.is_first or self._cursor is None) and FAILING in self.cursor.records
+
+    @property
+    def has_failed(self) -> bool:
+        """The same, also before the first operation of an attempt."""
+        return not self.is_first and FAILING in self.cursor.records
 
     @property
     def records_calls(self) -> bool:
@@ -192,7 +208,7 @@ class Flow:
 
     def check_all_met(self) -> None:
         """Refuse the end of a body that has failed, or did not come to all that it did before."""
-        if not self.is_first and FAILING in self.cursor.records:
+        if self.has_failed:
             raise self.failure()
         if self._cursor is not None and (left := self._cursor.left()):
             raise difference.stop(self, difference.not_all_met(left))
@@ -213,23 +229,39 @@ class Flow:
         error: BaseException = self.engine.codec.decode_error(spec, final)
         return error
 
-    def write(self, position: str, record: Record, *, once: bool = True) -> Record:
-        """Record an operation, with the exceptions of steps that its branch has survived; the record that counts."""
+    def write(
+        self, position: str, record: Record, *, once: bool = True, also: Mapping[str, Record] = NOTHING
+    ) -> Record:
+        """Record an operation, with the turns that were taken before it and the exceptions of steps that its branch has survived; the record that counts."""
         if self._history is not None:
             raise self.leave(EndOfRecord())
-        items = {position: encode_record(record)}
+        if once:
+            record = self._with_turns(record)
+        items = {place: encode_record(each) for place, each in (*also.items(), (position, record))}
         pending = self._pending.pop(self.branch.path, [])
         items |= {before: encode_record(failure) for before, failure in pending}
         stored = self.remember(self.scope, items, once=once)
-        claimed = self.running.claimed
-        if claimed.crashes or claimed.alone:
-            self.running.claimed = msgspec.structs.replace(claimed, crashes=0, alone=False)
-        for before, failure in pending:
+        self.get_on()
+        for before, failure in (*also.items(), *pending):
             self.cursor.add(before, failure)
         if once and stored[position] != items[position]:
             record = decode_record(stored[position])
+        elif record.turns:
+            del self.branches.turns.new[: len(record.turns)]
         self.cursor.add(position, record)
         return record
+
+    def get_on(self) -> None:
+        """Something durable was done, which forgives crashes."""
+        claimed = self.running.claimed
+        if claimed.crashes or claimed.alone:
+            self.running.claimed = msgspec.structs.replace(claimed, crashes=0, alone=False)
+
+    def _with_turns(self, record: Record) -> Record:
+        """A record that tells which turns were taken since the one before."""
+        if self.branches is None or not (new := self.branches.turns.new):
+            return record
+        return msgspec.structs.replace(record, turn=self.cursor.next_turn, turns=tuple(new))
 
     def remember(self, scope: str, items: Mapping[str, bytes], *, once: bool = False) -> dict[str, bytes]:
         """Store values as long as this attempt owns the invocation: one that woke up too late changes nothing, also when its round is over."""
@@ -289,6 +321,24 @@ class Flow:
             if self._history is None:
                 act()
             self.write(position, Record(kind, name))
+
+    # -- turns -----------------------------------------------------------------------------------------------------------
+    async def take_turn(self, label: str, *, has_failed: bool = False) -> None:
+        """Something that an async body waited for is there: let it in when it is its turn."""
+        if self.branches is None or not self.branches.turns.are_taken:
+            return
+        await self.branches.take_turn(self.branch, label, Grade.FAILURE if has_failed else Grade.VALUE)
+        if has_failed and label in self.branches.turns.new and not self.is_checked:
+            position = position_of(TURNS, self.cursor.next_turn)
+            self.write(position, Record("turns"))
+
+    async def come(self) -> None:
+        """A branch of an async body comes to an operation. In a run that has failed it got no farther than to what is recorded: what the others did then comes
+        first, and the error that ended them.
+        """
+        self.follow_branches()
+        if self.branches.turns.are_taken and self.has_failed and not self.cursor.is_recorded(self.branch):
+            await self.branches.take_turn(self.branch, "", Grade.END)
 
     # -- steps -----------------------------------------------------------------------------------------------------------
     def begin_step(self, name: str) -> tuple[str, Record | None]:
@@ -420,7 +470,7 @@ class History(NamedTuple):
     finals: dict[str, Final]
 
 
-def _ids_of(derive: Callable[[str, int], list[str]], position: str, record: Record) -> list[str]:
+def ids_of(derive: Callable[[str, int], list[str]], position: str, record: Record) -> list[str]:
     """The ids of the invocations of a recorded call."""
     count, others = _called(record.payload)
     return [others.get(index, own) for index, own in enumerate(derive(position, count))]

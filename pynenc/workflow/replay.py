@@ -29,8 +29,8 @@ import msgspec
 from pynenc.core.ids import derived_id, digest
 from pynenc.exceptions import NonDeterminismError
 
-#: Where compensations have their positions, and where is noted at which attempts code and record differed.
-COMPENSATION, DIFFERENCE = "c/", "d/"
+#: Where compensations have their positions, where is noted at which attempts code and record differed, and where turns that no operation followed.
+COMPENSATION, DIFFERENCE, TURNS = "c/", "d/", "t/"
 ADVICE = (
     "its code has changed, or it depends on something that differs between runs (time, random numbers, the order of a set); "
     "guard changes with wf.patched(...), put what varies into wf.step(...)"
@@ -40,12 +40,16 @@ _DIGITS = 8
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One durable operation that was made: what it was, and its outcome (``failed``: an exception)."""
+    """One durable operation that was made: what it was, and its outcome (``failed``: an exception). ``turns`` were taken since the record before, the first
+    of them with the number ``turn`` (:mod:`pynenc.workflow.turns`).
+    """
 
     kind: str
     name: str = ""
     payload: bytes = b""
     failed: bool = False
+    turn: int = 0
+    turns: tuple[str, ...] = ()
 
 
 encode_record = msgspec.msgpack.encode
@@ -55,7 +59,7 @@ decode_record = msgspec.msgpack.Decoder(Record).decode
 class Branch:
     """One line of execution within a body, and its counters."""
 
-    __slots__ = ("branches", "count", "draws", "path", "undos", "waits")
+    __slots__ = ("branches", "count", "draws", "path", "timers", "undos", "waits")
 
     def __init__(self, path: str = "") -> None:
         self.path = path
@@ -63,6 +67,7 @@ class Branch:
         self.waits = 0
         self.draws = 0
         self.branches = 0
+        self.timers = 0
         self.undos = 0
 
     def advance(self) -> None:
@@ -87,6 +92,9 @@ class Cursor:
         self.records = dict(records)
         #: The recorded positions that the body has come to.
         self.met: set[str] = set()
+        #: The numbers of the turns that were taken, by label, and the next number.
+        self.turns: dict[str, int] = {}
+        self.next_turn = 0
         #: For each path the last recorded operation, and how far the body got: operations, and waits since the last of them.
         self._last: dict[str, int] = {}
         self._reached: dict[str, tuple[int, int]] = {}
@@ -94,6 +102,9 @@ class Cursor:
             self._note(position, record)
 
     def _note(self, position: str, record: Record) -> None:
+        for turn, label in enumerate(record.turns, record.turn):
+            self.turns[label] = min(turn, self.turns.get(label, turn))
+            self.next_turn = max(self.next_turn, turn + 1)
         path, slash, number = position.rpartition("/")
         path += slash
         if record.kind == MARK:
@@ -142,6 +153,13 @@ class Cursor:
     def differed(self) -> set[int]:
         """The attempts at which code and record differed."""
         return {int(name.removeprefix(DIFFERENCE)) for name in self.records if name.startswith(DIFFERENCE)}
+
+    def is_recorded(self, branch: Branch) -> bool:
+        """Whether the next operation of a branch is."""
+        number = branch.count + 1
+        while (record := self.records.get(position_of(branch.path, number))) is not None and record.kind == PATCH:
+            number += 1
+        return record is not None
 
     def begun(self, position: str) -> Record | None:
         """What was recorded when the operation of a position began, if it is one that takes time."""

@@ -12,8 +12,10 @@ import msgspec
 
 from pynenc import context
 from pynenc.core.records import Final
+from pynenc.core.status import InvocationStatus
 from pynenc.engine.suspension import EndOfRecord, Suspended
 from pynenc.workflow.replay import Record
+from pynenc.workflow.turns import label_of_wait, ours
 
 if TYPE_CHECKING:
     from pynenc.workflow.flow import Flow
@@ -51,13 +53,20 @@ def wait(flow: Flow, ids: Sequence[str], timeout: float | None, look: Look, *, i
 async def wait_async(flow: Flow, ids: Sequence[str], timeout: float | None, look: AsyncLook) -> list[Final]:
     """:meth:`wait` for async bodies: what takes long blocks the branch."""
     flow.check()
-    flow.follow_branches()
     if timeout is None:
-        return await _wait_async(flow, ids, 0, look)
+        flow.follow_branches()
+        finals = await _wait_async(flow, ids, 0, look)
+        await flow.take_turn(label_of_wait(flow.branch.path, ids), has_failed=_has_failed(finals))
+        return finals
+    await flow.come()
     wait = begin_wait(flow, timeout)
-    if wait.chosen is not None:
-        return chosen(flow, wait.chosen)
-    return end_wait(flow, wait, await _wait_async(flow, ids, wait.due, look))
+    finals = await _wait_async(flow, ids, wait.due, look) if wait.chosen is None else chosen(flow, wait.chosen)
+    await flow.take_turn(wait.position, has_failed=_has_failed(finals))
+    return finals if wait.chosen is not None else end_wait(flow, wait, finals)
+
+
+def _has_failed(finals: Sequence[Final]) -> bool:
+    return any(final.status is not InvocationStatus.SUCCESS for final in finals)
 
 
 def begin_wait(flow: Flow, timeout: float | None) -> Wait:
@@ -98,7 +107,7 @@ async def _wait_async(flow: Flow, ids: Sequence[str], due: int, look: AsyncLook)
     if flow.is_checked:
         await flow.end_branch()
     async with flow.branches.busy(flow.branch):
-        finals = await look(patience(flow, due))
+        finals = await ours(look(patience(flow, due)))
     if finals or flow.is_over(due):
         return flow.keep(finals)
     flow.mark_reached()

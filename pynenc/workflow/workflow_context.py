@@ -97,9 +97,10 @@ class WorkflowContext:
         from asyncio import to_thread
 
         flow, name = flow_here(), _name(fn)
-        flow.follow_branches()
+        await flow.come()
         position, record = flow.begin_step(name)
         if record is not None:
+            await flow.take_turn(position, has_failed=record.failed)
             return cast("R", flow.step_value(position, record))
         if flow.is_checked:
             await flow.end_branch()
@@ -114,8 +115,10 @@ class WorkflowContext:
                 with flow.step_context():
                     value = await call()
         except Exception as error:
+            await flow.take_turn(position, has_failed=True)
             flow.fail_step(position, name, error)
             raise
+        await flow.take_turn(position)
         return cast("R", flow.end_step(position, name, value))
 
     def execute_task(self, task: Any, /, *args: Any, **kwargs: Any) -> BaseInvocation[Any, Any]:
@@ -124,7 +127,10 @@ class WorkflowContext:
         return invocation
 
     def compensate(self, task: Any, /, *args: Any, **kwargs: Any) -> None:
-        """Have a task called if this run fails for the last time: what was registered last is called first, each after the one before has ended."""
+        """Have a task called if this run fails for the last time: what was registered last is called first, each after the one before has ended.
+
+        The next run after :meth:`continue_as_new` begins with none: register there again what it must be able to undo.
+        """
         flow = flow_here()
         flow.check()
         if not flow.is_first:
@@ -132,7 +138,7 @@ class WorkflowContext:
         flow.register(task._undo(args, kwargs))
 
     def continue_as_new(self, /, *args: Any, **kwargs: Any) -> None:
-        """End this run and begin the next one of the same invocation, with other arguments and an empty history. Does not return."""
+        """End this run and begin the next one of the same invocation, with other arguments and an empty history, and nothing to undo. Does not return."""
         flow = flow_here()
         flow.check()
         raise events.continue_as_new(flow, args, kwargs)

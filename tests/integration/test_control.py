@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -172,22 +171,27 @@ def test_a_rate_limit_counts_per_key(app: Pynenc) -> None:
 
 def test_racing_processes_register_one_invocation(start_runner: object, tmp_path: Path) -> None:
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from tests.integration.apps import basic\n"
-        "go = float(sys.argv[1])\n"
         "basic.app.store.queues()\n"
-        "while time.time() < go: pass\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
         "one = basic.registered_once(7)\n"
         "many = basic.registered_once.parallelize([(8,), (8,), (9,), (7,)])\n"
         "print(one.invocation_id, *(i.invocation_id for i in many))"
     )
     environment = {**os.environ, "PYNENC__STORE": basic.app.conf.store, "PYTHONPATH": str(ROOT)}
-    go = str(time.time() + 2.0)
+    gate, go = os.pipe()
     racers = [
-        subprocess.Popen([sys.executable, "-c", code, go], env=environment, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdin=gate, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
         for _ in range(4)
     ]
+    assert {racer.stdout.readline() for racer in racers} == {"ready\n"}
+    os.close(go)  # the end of the input of all of them
     answers = [racer.communicate(timeout=LONG)[0].split() for racer in racers]
+    os.close(gate)
     assert len(set(map(tuple, answers))) == 1, answers
     seven, eight, again, nine, seven_again = answers[0]
     assert (eight, seven) == (again, seven_again)

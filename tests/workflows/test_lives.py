@@ -36,6 +36,9 @@ FLOWS = {
     ),
 }
 
+#: What a flow undoes when it has failed, whenever its runner was killed; in any order of its branches.
+UNDONE = [f"undo {number} {what}" for number in range(2) for what in ("add", "double")]
+
 
 @pytest.mark.parametrize(
     ("store", "name"), [(store, name) for store in ("sqlite", "valkey", "postgres") for name in FLOWS]
@@ -43,11 +46,7 @@ FLOWS = {
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_step(store, name, when, tmp_path):
     arguments, result, deaths, work = FLOWS[name]
-    url = url_of(store, tmp_path)
-    command = [sys.executable, "-m", "tests.workflows.lives", str(tmp_path), url, when, name, json.dumps(arguments)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
-    assert run.returncode == 0, run.stderr
-    answer = json.loads(run.stdout.splitlines()[-1])
+    answer = live(store, name, when, arguments, tmp_path)
     assert answer.get("result", answer.get("error")) in (result if isinstance(result, tuple) else (result,)), answer
     assert answer["deaths"] >= deaths
     assert answer["check"] == []
@@ -59,3 +58,24 @@ def test_killed_at_every_step(store, name, when, tmp_path):
         }
         assert set(steps.values()) <= {1}, done
     assert not Counter(work) - done
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("shape", "failing"), [("gather", 0), ("gather", 2), ("nested", 1), ("group", 0), ("group", 1)]
+)
+def test_killed_at_every_step_it_undoes_what_it_had_registered(shape, failing, when, tmp_path):
+    answer = live("sqlite", "falls", when, [shape, failing], tmp_path)
+    assert "failed last" in answer["error"] or "TaskGroup" in answer["error"]
+    assert answer["deaths"] >= 9
+    undone = [word for word in (tmp_path / "witness").read_text().split("\n") if word.startswith("undo")]
+    assert set(undone) == set(UNDONE)
+
+
+def live(store, name, when, arguments, tmp_path):
+    """What became of a flow whose runner was killed at each of its writes."""
+    url = url_of(store, tmp_path)
+    command = [sys.executable, "-m", "tests.workflows.lives", str(tmp_path), url, when, name, json.dumps(arguments)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])

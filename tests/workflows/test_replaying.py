@@ -151,7 +151,7 @@ def test_histories_repeat_at_each_point(runner, flow, done):
             assert verdict.ended
             assert verdict.operations == len(
                 [r for r in story.records.values() if r.kind not in ("mark", "failing", "begun")]
-            ) - (2 if story.task.endswith(("saga", "cuts_a_branch")) else 0)
+            ) - (2 if story.task.endswith("saga") else 0)
             return
         if shop.app.engine.get(invocation.invocation_id).reason in ("Waiting for approval", "ok?"):
             invocation.resume("fine")
@@ -236,7 +236,12 @@ def test_command_line(runner, tmp_path, monkeypatch):
     code, text = run("show", paused.invocation_id)
     assert "pause" in text
     operations = json.loads(run("show", listening.invocation_id, "--json")[1])["operations"]
-    assert [each["operation"] for each in operations] == ["wait_signal", "wait_signal b"]
+    assert [(each["operation"], each["value"]) for each in operations] == [
+        ("wait_signal", 99.5),
+        ("wait_signal b", "waits"),
+    ]
+    operations = json.loads(run("show", paused.invocation_id, "--json")[1])["operations"]
+    assert operations[0]["value"] == {"a": 1}
     path = tmp_path / "history.json"
     assert run("replay", slept.invocation_id, "--save", str(path)) == (
         0,
@@ -250,6 +255,21 @@ def test_command_line(runner, tmp_path, monkeypatch):
     assert json.loads(run("replay", str(path), "--json")[1])[0]["operations"] == 2
     assert run("cancel", paused.invocation_id, "--yes") == (0, "1 of 1 accepted\n")
     assert paused.status is InvocationStatus.CANCELLED
+
+
+def test_the_command_line_shows_calls_with_what_became_of_them(runner):
+    invocation = shop.saga(["flight"])
+    with pytest.raises(ValueError, match="payment"):
+        runner.result(invocation)
+    (child,) = shop.app.find_invocations(tasks=(shop.undo.task_id.key,))
+    text = run("show", invocation.invocation_id)[1]
+    assert f"{child.invocation_id} success" in text
+    assert "raised ValueError: payment" in text
+    operations = json.loads(run("show", invocation.invocation_id, "--json")[1])["operations"]
+    (call,) = [each for each in operations if each["operation"] == "execute_task"]
+    assert call["children"] == [{"id": child.invocation_id, "status": "success", "value": call["value"]}]
+    assert [each["value"] for each in operations if each["operation"] == "step"] == [12, "ValueError: payment"]
+    assert [each["value"] for each in operations if each["operation"] == "failing"] == ["ValueError: payment"]
 
 
 # -- bodies that wake up too late ---------------------------------------------------------------------------------------------

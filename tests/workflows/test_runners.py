@@ -103,6 +103,32 @@ def test_a_workflow_that_kills_its_processes_is_compensated(url, tmp_path, runne
     assert shop.app.store.check() == []
 
 
+def run_until_it_ends(url, invocation):
+    """Start runners that nobody supervises, one after the other, as long as they die of it."""
+    command = [sys.executable, "-m", "pynenc", "--app", "tests.workflows.apps.shop", "runner", "start"]
+    environment = os.environ | {"PYNENC__STORE": url, "PYNENC__RUNNER_CLS": "ThreadRunner"}
+    for _ in range(10):
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        eventually(lambda process=process: process.poll() is not None or invocation.wait(0))
+        if process.poll() is None:
+            process.terminate()
+            assert process.wait(LONG) == 0
+            return
+
+
+@pytest.mark.parametrize("word", ["once", "always"])
+def test_a_workflow_that_kills_a_runner_that_nobody_supervises_is_compensated(url, tmp_path, word):
+    invocation = shop.dies(word)
+    run_until_it_ends(url, invocation)
+    with pytest.raises(WorkerLostError, match="died"):
+        invocation.get_result(timeout=0)
+    row, is_once = shop.app.engine.get(invocation.invocation_id), word == "once"
+    assert row.reason.startswith("crash 2 of 2: its process died")
+    assert row.reason.endswith("compensated") == is_once
+    assert words(tmp_path).count(f"undo {word}") == is_once
+    assert shop.app.store.check() == []
+
+
 def test_a_workflow_that_does_not_react_to_its_timeout_is_compensated(url, tmp_path, monkeypatch):
     monkeypatch.setattr(shop.app.conf.runner, "cancel_grace", 0.1)
     with shop.FREED, threads():

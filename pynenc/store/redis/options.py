@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -53,7 +54,7 @@ def parse(url: str) -> Options:
     try:
         connection = driver.parse_url(plain)  # type: ignore[no-untyped-call]
         asked = {name: value for name, value in connection.items() if name in query and "ssl" not in name}
-        driver.Connection(**asked)  # type: ignore[no-untyped-call]
+        driver.Connection(**asked | driver_info())  # type: ignore[no-untyped-call]
     except TypeError as error:
         raise ConfigError(f"{display(url)!r}: redis-py knows no option {str(error).rpartition(' ')[2]}") from None
     except ValueError as error:
@@ -67,7 +68,12 @@ def _options(url: str, connection: dict[str, Any], numbers: dict[str, float]) ->
     from redis.connection import Connection
 
     kind = connection.pop("connection_class", Connection)
-    connection |= {"socket_timeout": numbers["timeout"], "protocol": 2, "health_check_interval": HEALTH}
+    connection |= {
+        **driver_info(),
+        "socket_timeout": numbers["timeout"],
+        "protocol": 2,
+        "health_check_interval": HEALTH,
+    }
     if "path" not in connection:
         connection |= {"socket_keepalive": True, "socket_connect_timeout": CONNECT}
     waits: list[tuple[Any, ...]] = []
@@ -81,6 +87,16 @@ def _options(url: str, connection: dict[str, Any], numbers: dict[str, float]) ->
         waits.append(("WAIT", replicas, patience))
         needed.append((replicas,))
     return Options(display(url), kind, connection, tuple(waits), tuple(needed))
+
+
+@cache
+def driver_info() -> dict[str, Any]:
+    """What a connection tells the server of the driver. Newer drivers look their version up in the files of their package, for each connection again."""
+    try:
+        from redis.driver_info import DriverInfo
+    except ImportError:
+        return {}
+    return {"driver_info": DriverInfo()}
 
 
 def _number(url: str, name: str, value: str | float) -> float:

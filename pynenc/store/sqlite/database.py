@@ -23,14 +23,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pynenc.core.records import Outcome
+from pynenc.core.records import Final
 from pynenc.exceptions import SchemaError, StoreError, StoreGoneError
 from pynenc.store.base import Clock
-from pynenc.store.sqlite import schema
+from pynenc.store.sqlite.opening import BUSY_SECONDS, explained, prepare
 
 T = TypeVar("T")
 
-BUSY_SECONDS = 10.0
 #: Seconds between two looks of a fork for readers that are still at it.
 PAUSE = 0.0002
 #: Bytes of a page of a new file. A commit of one call writes three pages, so small ones make it a tenth faster, and large ones bulk by as little as 3 %.
@@ -72,7 +71,8 @@ class Tx(msgspec.Struct):
 
     The statements of every call do without the methods, where one function call less counts: ``tx.execute(tx.texts[TEXT], values)``.
 
-    :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final, and :ivar outcomes: how, where that is at hand.
+    :ivar ready: how many invocations may have become claimable. :ivar finals: ids that became final.
+    :ivar known: one of these finals, where it is at hand, with a time in this transaction, in seconds of the monotonic clock.
     :ivar orders: whether a runner has a new order.
     :ivar changes: what may be reacted to: id, task, code of the status, round and attempt.
     """
@@ -83,7 +83,7 @@ class Tx(msgspec.Struct):
     now: int
     ready: int = 0
     finals: list[str] = []
-    outcomes: Sequence[Outcome] = ()
+    known: tuple[float, Final] | None = None
     orders: bool = False
     changes: list[tuple[str, str, int, int, int]] = []
 
@@ -181,7 +181,7 @@ class Database:
                 try:
                     self._writer = self._connect(WRITER_CACHE)
                     self._file = _identity(self._path)
-                    self._texts = Texts(_prepare(self._writer, self._app_id))
+                    self._texts = Texts(prepare(self._writer, self._app_id))
                 finally:
                     self._leave_gate()
             except (OSError, sqlite3.Error) as error:
@@ -530,79 +530,11 @@ def _serve(tx: Tx, group: Sequence[Pending], path: Path) -> None:
     """Do the work of several callers in one transaction; what fails is undone alone."""
     for each in group:
         tx.run("SAVEPOINT caller")
-        ready = tx.ready
+        ready, known = tx.ready, tx.known
         try:
             each.result = each.work(tx)
         except Exception as error:
             each.error = explained(error, path) if isinstance(error, sqlite3.Error) else error
             tx.run("ROLLBACK TO caller")
-            tx.ready = ready
+            tx.ready, tx.known = ready, known
         tx.run("RELEASE caller")
-
-
-def _prepare(connection: sqlite3.Connection, app_id: str) -> str:
-    """Create what is missing; the prefix of the app's tables."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > schema.VERSION:
-        raise SchemaError(
-            f"the database has schema version {version}, and this version of pynenc knows {schema.VERSION}: upgrade pynenc here, or use another file"
-        )
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    if version == 0 and tables:
-        raise SchemaError("the database belongs to another program: name another file in the store URL")
-    row = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone() if tables else None
-    if row is None:
-        row = _create(connection, app_id)
-    elif missing := [text for name, text in schema.ADDED.items() if f"a{row[0]}_{name}" not in tables]:
-        _execute(connection, missing, f"a{row[0]}_")
-    return f"a{row[0]}_"
-
-
-def _execute(connection: sqlite3.Connection, texts: Sequence[str], prefix: str) -> None:
-    """Execute statements of the schema, all or none."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for text in texts:
-            for statement in text.replace("$", prefix).split(";\n"):
-                connection.execute(statement)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
-def _create(connection: sqlite3.Connection, app_id: str) -> tuple[int]:
-    """Create the tables of one app, all or none."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute(schema.APPS)
-        connection.execute(f"PRAGMA user_version={schema.VERSION}")
-        connection.execute("INSERT OR IGNORE INTO app (name) VALUES (?)", (app_id,))
-        row: tuple[int] = connection.execute("SELECT num FROM app WHERE name = ?", (app_id,)).fetchone()
-        for text in (schema.TABLES, *schema.ADDED.values()):
-            for statement in text.replace("$", f"a{row[0]}_").split(";\n"):
-                connection.execute(statement)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return row
-
-
-def explained(error: Exception, path: Path) -> StoreError:
-    """What an error of SQLite or the file system means to a user."""
-    text = str(error)
-    if "closed" in text:
-        return StoreError("the store is closed: open it again, or use another app object")
-    if "locked" in text or "busy" in text:
-        return StoreError(
-            f"{path} is locked by another program for more than {BUSY_SECONDS:g} s: {text}", retryable=True
-        )
-    if "full" in text or "No space" in text:
-        return StoreError(f"no space left for {path}: make room; nothing that was accepted is lost", retryable=True)
-    if "readonly" in text or isinstance(error, PermissionError):
-        return StoreError(f"{path} cannot be written: check the permissions of the file and of its folder ({text})")
-    if "not a database" in text or "malformed" in text:
-        return StoreError(f"{path} is no sound SQLite database ({text}): restore a backup or use another file")
-    is_passing = isinstance(error, sqlite3.OperationalError) and "disk I/O" in text
-    return StoreError(f"{path}: {text}", retryable=is_passing)

@@ -6,10 +6,11 @@ one by one: it holds a key, or it is lost, or it is the same final sent again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from pynenc.core.records import Claim, ClaimRequest, Finished, Outcome, Owner, Progress, Ref
+from pynenc.core.records import Claim, ClaimRequest, Final, Finished, Outcome, Owner, Progress, Ref
 from pynenc.core.status import FINAL as FINALS
 from pynenc.core.status import InvocationStatus
 from pynenc.store.base import Clock
@@ -29,6 +30,8 @@ FINISH_SIMPLE = (
     "ended = ?6, reason = '', alone = 0, gone = CASE WHEN result_ttl > 0 THEN ?6 + result_ttl END "
     "WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND held IS NULL"
 )
+#: The same for a single one, with what its waiter wants to know.
+FINISH_SIMPLE_ONE = FINISH_SIMPLE + " RETURNING task, round"
 START = "UPDATE $inv SET status = 2, started = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND status = 1"
 REPORT = "UPDATE $inv SET progress = ?4 WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3"
 GETS_ON = "SELECT crashes > 0 OR alone > 0 FROM $inv WHERE id = ? AND attempt = ? AND runner = ? AND place = 3"
@@ -40,6 +43,7 @@ def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimReque
     """End attempts, then claim; see :meth:`pynenc.store.base.Store.finish`."""
     lost: tuple[str, ...] = ()
     if outcomes:
+        began = time.monotonic()
         has_edges, has_reactions = tx.execute(tx.texts[life.ANY_INTEREST]).fetchone()
         known = reacting.finals_among(tx, outcomes) if has_reactions else ()
         simple = [
@@ -47,13 +51,17 @@ def finish(tx: Tx, runner: str, outcomes: Sequence[Outcome], request: ClaimReque
             for o in outcomes
             if o.status is InvocationStatus.SUCCESS and not (o.retries or o.crashes or o.reason or o.alone)
         ]
-        if len(simple) == len(outcomes):
+        if len(simple) == len(outcomes) == 1:
+            found = tx.execute(tx.texts[FINISH_SIMPLE_ONE], simple[0]).fetchall()
+            changed = len(found)
+            for only, (task, round_) in zip(outcomes, found, strict=False):
+                tx.known = began, Final(only.id, only.status, task, only.payload, round_)
+        elif len(simple) == len(outcomes):
             changed = tx.executemany(tx.texts[FINISH_SIMPLE], simple).rowcount
         else:
             changed = tx.many(FINISH, [_final_values(o, runner, tx.now) for o in outcomes if o.status in FINALS])
         if changed == len(outcomes):
             tx.finals += [each.id for each in outcomes]
-            tx.outcomes = outcomes
             if has_edges:
                 life.settle_waits(tx, tx.finals[:])
             if has_reactions:

@@ -62,8 +62,9 @@ from pynenc.store.sqlite import (
     submitting,
     waits,
 )
-from pynenc.store.sqlite.database import LOOK_EVERY, Database, Tx, explained
+from pynenc.store.sqlite.database import LOOK_EVERY, Database, Tx
 from pynenc.store.sqlite.joined import Joined
+from pynenc.store.sqlite.opening import explained
 from pynenc.store.sqlite.schema import json_list
 from pynenc.store.sqlite.signs import Signs
 from pynenc.store.sqlite.wake import Bell
@@ -177,7 +178,7 @@ class SqliteStore:
 
     def _ring(self, tx: Tx) -> None:
         if not self._is_closed:
-            (self._bell or self._ringer).ring(tx.ready, tx.finals, tx.outcomes, orders=tx.orders)
+            (self._bell or self._ringer).ring(tx.ready, tx.finals, tx.known, orders=tx.orders)
 
     def _finals_among(self, ids: Sequence[str]) -> dict[str, Final | None]:
         if len(ids) == 1:

@@ -5,8 +5,11 @@ Theory of operation
 All store objects on one file map the same *board*, a small file with a slot for each of them: whether the slot is used, whether
 somebody behind it is idle, whether somebody behind it waits for results. A commit that made work looks at the board, which costs no
 system call, and sends a datagram to as many idle slots as there is work for; a commit that ended something sends one to each slot
-that waits for one of these ids, as far as 64 bits of their hashes tell (Bloom, CACM 1970). Datagrams carry one letter: ``w`` work,
-``f`` finals, ``o`` orders. So a full socket loses nothing, since one that has not been read yet says the same.
+that waits for one of these ids, as far as 64 bits of their hashes tell (Bloom, CACM 1970). Datagrams begin with a letter: ``w`` work,
+``f`` finals, ``o`` orders. A full socket loses nothing: who finds several letters takes none at its word and looks into the database.
+
+A letter ``f`` about a single small final brings it along, with the time at which its transaction began. Whoever has begun to wait before that time has
+it without a look: it was committed during the wait. Others might get what was final before a retry by hand, so they look.
 
 No wake-up is lost: a waiter marks its slot, then looks into the database, then sleeps; a writer commits, then looks at the board.
 
@@ -15,143 +18,39 @@ A slot whose process died refuses the datagram and is freed by who notices. Wher
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import mmap
-import os
-import socket
-import sys
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Lock, Thread
-from zlib import crc32
+from threading import Lock
 
-from pynenc.core.records import Claim, Final, Outcome
+import msgspec
 
-SLOTS = 512
-_USED, _IDLE, _WAITS, _FILTERS = 0, SLOTS, 2 * SLOTS, 3 * SLOTS
-#: Bytes of the filter that tells which ids a slot waits for; one of zeros passes all.
-_FILTER = 8
+from pynenc.core.records import Claim, Final
+from pynenc.store.sleeper import Sleeper
+from pynenc.store.sqlite.board import FILTERS, IDLE, NO, NOBODY, PICKY, SLOTS, USED, WAITS, YES, Board, bits_of
+from pynenc.store.sqlite.post import LETTER, Post
+
 #: Ids up to which a filter is made anew when one less is waited for.
 _FEW = 64
-_SIZE = _FILTERS + SLOTS * _FILTER
-_NO, _YES, _PICKY = 0, 1, 2
-_NOBODY = bytes(SLOTS)
 #: A look for finals that took this many seconds is followed by a pause of a multiple of it.
 _LONG_LOOK, _PAUSE, _MOST_PAUSE = 0.001, 4, 0.05
 #: Seconds of pause for each look in a row that found nothing: others wait for what ends now.
 _MISS_PAUSE, _MOST_MISS_PAUSE = 0.0005, 0.005
-#: Bytes that the folder of the sockets may have on every system.
-_PATH_LIMIT = 90
 
 Wake = Callable[[], None]
+#: A final, and a time before its commit, in seconds of the monotonic clock, which all processes of a machine share.
+Known = tuple[float, Final]
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(Known).decode
 #: Told of the ids that are not known to be final when a watch ends.
 CloseWatch = Callable[[Sequence[str]], None]
 
 
-class Board:
-    """The slots of all store objects on one file."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._folder_handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        handle = os.open(folder / "board", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(handle).st_size < _SIZE:
-            os.ftruncate(handle, _SIZE)
-        self._handle = handle
-        # Short enough for every system.
-        is_long = len(str(folder).encode()) > _PATH_LIMIT and sys.platform.startswith("linux")
-        self._sockets = f"/proc/self/fd/{self._folder_handle}" if is_long else str(folder)
-        self.marks = mmap.mmap(handle, _SIZE)
-        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sender.setblocking(False)
-
-    def _path(self, slot: int) -> str:
-        """The path of the socket of a slot."""
-        return f"{self._sockets}/wake-{slot}"
-
-    def take_slot(self) -> tuple[int, socket.socket] | None:
-        """A free slot and the socket that receives for it; None where that is not possible."""
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
-        try:
-            for slot in range(SLOTS):
-                if not self.marks[_USED + slot] or not self.send(slot, b"?"):
-                    return slot, self._bind(slot)
-        except OSError:
-            return None
-        finally:
-            fcntl.flock(self._handle, fcntl.LOCK_UN)
-        return None
-
-    def _bind(self, slot: int) -> socket.socket:
-        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            (self._folder / f"wake-{slot}").unlink(missing_ok=True)
-            receiver.bind(self._path(slot))
-        except OSError:
-            receiver.close()
-            raise
-        self.wait(slot, 0)
-        self.marks[_IDLE + slot] = _NO
-        self.marks[_USED + slot] = _YES
-        return receiver
-
-    def free(self, slot: int) -> None:
-        """Give a slot back."""
-        (self._folder / f"wake-{slot}").unlink(missing_ok=True)
-        self.wait(slot, 0)
-        self.marks[_USED + slot] = self.marks[_IDLE + slot] = _NO
-
-    def marked(self, kind: int, value: int) -> Iterable[int]:
-        """The slots that carry a mark."""
-        mark, end = bytes((value,)), kind + SLOTS
-        at = self.marks.find(mark, kind, end)
-        while at >= 0:
-            yield at - kind
-            at = self.marks.find(mark, at + 1, end)
-
-    def wait(self, slot: int, bits: int) -> None:
-        """Show for which ids a slot waits; none ends it."""
-        at = _FILTERS + slot * _FILTER
-        self.marks[at : at + _FILTER] = bits.to_bytes(_FILTER, "little")
-        self.marks[_WAITS + slot] = _YES if bits else _NO
-
-    def waiting(self, ids: Sequence[str]) -> list[int]:
-        """The slots that wait for one of these ids; perhaps some more."""
-        slots = list(self.marked(_WAITS, _YES))
-        bits = _bits(ids) if slots and len(ids) < 8 * _FILTER else -1
-        return [slot for slot in slots if (wanted := self._filter(slot)) == 0 or wanted & bits]
-
-    def _filter(self, slot: int) -> int:
-        at = _FILTERS + slot * _FILTER
-        return int.from_bytes(self.marks[at : at + _FILTER], "little")
-
-    def send(self, slot: int, letter: bytes) -> bool:
-        """Send a letter to a slot; false when nobody is there any more, and the slot is free."""
-        try:
-            self._sender.sendto(letter, self._path(slot))
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.EINTR):
-                return True
-            self.free(slot)
-            return False
-        return True
-
-    def close(self) -> None:
-        """Release the map and the sockets."""
-        self._sender.close()
-        self.marks.close()
-        os.close(self._handle)
-        os.close(self._folder_handle)
-
-
-def _bits(ids: Iterable[str]) -> int:
-    """One bit for each id, of as many as a filter has."""
-    bits = 0
-    for name in ids:
-        bits |= 1 << (crc32(name.encode()) % (8 * _FILTER))
-    return bits
+def _letter(known: Known | None) -> bytes:
+    """What tells others of finals."""
+    letter = b"f" + _encode(known) if known else b"f"
+    return letter if len(letter) <= LETTER else b"f"
 
 
 class Listener:
@@ -179,7 +78,7 @@ class Listener:
 class Watch:
     """Somebody who waits for finals."""
 
-    __slots__ = ("_bell", "_close", "claim", "final", "ids", "left", "wake")
+    __slots__ = ("_bell", "_close", "began", "claim", "final", "ids", "left", "wake")
 
     def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> None:
         self._bell = bell
@@ -190,6 +89,7 @@ class Watch:
         #: Those that are not known to be final.
         self.left = set(ids)
         self.wake = wake
+        self.began = math.inf
 
     def close(self) -> None:
         """Stop waiting."""
@@ -213,7 +113,7 @@ class Bell:
         self._watches: dict[str, list[Watch]] = {}
         self._awaited = 0
         self._slot = -1
-        self._receiver: socket.socket | None = None
+        self._post: Post | None = None
         self._is_closed = False
         self._misses = 0
 
@@ -224,6 +124,8 @@ class Bell:
         self._start()
         with self._lock:
             self._listeners = (*self._listeners, listener)
+        if self._post:
+            self._post.serve(listener)
         return listener
 
     def drop(self, listener: Listener) -> None:
@@ -232,6 +134,8 @@ class Bell:
         with self._lock:
             self._listeners = tuple(each for each in self._listeners if each is not listener)
         self.publish()
+        if self._post:
+            self._post.leave(listener)
 
     def publish(self) -> None:
         """Write to the board whether anybody here is idle."""
@@ -239,17 +143,23 @@ class Bell:
             if self._slot < 0 or self._is_closed:
                 return
             idle = [listener.is_picky for listener in self._listeners if listener.is_idle]
-            self._board.marks[_IDLE + self._slot] = (_PICKY if any(idle) else _YES) if idle else _NO
+            self._board.marks[IDLE + self._slot] = (PICKY if any(idle) else YES) if idle else NO
 
     def watch(self, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> Watch:
         """Someone new who waits for finals; the database must be looked at after this."""
         watch = Watch(self, ids, wake, close)
-        bits = _bits(ids)
+        bits = bits_of(ids)
         self._start()
         with self._lock:
             for name in ids:
                 self._watches.setdefault(name, []).append(watch)
             self._show_watches(self._awaited | bits)
+        watch.began = time.monotonic()
+        if self._post:
+            if isinstance(wake, Sleeper):
+                wake.receive = self._post.receive
+            else:
+                self._post.serve(watch)
         return watch
 
     def _show_watches(self, bits: int) -> None:
@@ -268,75 +178,75 @@ class Bell:
                 else:
                     self._watches.pop(name, None)
             if len(self._watches) < _FEW:  # of many each bit is needed, or almost
-                self._show_watches(_bits(self._watches))
+                self._show_watches(bits_of(self._watches))
+        if self._post:
+            self._post.leave(watch.wake if isinstance(watch.wake, Sleeper) else watch)
 
     # -- ringing -----------------------------------------------------------------------------------------------------------
-    def ring(self, ready: int, finals: Sequence[str], outcomes: Sequence[Outcome] = (), *, orders: bool) -> None:
+    def ring(self, ready: int, finals: Sequence[str], known: Known | None = None, *, orders: bool) -> None:
         """Tell what a commit has changed.
 
-        :param outcomes: how those of ``finals`` ended that were finished here.
+        :param known: one of ``finals``; of use when it is the only one.
         """
         if self._is_closed:
             return
         if finals:
+            known = known if len(finals) == 1 else None
             if self._watches:
-                self._wake_watches(dict.fromkeys(finals) | self._complete(outcomes))
-            if self._board.marks.find(b"\1", _WAITS, _FILTERS) >= 0:
+                self._wake_watches(dict.fromkeys(finals), known)
+            if self._board.marks.find(b"\1", WAITS, FILTERS) >= 0:
+                letter = _letter(known)
                 for slot in self._board.waiting(finals):
                     if slot != self._slot:
-                        self._board.send(slot, b"f")
+                        self._board.send(slot, letter)
         if ready:
             left = ready - self._wake_idle(ready) if self._listeners else ready
-            if self._board.marks[_IDLE:_WAITS] != _NOBODY:
-                self._send_all(_IDLE, _PICKY, b"w")
+            if self._board.marks[IDLE:WAITS] != NOBODY:
+                self._send_all(IDLE, PICKY, b"w")
                 if left > 0:
-                    self._send_all(_IDLE, _YES, b"w", left)
+                    self._send_all(IDLE, YES, b"w", left)
         if orders:
             self._wake_everybody()
-            self._send_all(_USED, _YES, b"o")
-
-    def _complete(self, outcomes: Sequence[Outcome]) -> dict[str, Final]:
-        """The finals of what was claimed in the step in which somebody here began to wait for it: nobody needs to read them."""
-        return {
-            each.id: Final(each.id, each.status, claimed.task, each.payload, claimed.round, each.reason)
-            for each in outcomes
-            for watch in self._watches.get(each.id, ())
-            for claimed in watch.claim.batch
-            if (claimed.id, claimed.attempt) == (each.id, each.attempt)
-        }
+            self._send_all(USED, YES, b"o")
 
     def _send_all(self, kind: int, value: int, letter: bytes, most: int = SLOTS) -> None:
         for slot in self._board.marked(kind, value):
             if most <= 0:
                 return
             if slot != self._slot:
-                if kind == _IDLE:
-                    self._board.marks[_IDLE + slot] = _NO
+                if kind == IDLE:
+                    self._board.marks[IDLE + slot] = NO
                 most -= self._board.send(slot, letter)
 
-    def _wake_watches(self, finals: Mapping[str, Final | None]) -> None:
+    def _wake_watches(self, finals: Mapping[str, Final | None], known: Known | None = None) -> None:
         with self._lock:
             woken = {}
             for name, final in finals.items():
                 for watch in self._watches.get(name, ()):
                     watch.left.discard(name)
-                    watch.final = final if len(watch.ids) == 1 else None
+                    if len(watch.ids) == 1:
+                        watch.final = known[1] if known and known[0] > watch.began else final
                     woken[id(watch)] = watch
         for watch in woken.values():
-            watch.wake()
+            if self._post and isinstance(watch.wake, Sleeper):
+                self._post.wake(watch.wake)
+            else:
+                watch.wake()
 
     def _wake_idle(self, most: int) -> int:
         """Wake idle listeners here, one for each piece of work; how many it were."""
-        count = 0
+        count, woken = 0, []
         for listener in self._listeners:
             if count >= most:
                 break
             if listener.is_idle:
                 listener.is_idle = False
-                listener.wake()
+                woken.append(listener)
                 count += not listener.is_picky
-        if count or self._listeners:
+        if self._listeners:
             self.publish()
+        for listener in woken:  # at the end: whom it wakes wants the interpreter
+            listener.wake()
         return count
 
     def _wake_everybody(self) -> None:
@@ -346,63 +256,65 @@ class Bell:
     # -- receiving -----------------------------------------------------------------------------------------------------------
     def _start(self) -> None:
         """Take a slot and receive, once somebody wants to be woken."""
-        if self._receiver is not None or self._is_closed:
+        if self._post is not None or self._is_closed:
             return
         with self._lock:
             self._take_slot()
 
     def _take_slot(self) -> None:
-        if self._receiver is None and (taken := self._board.take_slot()):
-            self._slot, self._receiver = taken
-            Thread(target=self._receive, args=(self._receiver,), name="pynenc-wake", daemon=True).start()
+        if self._post is None and (taken := self._board.take_slot()):
+            self._slot, receiver = taken
+            self._post = Post(receiver, lambda letter: self._board.send(self._slot, letter), self._read)
 
-    def _receive(self, receiver: socket.socket) -> None:
-        """Turn letters into wake-ups, all that have come in the meantime at once."""
-        while True:
-            try:
-                letters = receiver.recv(1)
-                while b"q" not in letters:
-                    letters += receiver.recv(1, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                pass
-            except OSError:
-                return
-            if self._is_closed:
-                return
-            if b"w" in letters:
-                self._wake_idle(SLOTS)
-            if b"o" in letters:
-                self._wake_everybody()
-            if b"f" in letters:
-                self._look_for_finals()
+    def _read(self, letters: Sequence[bytes]) -> float:
+        """Turn letters that came together into wake-ups; seconds for which no more should be read."""
+        kinds = {letter[:1] for letter in letters}
+        if b"w" in kinds:
+            self._wake_idle(SLOTS)
+        if b"o" in kinds:
+            self._wake_everybody()
+        if b"f" in kinds and not (len(letters) == 1 and self._is_told(letters[0])):
+            return self._look_for_finals()
+        return 0.0
 
-    def _look_for_finals(self) -> None:
-        """Something ended in another process: wake those here who wait for it."""
+    def _is_told(self, letter: bytes) -> bool:
+        """Whether a letter brings all that those who wait here want to know of it; they have it then."""
+        try:
+            known = began, final = _decode(letter[1:])
+        except msgspec.DecodeError:  # it brings nothing, or comes from another version
+            return False
+        with self._lock:
+            watches = self._watches.get(final.id, ())
+            if any(began <= watch.began or len(watch.ids) > 1 for watch in watches):
+                return False
+        self._wake_watches({final.id: None}, known)
+        return True
+
+    def _look_for_finals(self) -> float:
+        """Something ended in another process: wake those here who wait for it. Seconds until the next look."""
         with self._lock:
             ids = list(self._watches)
         if not ids:
-            return
+            return 0.0
         started = time.monotonic()
         try:
             found = self._finals_among(ids)
             self._wake_watches(found)
         except Exception:  # the store is closing, or does not answer now: whoever waits polls
-            return
+            return 0.0
         taken = time.monotonic() - started
         self._misses = 0 if found else self._misses + 1
         if taken > _LONG_LOOK:
-            time.sleep(min(_PAUSE * taken, _MOST_PAUSE))
-        elif self._misses > 1:
-            time.sleep(min(_MISS_PAUSE * self._misses, _MOST_MISS_PAUSE))
+            return min(_PAUSE * taken, _MOST_PAUSE)
+        return min(_MISS_PAUSE * self._misses, _MOST_MISS_PAUSE) if self._misses > 1 else 0.0
 
     def close(self) -> None:
-        """Wake nobody any more, and let the thread end."""
+        """Wake nobody any more, and let who receives end."""
         if self._is_closed:
             return
         with self._lock:
             self._is_closed = True
-        if self._receiver is not None:
-            self._board.send(self._slot, b"q")
+        if self._post is not None:
+            self._post.close()
             self._board.free(self._slot)
-            self._receiver.close()
         self._board.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, NamedTuple, TypeVar
@@ -74,6 +75,7 @@ def programs() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
     )
 
 
+@cache  # made once, as hypothesis examines what is new to it
 def _step(name: str) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
     return st.tuples(st.just(name), st.fixed_dictionaries(OPERATIONS[name].draws))
 

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from atexit import register
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
@@ -252,10 +253,26 @@ def _drop(url: str, name: str) -> None:
 def empty(url: str) -> None:
     """Delete every row of the schema that ``url`` names, apps included; make it when it is not there."""
     settings = parse(url)
-    with Connection.connect(settings.conninfo, autocommit=True, cursor_factory=psycopg.RawCursor) as connection:
-        migrate(connection, settings.schema)
-        names = connection.execute(
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = $1 AND tablename <> 'version'",
-            (settings.schema,),
-        ).fetchall()
-        connection.execute("; ".join(f"DELETE FROM {name}" for (name,) in names).encode())  # noqa: S608  # names that the server quoted
+    connection = _keeper(settings.conninfo)
+    try:
+        _empty(connection, settings.schema)
+    except psycopg.OperationalError:  # somebody has ended it, as tests do
+        _keeper.cache_clear()
+        _empty(_keeper(settings.conninfo), settings.schema)
+
+
+@cache
+def _keeper(conninfo: str) -> Connection:
+    """The connection that empties schemas: a new one would have to learn all their tables first, which takes the server longer than all the rest."""
+    connection = Connection.connect(conninfo, autocommit=True, cursor_factory=psycopg.RawCursor)
+    register(connection.close)
+    return connection
+
+
+def _empty(connection: Connection, schema: str) -> None:
+    migrate(connection, schema)
+    names = connection.execute(
+        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = $1 AND tablename <> 'version'",
+        (schema,),
+    ).fetchall()
+    connection.execute("; ".join(f"DELETE FROM {name}" for (name,) in names).encode())  # noqa: S608  # names that the server quoted

@@ -12,7 +12,7 @@ from pynenc.core.status import InvocationStatus
 from pynenc.store import open_store
 from pynenc.store.base import Store, SystemClock
 from pynenc.testing.clock import VirtualClock
-from pynenc.testing.store_suite.base import APP_ID, PATIENCE, Clause, Waker, new
+from pynenc.testing.store_suite.base import APP_ID, PATIENCE, TASK, Clause, Waker, new
 
 S = InvocationStatus
 PROCESSES = 4
@@ -145,7 +145,7 @@ class Sharing(Clause):
     # -- several processes -----------------------------------------------------------------------------------------------
     def processes(self, work: str) -> list[list[str]]:
         """What each of several processes that do the same work says it did."""
-        command = [sys.executable, "-m", "pynenc.testing.store_suite.racer", self.url, APP_ID, work, str(PROCESSES)]
+        command = [sys.executable, "-m", "pynenc.testing.racer", self.url, APP_ID, TASK, work, str(PROCESSES)]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE * 3, check=True)
         got: list[list[str]] = json.loads(ended.stdout)
         return got

@@ -35,9 +35,9 @@ from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreError
 from pynenc.store.base import SystemClock
 from pynenc.store.sqlite import SqliteStore
+from pynenc.store.sqlite.board import WAITS, Board, bits_of
 from pynenc.store.sqlite.damage import BROKEN
 from pynenc.store.sqlite.signs import Signs
-from pynenc.store.sqlite.wake import _WAITS, Board, _bits
 
 LEASE = 15_000_000
 
@@ -378,10 +378,10 @@ def test_a_slot_of_the_board_that_was_used_before_waits_for_nothing_special(tmp_
     taken = board.take_slot()
     assert taken is not None
     slot, receiver = taken
-    board.wait(slot, _bits(["x"]))
+    board.wait(slot, bits_of(["x"]))
     assert (board.waiting(["x"]), board.waiting(["y"])) == ([slot], [])
     board.free(slot)
-    board.marks[_WAITS + slot] = 1
+    board.marks[WAITS + slot] = 1
     assert board.waiting(["y"]) == [slot]
     receiver.close()
     board.close()

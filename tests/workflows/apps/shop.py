@@ -585,3 +585,51 @@ async def waits_for_one_that_waits() -> int:
 def steps_that_wait() -> int:
     """Its step waits for a workflow."""
     return int(steps_that_wait.wf.step(lambda: naps(1).result) > 0) + steps_that_wait.wf.step(double, 2)
+
+
+# -- branches of which one fails ---------------------------------------------------------------------------------------------
+def has_seen(words: list[str]) -> bool:
+    """Whether all of this was done."""
+    path = Path(os.environ["WITNESS"])
+    return path.exists() and set(words) <= set(path.read_text().split("\n"))
+
+
+@app.task(max_retries=10_000)
+def fail_after(words: list[str]) -> None:
+    """Fail when others have got far enough."""
+    if not has_seen(words):
+        raise RetryError(delay=0.02)
+    raise ValueError("failed last")
+
+
+async def in_depth(depth: int, wait: Callable[[], Any]) -> Any:
+    """Wait below so many tasks of asyncio: each of them takes the loop some rounds."""
+    return await (asyncio.create_task(in_depth(depth - 1, wait)) if depth else wait())
+
+
+@app.workflow
+async def falls(shape: str, failing: int) -> None:
+    """Two branches register what undoes their work, one deep below others; the third fails when they have."""
+    wf = falls.wf
+
+    async def books(number: int) -> None:
+        await in_depth(4 * number + 2, lambda: add(number, 1).async_result())
+        wf.compensate(undo, f"{number} add")
+        await in_depth(2, lambda: wf.async_step(double, number))
+        wf.compensate(undo, f"{number} double")
+        witness(f"registered {number}")
+        await wf.async_sleep(1000)
+
+    async def fails() -> None:
+        await fail_after([f"registered {number}" for number in range(2)]).async_result()
+
+    parts: list[Callable[[], Any]] = [lambda: books(0), lambda: books(1)]
+    parts.insert(failing, fails)
+    if shape == "group":
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part())
+    elif shape == "nested":
+        await asyncio.gather(parts[0](), asyncio.gather(parts[1](), parts[2]()))
+    else:
+        await asyncio.gather(*(part() for part in parts))

@@ -1,6 +1,6 @@
-"""Several processes that race for the same store.
+"""Several processes that race for the same store, in a test of the suite.
 
-    python -m pynenc.testing.store_suite.racer URL APP_ID drain|register COUNT
+    python -m pynenc.testing.racer URL APP_ID TASK drain|register COUNT
 
 They begin together, work, and the ids that each got are printed as JSON. They are forked by a process that has opened nothing, which is sooner done than
 starting each.
@@ -14,26 +14,28 @@ import sys
 from functools import partial
 from typing import Any
 
-from pynenc.core.records import Beat, Outcome
+from pynenc.core.records import Beat, ClaimRequest, New, Outcome
 from pynenc.core.status import InvocationStatus
 from pynenc.store import open_store
 from pynenc.store.base import Store, SystemClock
-from pynenc.testing.store_suite.base import LEASE, PATIENCE, TASK, new, request
+from pynenc.testing.clock import SECOND
 
 KEYS = 25
+#: Seconds that the first one waits for the last one.
+PATIENCE = 10.0
 
 
-def drain(store: Store, runner: str) -> list[str]:
+def drain(store: Store, runner: str, _task: str) -> list[str]:
     """Claim and finish until nothing is left that is not final."""
     done: list[str] = []
-    batch = store.claim(request(runner, 3)).batch
+    batch = store.claim(ClaimRequest(runner, 3)).batch
     while batch or any(queue.ready + queue.parked for queue in store.queues()):
         now = store.clock.now()
         outcomes = [
             Outcome(id=claimed.id, attempt=claimed.attempt, status=InvocationStatus.SUCCESS, ended=now)
             for claimed in batch
         ]
-        finished = store.finish(runner, outcomes, request(runner, 3))
+        finished = store.finish(runner, outcomes, ClaimRequest(runner, 3))
         if finished.lost:
             raise AssertionError(f"lost {finished.lost}")
         done += [claimed.id for claimed in batch]
@@ -41,9 +43,10 @@ def drain(store: Store, runner: str) -> list[str]:
     return done
 
 
-def register(store: Store, runner: str) -> list[str]:
+def register(store: Store, runner: str, task: str) -> list[str]:
     """Submit under the same registration keys as everybody else; the ids that answered."""
-    return [store.submit([new(f"{runner} {key}", registration_key=f"k{key}")])[0].id for key in range(KEYS)]
+    calls = [New(id=f"{runner} {key}", task=task, args=b"", registration_key=f"k{key}") for key in range(KEYS)]
+    return [store.submit([call])[0].id for call in calls]
 
 
 WORK = {"drain": drain, "register": register}
@@ -57,25 +60,26 @@ def _wait_for(barrier: Any) -> None:
     _start = barrier
 
 
-def race(index: int, url: str, app_id: str, work: str) -> list[str]:
+def race(index: int, url: str, app_id: str, task: str, work: str) -> list[str]:
     """One of those that race."""
     store = open_store(url, app_id, SystemClock())
     store.open()
     runner = f"racer {index}"
-    store.heartbeat([Beat(id=runner, group=runner, lease=LEASE, tasks=(TASK,))])
+    store.heartbeat([Beat(id=runner, group=runner, lease=15 * SECOND, tasks=(task,))])
     _start.wait(PATIENCE)
     try:
-        return WORK[work](store, runner)
+        return WORK[work](store, runner, task)
     finally:
         store.close()
 
 
-def main(url: str, app_id: str, work: str, count: int) -> None:
+def main(url: str, app_id: str, task: str, work: str, count: int) -> None:
     """Race once."""
+    open_store(url, app_id, SystemClock())  # opens nothing yet; its driver is loaded once, not by each
     forking = multiprocessing.get_context("fork")
     with forking.Pool(count, _wait_for, (forking.Barrier(count),)) as racers:
-        print(json.dumps(racers.map(partial(race, url=url, app_id=app_id, work=work), range(count), 1)))
+        print(json.dumps(racers.map(partial(race, url=url, app_id=app_id, task=task, work=work), range(count), 1)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))

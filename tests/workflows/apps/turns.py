@@ -1,0 +1,141 @@
+"""A workflow whose branches race; what is undone stands in ``done``, and what each of its attempts saw in ``seen``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pynenc import Pynenc, context
+
+app = Pynenc(app_id="turns", store="memory://turns")
+done: list[str] = []
+seen: list[list[str]] = []
+
+
+@app.task
+def undo(word: str) -> None:
+    done.append(word)
+
+
+@app.task
+def child(word: str) -> str:
+    if word.startswith("bad"):
+        raise ValueError(word)
+    return word
+
+
+def act(word: str) -> str:
+    if word.startswith("bad"):
+        raise ValueError(word)
+    return word
+
+
+def see(word: str) -> None:
+    """Note what a body that was not cut off has seen."""
+    running = context.current()
+    if running is None or running.interrupt is None:
+        seen[-1].append(word)
+
+
+class Body:
+    """Carries out a program: a list of words, and of lists (``[way, *programs]``: branches). Each word is an operation with the seconds it takes."""
+
+    def __init__(self, wf: Any) -> None:
+        self.wf = wf
+
+    async def run(self, program: list[Any], name: str) -> None:
+        for number, part in enumerate(program):
+            at = f"{name}.{number}"
+            if isinstance(part, list):
+                await self.branches(part[0], [self.run(each, f"{at}.{i}") for i, each in enumerate(part[1:])])
+            else:
+                await self.do(*part.split(), at)
+            self.wf.compensate(undo, at)
+            see(at)
+
+    async def branches(self, way: str, parts: list[Any]) -> None:
+        if way == "group":
+            async with asyncio.TaskGroup() as group:
+                for part in parts:
+                    group.create_task(part)
+        elif way == "first":
+            tasks = [asyncio.create_task(part) for part in parts]
+            ended, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for other in others:
+                other.cancel()
+            await asyncio.wait(tasks)
+            see(f"first {[number for number, task in enumerate(tasks) if task in ended]}")
+        elif way == "survive":
+            for result in await asyncio.gather(*parts, return_exceptions=True):
+                see(type(result).__name__)
+        else:
+            await asyncio.gather(*parts)
+
+    async def do(self, what: str, seconds: str, at: str) -> None:
+        wf, word = self.wf, f"{'bad ' * what.startswith('bad_')}{at}"
+        what = what.removeprefix("bad_")
+        if what == "child":
+            await child.options(delay=float(seconds))(word).async_result()
+        elif what == "step":
+            await wf.async_step(act, word)
+        elif what == "sleep":
+            await wf.async_sleep(float(seconds))
+        elif what == "limit":
+            try:
+                async with asyncio.timeout(0.002):
+                    await wf.async_sleep(float(seconds))
+            except TimeoutError:
+                see(f"too late {at}")
+        else:
+            await asyncio.sleep(0.001)
+
+
+@app.workflow
+async def races(program: list[Any]) -> str:
+    seen.append([])
+    await Body(races.wf).run(program, "")
+    return "done"
+
+
+@app.workflow
+async def forgets(seconds: float) -> str:
+    async def branch() -> None:
+        await forgets.wf.async_sleep(1000)
+
+    kept = [asyncio.create_task(branch()) for _ in range(2)]
+    await forgets.wf.async_sleep(seconds)
+    return f"{len(kept)} left"
+
+
+@app.workflow
+async def forks_in_a_step() -> list[int]:
+    wf = forks_in_a_step.wf
+
+    async def one() -> int:
+        await asyncio.sleep(0.001)
+        return 1
+
+    async def forks() -> int:
+        return sum(await asyncio.gather(one(), one(), one()))
+
+    def count(number: int) -> int:
+        done.append(f"step {number}")
+        return number
+
+    async def branch(number: int) -> int:
+        return await wf.async_step(count, number)
+
+    first = await wf.async_step(forks)
+    others = await asyncio.gather(branch(1), branch(2))
+    await wf.async_sleep(10)
+    return [first, *others]
+
+
+@app.workflow
+async def begins_anew(round_: int) -> None:
+    wf = begins_anew.wf
+    wf.compensate(undo, f"round {round_}")
+    await wf.async_step(act, "good")
+    if round_ == 0:
+        wf.continue_as_new(1)
+    await wf.async_step(act, "bad")

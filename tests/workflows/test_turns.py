@@ -1,0 +1,147 @@
+"""Async bodies that are cut off at any write and begin again go on as if nothing had happened: the same branch wins, fails, and is undone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+
+from pynenc import context
+from pynenc.engine.execute import HandBack
+from pynenc.exceptions import StoreError
+from pynenc.testing import InlineRunner
+from tests.workflows.apps import turns
+from tests.workflows.apps.turns import app
+
+
+class Cut:
+    """A store whose attempts are over at the ``number``-th write of a run, before or after it."""
+
+    def __init__(self, store: Any, number: int, *, is_after: bool) -> None:
+        self.left = number
+        self.has_cut = False
+        #: What an attempt had seen when it wrote something.
+        self.witnessed: list[tuple[int, list[str]]] = []
+        self._is_after = is_after
+        self._remember, self._submit = store.remember, store.submit
+        store.remember, store.submit = self.remember, self.submit
+
+    def remember(self, *args: Any, **options: Any) -> Any:
+        stored = self._at(lambda: self._remember(*args, **options))
+        if turns.seen and any("w" not in position for position in args[1]):  # not a mark
+            self.witnessed.append((len(turns.seen), list(turns.seen[-1])))
+        return stored
+
+    def submit(self, *args: Any, **options: Any) -> Any:
+        return self._at(lambda: self._submit(*args, **options))
+
+    def _at(self, write: Any) -> Any:
+        running = context.current()
+        if running is None or running.task != turns.races.task_id.key:
+            return write()
+        if running.interrupt is None:
+            self.left -= 1
+            if self.left:
+                return write()
+            self.has_cut = True
+            running.interrupt = HandBack
+            if self._is_after:
+                write()
+        raise StoreError("cut off", retryable=True)
+
+
+def life(program: list[Any], number: int = 0, *, is_after: bool = False) -> tuple[str, list[str], list[str], bool]:
+    """How a run ended, what it saw, what was undone, and whether it was cut off."""
+    turns.done.clear()
+    turns.seen.clear()
+    with InlineRunner(app) as runner:
+        cut = Cut(app.store, number, is_after=is_after)
+        invocation = turns.races(program)
+        try:
+            result = runner.result(invocation)
+        except Exception as error:
+            result = repr(error)
+        for attempt, before in cut.witnessed:
+            for after in turns.seen[attempt:]:
+                assert after[: len(before)] == before[: len(after)], (number, is_after)
+        return result, turns.seen[-1], list(turns.done), cut.has_cut
+
+
+def check_all(program: list[Any], *, is_random: bool = False) -> None:
+    """Cut a run off at each of its writes, before and after it. It sees again what it had seen when it wrote something.
+
+    :param is_random: at one write before and at the next one after it; what nothing durable followed may differ.
+    """
+    *whole, _ = life(program)
+    for number in range(1, 200):
+        for is_after in (False, True)[is_random * (number % 2) :: 1 + is_random]:
+            *cut, has_cut = life(program, number, is_after=is_after)
+            if not has_cut:
+                return
+            assert is_random or cut == whole, (number, is_after)
+
+
+PROGRAMS = {
+    "gather": [["gather", ["child 5", "bad_child 9"], ["child 1", "step 0", "child 2", "sleep 100"]]],
+    "nested": [
+        ["gather", ["bad_child 20"], [["gather", ["child 1"], [["gather", ["child 3"], ["step 0"]]]], "sleep 99"]]
+    ],
+    "group": [["group", ["child 1", "sleep 50"], ["bad_child 7"], [["group", ["child 2"], ["sleep 3"]], "child 40"]]],
+    "survives": [
+        ["survive", ["bad_step 0"], ["bad_child 3"], ["child 4"]],
+        "step 0",
+        ["gather", ["bad_step 0"], ["sleep 9"]],
+    ],
+    "first": [["first", ["child 5"], ["sleep 3"], ["child 4", "step 0"]], "step 0", "bad_step 0"],
+    "timers": [["first", ["timer 0"], ["sleep 30"]], "sleep 99", "step 0", "limit 200", "sleep 300", "bad_step 0"],
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_cut_off_at_each_write(name: str) -> None:
+    check_all(PROGRAMS[name])
+
+
+def draw(random: Random, depth: int) -> list[Any]:
+    """A program of branches within branches."""
+    kinds = ("child", "step", "sleep", "child", "step", "sleep", "bad_child", "bad_step")
+    program: list[Any] = [f"{random.choice(kinds)} {random.randint(1, 50)}" for _ in range(random.randint(1, 2))]
+    if depth:
+        way = random.choice(("gather", "group", "first", "survive"))
+        program.insert(random.randint(0, 1), [way, *(draw(random, depth - 1) for _ in range(2))])
+    return program
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_program_is_cut_off(seed: int) -> None:
+    check_all(draw(Random(seed), 2), is_random=True)
+
+
+@pytest.fixture
+def runner() -> Iterator[InlineRunner]:
+    turns.done.clear()
+    with InlineRunner(app) as runner:
+        yield runner
+
+
+def test_branches_that_nobody_awaits_are_told_when_the_body_ends(
+    runner: InlineRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert runner.result(turns.forgets(5)) == "2 left"
+    (told,) = [each.getMessage() for each in caplog.records if each.name == "pynenc.workflow"]
+    assert "has ended, but 2 branch(es) of it had not" in told
+    assert re.search(r"the first is at .*apps/turns\.py:\d+\.", told)
+
+
+def test_what_a_step_forks_is_no_branch(runner: InlineRunner) -> None:
+    assert runner.result(turns.forks_in_a_step()) == [3, 1, 2]
+    assert sorted(turns.done) == ["step 1", "step 2"]
+
+
+def test_a_round_undoes_what_it_registered_itself(runner: InlineRunner) -> None:
+    with pytest.raises(ValueError, match="bad"):
+        runner.result(turns.begins_anew(0))
+    assert turns.done == ["round 1"]
