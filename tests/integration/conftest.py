@@ -181,6 +181,7 @@ def shared_runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         assert program.stop() == 0, program.log.read_text()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a shared runner run in the same test process: each runner is started once, and idles in no others."""
     for item in items:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from pynenc.core.reaction import DEFINITIONS
 from pynenc.core.records import ChangeKind, Filter, Purge
-from pynenc.engine.firing import DEFINITIONS, Decision, events_scope
+from pynenc.engine.firing import Decision, events_scope
 from pynenc.engine.firing_state import state_scope
 from pynenc.engine.submit import Submitter
 from pynenc.engine.suspension import GivenUp

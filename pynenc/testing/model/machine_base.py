@@ -67,15 +67,19 @@ def operation(
 
 
 def programs() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
-    """One step: the name of an operation, by weight, and what it draws. Looked up when the first step is drawn."""
-    return st.deferred(
-        lambda: st.sampled_from([name for name, known in OPERATIONS.items() for _ in range(known.weight)]).flatmap(
-            _step
-        )
+    """One step: the name of an operation, by the weights of now, and what it draws."""
+    return st.just(OPERATIONS).flatmap(
+        lambda known: _names(tuple((name, operation.weight) for name, operation in known.items())).flatmap(_step)
     )
 
 
-@cache  # made once, as hypothesis examines what is new to it
+# Strategies are made once, as hypothesis examines each that is new to it.
+@cache
+def _names(weights: tuple[tuple[str, int], ...]) -> st.SearchStrategy[str]:
+    return st.sampled_from([name for name, weight in weights for _ in range(weight)])
+
+
+@cache
 def _step(name: str) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
     return st.tuples(st.just(name), st.fixed_dictionaries(OPERATIONS[name].draws))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -488,6 +489,33 @@ def test_freeing_a_key_costs_the_same_however_many_wait_for_it(store: PostgresSt
     few = blocks(store, 1, ended)
     fill(store, 20_000, place="2", status="8", why="1", behind="'k'", running_key="'k'")
     assert least(store, 1.25 * few + 10, 1, ended) <= 1.25 * few + 10
+
+
+def test_no_statement_lets_the_planner_choose_the_index_of_all_ids() -> None:
+    """It might where a table was analyzed when it was nearly empty, and read what is left of all rows: a number is enough, and an order names its index."""
+    text = "\n".join(schema.statements("s", None))
+    by_number = r"\binv(?: i)? WHERE (?:i\.)?app = [a-z_.]+ AND (?:i\.)?seq (?:=|IN)|WHERE app = r\.app AND seq"
+    assert not re.findall(by_number, text)
+    hot = [line for line in text.splitlines() if "enable_material = off" in line]
+    assert len(hot) == 4
+    assert all("enable_sort = off" in line for line in hot)
+    assert not re.findall(r"EXISTS \(SELECT 1 FROM \S+inv WHERE[^()]*timer <= now\)", text)
+
+
+def test_what_was_analyzed_when_it_was_empty_is_read_by_the_right_index(store: PostgresStore) -> None:
+    """The planner takes all indices for alike then; that of all ids has what is left of many rows, which nobody has vacuumed."""
+    schema = store._database.quoted_schema
+    with psycopg.connect(parse(shared_url()).conninfo, autocommit=True) as client:
+        client.execute(f"VACUUM ANALYZE {schema}.inv".encode())
+        fill(store, 20_000, place="2", status="8", why="1", behind="'of others'", running_key="'of others'")
+        client.execute(f"DELETE FROM {schema}.inv".encode())
+        client.execute(f"ANALYZE {schema}.inv".encode())
+        store.submit([new(f"n{number}", running_key="k") for number in range(20)])
+        (claimed,) = store.claim(ClaimRequest("r", 1)).batch
+        ended = Outcome(id=claimed.id, attempt=claimed.attempt, status=S.SUCCESS)
+        found = blocks(store, 1, ended)
+        client.execute(f"VACUUM ANALYZE {schema}.inv".encode())
+        assert found <= 1.25 * blocks(store, 1, ended) + 10
 
 
 def test_a_claim_costs_the_same_under_a_pinned_snapshot(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ CREATE OR REPLACE FUNCTION @wait(
     app_ bigint, at_ bigint, waiter_ text, attempt_ bigint, ids text[], is_checked boolean,
     claims boolean, claimer text, lim bigint, asked text[], mosts bigint[], named text[], alone_ boolean, aged boolean, without_ text[], me text
 ) RETURNS SETOF @claimed LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_sort = off SET enable_bitmapscan = off AS $f$
 DECLARE
     now bigint := @time(at_);
     head @claimed;
@@ -169,7 +169,7 @@ BEGIN
             RETURN QUERY SELECT * FROM @claim_batch(app_, now, claimer, lim, asked, mosts, names, named, alone_, aged, without_, 0, true);
             SELECT coalesce(min(x.timer), 0) INTO head.claimed FROM unnest(names) q, LATERAL (
                 SELECT timer FROM @inv WHERE app = app_ AND queue = q AND timer IS NOT NULL ORDER BY timer LIMIT 1) x;
-            head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone));
+            head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE (SELECT true FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone ORDER BY rank DESC, boost DESC, seq LIMIT 1));
             PERFORM @react(app_, now);
         END IF;
     END IF;

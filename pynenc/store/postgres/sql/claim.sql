@@ -3,6 +3,9 @@
 -- Rows without anything special are taken by one statement for the whole batch, beside other claims (SKIP LOCKED). The others (they may expire, drop out, hold a
 -- registration key, be the head of a rate) are looked at one by one in their turn, by who has the turn of the app; who has not passes them over.
 
+-- The statements here name the order of the index that is meant ("ORDER BY timer LIMIT 1"), and whoever calls them has sorting off: where a table was analyzed
+-- when it was nearly empty, the planner thinks all indices alike, and might read one of all invocations. So a row is also found by its number alone, which no two apps share: never by number and app.
+
 -- An answer. The first row of a claim has no id: it carries what concerns all of it.
 CREATE OR REPLACE FUNCTION @is_lost(app_ bigint, who text) RETURNS boolean LANGUAGE plpgsql AS $f$
 BEGIN
@@ -22,10 +25,10 @@ END $f$;
 -- Whether a claim from these queues needs the turn of the app.
 CREATE OR REPLACE FUNCTION @claim_needs_turn(app_ bigint, names text[], now bigint) RETURNS boolean LANGUAGE plpgsql AS $f$
 BEGIN
-    RETURN EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND special))
-        OR EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (
-            SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND timer <= now
-            AND (place = P_WAITING OR running_key IS NOT NULL OR special)));
+    RETURN EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND special OFFSET 0))
+        OR EXISTS (SELECT 1 FROM unnest(names) q WHERE (
+            SELECT true FROM @inv WHERE app = app_ AND queue = q AND timer <= now
+            AND (place = P_WAITING OR running_key IS NOT NULL OR special) ORDER BY timer LIMIT 1));
 END $f$;
 
 -- What has waited for its time settles; a bounded number in one transaction.
@@ -36,8 +39,8 @@ DECLARE
     n integer;
 BEGIN
     FOREACH q IN ARRAY names LOOP
-        CONTINUE WHEN NOT EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND timer <= now);
-        UPDATE @inv SET place = P_READY, timer = NULL WHERE app = app_ AND seq IN (
+        CONTINUE WHEN (SELECT true FROM @inv WHERE app = app_ AND queue = q AND timer <= now ORDER BY timer LIMIT 1) IS NULL;
+        UPDATE @inv SET place = P_READY, timer = NULL WHERE seq IN (
             SELECT seq FROM @inv WHERE app = app_ AND queue = q AND timer <= now AND place = P_LATER AND running_key IS NULL AND NOT special
             ORDER BY timer LIMIT 5000 FOR UPDATE SKIP LOCKED);
         GET DIAGNOSTICS n = ROW_COUNT;
@@ -192,7 +195,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION @note_claim(r @inv, now bigint) RETURNS void LANGUAGE plpgsql AS $f$
 BEGIN
     IF r.drop_blocked AND r.running_key IS NOT NULL THEN
-        UPDATE @inv SET held = E'\x01' || r.running_key WHERE app = r.app AND seq = r.seq;
+        UPDATE @inv SET held = E'\x01' || r.running_key WHERE seq = r.seq;
     END IF;
     IF r.rate_key IS NOT NULL THEN
         DELETE FROM @rate WHERE app = r.app AND key = r.rate_key AND at <= now - r.rate_period;
@@ -234,7 +237,7 @@ BEGIN
         IF cardinality(names) > 1 AND true = ANY (specials) THEN
             -- They come queue by queue, but what one of them holds others may be dropped for: in the order of the claim.
             SELECT array_agg(x.seq), array_agg(x.special) INTO seqs, specials FROM (
-                SELECT i.seq, i.special FROM @inv i WHERE i.app = app_ AND i.seq = ANY (seqs)
+                SELECT i.seq, i.special FROM @inv i WHERE i.seq = ANY (seqs)
                     ORDER BY CASE WHEN aged THEN 0 ELSE -i.rank END, CASE WHEN aged THEN 0 ELSE -i.boost END, i.seq) x;
         END IF;
         IF true <> ALL (specials) THEN
@@ -250,7 +253,7 @@ BEGIN
                 END IF;
                 RETURN QUERY SELECT * FROM @own(app_, plain, who, now);
                 plain := '{}';
-                SELECT * INTO r FROM @inv WHERE app = app_ AND seq = seqs[n] AND place = P_READY;
+                SELECT * INTO r FROM @inv WHERE seq = seqs[n] AND place = P_READY;
                 CONTINUE WHEN NOT FOUND OR NOT @may_claim(r, now);
                 RETURN QUERY SELECT * FROM @own(app_, ARRAY[r.seq], who, now);
                 PERFORM @note_claim(r, now);
@@ -280,7 +283,7 @@ DECLARE
     room bigint := CASE WHEN alone_ THEN least(lim, 1) ELSE lim END;
     n bigint;
 BEGIN
-    IF EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND timer <= now)) THEN
+    IF EXISTS (SELECT 1 FROM unnest(names) q WHERE (SELECT true FROM @inv WHERE app = app_ AND queue = q AND timer <= now ORDER BY timer LIMIT 1)) THEN
         PERFORM @admit_due(app_, names, now, turn);
     END IF;
     IF cardinality(asked) = 0 THEN

@@ -145,7 +145,7 @@ CREATE OR REPLACE FUNCTION @cycle(
     reasons text[], alones boolean[], dues bigint[], unknowns boolean[], extras text[], news bytea[], wants_turn boolean,
     claims boolean, claimer text, lim bigint, asked text[], mosts bigint[], named text[], alone_ boolean, aged boolean, without_ text[], hint bigint, me text
 ) RETURNS SETOF @claimed LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_sort = off SET enable_bitmapscan = off AS $f$
 DECLARE
     now bigint := CASE WHEN at_ > 0 THEN at_ ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END;
     names text[];
@@ -224,7 +224,7 @@ BEGIN
             RETURN QUERY SELECT * FROM @claim_batch(app_, now, claimer, lim, asked, mosts, stocked, named, alone_, aged, without_, hint, turn);
             SELECT coalesce(min(x.timer), 0) INTO head.claimed FROM unnest(names) q, LATERAL (
                 SELECT timer FROM @inv WHERE app = app_ AND queue = q AND timer IS NOT NULL ORDER BY timer LIMIT 1) x;
-            head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone));
+            head.alone := EXISTS (SELECT 1 FROM unnest(names) q WHERE (SELECT true FROM @inv WHERE app = app_ AND queue = q AND place = P_READY AND alone ORDER BY rank DESC, boost DESC, seq LIMIT 1));
         ELSE
             -- The usual claim: one queue, nothing special in it. Written without other functions where it can be.
             lim := least(lim, mosts[array_position(asked, stocked[1])]);
@@ -263,7 +263,7 @@ END $f$;
 
 -- PENDING -> RUNNING; which of them are lost, counted from 1.
 CREATE OR REPLACE FUNCTION @start(app_ bigint, who text, ids text[], attempts bigint[], at_ bigint) RETURNS bigint[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_sort = off AS $f$
 DECLARE
     seqs bigint[] := ARRAY(SELECT (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = u) FROM unnest(ids) u);
     pos jsonb := (SELECT jsonb_object_agg(u.id, u.n ORDER BY u.attempt, u.n) FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n));
@@ -282,7 +282,7 @@ END $f$;
 
 -- Keep what bodies say of their progress; which of them are lost, counted from 1.
 CREATE OR REPLACE FUNCTION @report(app_ bigint, who text, ids text[], attempts bigint[], values_ bytea[]) RETURNS bigint[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $f$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_sort = off AS $f$
 DECLARE
     seqs bigint[] := ARRAY(SELECT (SELECT s.seq FROM @inv s WHERE s.app = app_ AND s.id = u) FROM unnest(ids) u);
     pos jsonb := (SELECT jsonb_object_agg(u.id, u.n ORDER BY u.attempt, u.n) FROM unnest(ids, attempts) WITH ORDINALITY u (id, attempt, n));

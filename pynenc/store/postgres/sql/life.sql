@@ -115,7 +115,7 @@ BEGIN
         retries = r.retries, crashes = r.crashes, round = r.round, claimed = r.claimed, started = r.started, ended = r.ended, due = r.due,
         timer = r.timer, held = r.held, rated = r.rated, why = r.why, behind = r.behind, back = r.back, alone = r.alone, cancel = r.cancel,
         entries = r.entries, gone = r.gone, signals = r.signals, seen = r.seen, reason = r.reason, payload = r.payload
-    WHERE app = r.app AND seq = r.seq;
+    WHERE seq = r.seq;
 END $f$;
 
 -- When the rate of a row lets it be claimed: as soon as fewer than "rate_n" claims lie in the window before.

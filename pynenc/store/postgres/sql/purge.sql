@@ -5,9 +5,9 @@ CREATE OR REPLACE FUNCTION @remove(app_ bigint, seqs bigint[], now bigint, is_ev
 DECLARE
     ids text[];
 BEGIN
-    SELECT array_agg(id) INTO ids FROM @inv WHERE app = app_ AND seq = ANY (seqs);
-    UPDATE @blob SET seen = greatest(seen, now) WHERE app = app_ AND key IN (SELECT unnest(blobs) FROM @inv WHERE app = app_ AND seq = ANY (seqs));
-    DELETE FROM @ref f USING @inv i, unnest(i.blobs) b WHERE i.app = app_ AND i.seq = ANY (seqs) AND f.app = app_ AND f.key = b AND f.seq = i.seq;
+    SELECT array_agg(id) INTO ids FROM @inv WHERE seq = ANY (seqs);
+    UPDATE @blob SET seen = greatest(seen, now) WHERE app = app_ AND key IN (SELECT unnest(blobs) FROM @inv WHERE seq = ANY (seqs));
+    DELETE FROM @ref f USING @inv i, unnest(i.blobs) b WHERE i.seq = ANY (seqs) AND f.app = app_ AND f.key = b AND f.seq = i.seq;
     DELETE FROM @memo WHERE app = app_ AND scope = ANY (ids);
     -- Those below it: "0" follows "/".
     DELETE FROM @memo m USING unnest(ids) u (id) WHERE m.app = app_ AND m.scope >= u.id || '/' AND m.scope < u.id || '0';
@@ -16,7 +16,7 @@ BEGIN
         DELETE FROM @registration WHERE app = app_ AND seq = ANY (seqs);
     END IF;
     DELETE FROM @hist WHERE app = app_ AND seq = ANY (seqs);
-    DELETE FROM @inv WHERE app = app_ AND seq = ANY (seqs);
+    DELETE FROM @inv WHERE seq = ANY (seqs);
 END $f$;
 
 -- Whether the workflow that a row belongs to goes on; for its root: the one that it was started by.
@@ -38,7 +38,7 @@ BEGIN
     SELECT coalesce(array_agg(x.seq) FILTER (WHERE NOT x.is_needed), '{}'), coalesce(array_agg(x.seq) FILTER (WHERE x.is_needed), '{}') INTO doomed, needed FROM (
         SELECT seq, @is_needed(app_, id, workflow, workflow_parent) AS is_needed FROM (
             SELECT seq, id, workflow, workflow_parent FROM @inv WHERE app = app_ AND gone <= now ORDER BY gone LIMIT lim FOR UPDATE SKIP LOCKED) y) x;
-    UPDATE @inv SET gone = now + result_ttl WHERE app = app_ AND seq = ANY (needed);
+    UPDATE @inv SET gone = now + result_ttl WHERE seq = ANY (needed);
     kept := cardinality(needed);
     IF ended_before > 0 AND cardinality(doomed) < lim THEN
         SELECT coalesce(array_agg(x.seq), '{}') INTO more FROM (

@@ -37,7 +37,7 @@ BEGIN
         FOR call IN SELECT x.*, g.args, g.tail, g.owner, concat_ws('~', i.id, g.label, noted[k + 2], noted[k + 3]) AS cause
             FROM @inv i JOIN @reaction g ON g.app = app_ AND g.status = noted[k + 1] AND g.task IN ('', i.task),
                 LATERAL json_populate_record(NULL::@call, g.call) x
-            WHERE i.app = app_ AND i.seq = noted[k] AND (g.task <> '' OR NOT starts_with(i.task, 'FIRING_TASKS')) ORDER BY g.owner, g.n
+            WHERE i.seq = noted[k] AND (g.task <> '' OR NOT starts_with(i.task, 'FIRING_TASKS')) ORDER BY g.owner, g.n
         LOOP
             call.id := call.owner || '~' || call.cause;
             call.args := call.args || convert_to(call.cause, 'UTF8') || call.tail;

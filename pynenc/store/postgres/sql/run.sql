@@ -24,7 +24,7 @@ DECLARE
     task_ text;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    IF EXISTS (SELECT 1 FROM unnest(tasks_) t WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND place = P_PARKED AND why = W_TASK AND behind = t)) THEN
+    IF EXISTS (SELECT 1 FROM unnest(tasks_) t WHERE EXISTS (SELECT 1 FROM @inv WHERE app = app_ AND place = P_PARKED AND why = W_TASK AND behind = t OFFSET 0)) THEN
         PERFORM @take_turn(app_);
         now := @time(at_);
     END IF;
@@ -145,7 +145,7 @@ BEGIN
     seqs := ARRAY(SELECT seq FROM @inv WHERE app = app_ AND expires > 0 AND expires <= now AND attempt = 0 AND round = 0 AND place < P_CLAIMED
         ORDER BY expires, seq LIMIT lim FOR UPDATE);
     FOREACH n IN ARRAY seqs LOOP
-        SELECT * INTO r FROM @inv WHERE app = app_ AND seq = n;  -- the end of one may have changed the next
+        SELECT * INTO r FROM @inv WHERE seq = n;  -- the end of one may have changed the next
         PERFORM @finalize(r, S_CANCELLED, 'expired', '', 0, now);
     END LOOP;
     PERFORM @react(app_, now);

@@ -124,7 +124,7 @@ DECLARE
 BEGIN
     SELECT * INTO r FROM @inv WHERE app = app_ AND id = call.id;
     IF NOT FOUND AND call.registration_key IS NOT NULL THEN
-        SELECT i.* INTO r FROM @registration g JOIN @inv i ON i.app = g.app AND i.seq = g.seq WHERE g.app = app_ AND g.key = call.registration_key;
+        SELECT i.* INTO r FROM @registration g JOIN @inv i ON i.seq = g.seq WHERE g.app = app_ AND g.key = call.registration_key;
     END IF;
     IF r.id IS NULL AND call.cache_key IS NOT NULL THEN
         SELECT * INTO r FROM @inv WHERE app = app_ AND cache_key = call.cache_key AND status = S_SUCCESS ORDER BY seq DESC LIMIT 1;

@@ -120,7 +120,7 @@ BEGIN
     INSERT INTO @ref (app, key, seq) SELECT r.app, b, r.seq FROM unnest(blobs_) b;
     r.args := args_;
     r.blobs := CASE WHEN cardinality(blobs_) > 0 THEN ARRAY(SELECT json_array_elements_text(extra -> 'blobs')) END;
-    UPDATE @inv SET args = r.args, blobs = r.blobs WHERE app = r.app AND seq = r.seq;
+    UPDATE @inv SET args = r.args, blobs = r.blobs WHERE seq = r.seq;
     DELETE FROM @memo WHERE app = r.app AND scope = r.id AND (key >= 'resume:' AND key < 'resume;'
         OR key >= 'signal:' AND key < @signal_key((extra ->> 'signals')::integer));
     RETURN @next_round(r);
