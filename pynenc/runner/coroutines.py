@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from contextvars import Context
 from functools import partial
 from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING
@@ -279,7 +279,8 @@ class Coroutines:
             self._end(slot, unfit(worker.engine, claimed, error))
             return
         slot.running = worker.engine.executor.running(claimed, worker.beat.id, slot)
-        slot.task = self._loop.create_task(self._run(spec, claimed, slot, slot.running), context=copy_context())
+        # In a context of its own: it may be begun by a body that waits or has ended, of which it must inherit nothing.
+        slot.task = self._loop.create_task(self._run(spec, claimed, slot, slot.running), context=Context())
         slot.running.wakes.append(partial(self.on_loop, slot.task.cancel))
 
     async def _run(self, spec: TaskSpec, claimed: Claimed, slot: AsyncSlot, running: Running) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import msgspec
 import pytest
@@ -25,6 +26,7 @@ app = Pynenc(app_id="worker-edges", store="memory://")
 go = threading.Event()
 begun = threading.Event()
 running_now: list[int] = [0, 0]
+mine: ContextVar[str] = ContextVar("mine", default="nothing")
 
 
 @app.task
@@ -58,6 +60,18 @@ async def nap() -> int:
 @app.task
 async def gathers(count: int) -> int:
     return sum(await asyncio.gather(*(nap().async_result() for _ in range(count))))
+
+
+@app.task
+async def what_is_set() -> str:
+    return mine.get()
+
+
+@app.task
+async def sets_and_waits() -> str:
+    inherited = mine.get()
+    mine.set("set by another body")
+    return inherited + await what_is_set().async_result()
 
 
 @app.task
@@ -156,6 +170,12 @@ def test_a_coroutine_that_waits_in_many_branches_lends_one_place() -> None:
         eventually(lambda: worker.coroutines.active == 0)
         assert worker.coroutines.parked == 0
     assert running_now[1] <= 2
+
+
+def test_a_coroutine_inherits_no_context_of_the_body_that_made_room_for_it() -> None:
+    calls = [sets_and_waits() for _ in range(10)]
+    with working(coroutines=2):
+        assert {call.get_result(LONG) for call in calls} == {"nothing" * 2}
 
 
 def test_threads_of_a_coroutine_may_wait() -> None:
