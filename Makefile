@@ -28,14 +28,14 @@ demo: $(VENV)/.installed-run  ## real work end to end on one SQLite file
 	$(BIN)/pynenc demo $(ARGS)
 
 test: $(VENV)/.installed-dev  ## all tests, in parallel
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-313: $(VENV_313)/.installed-dev  ## the same tests on Python 3.13, where it is installed
-	$(VENV_313)/bin/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(VENV_313)/bin/python -m pytest -n $(JOBS) $(ARGS)
 
 test-postgres: $(VENV)/.installed-dev  ## the tests of PostgreSQL on a server of your own: POSTGRES_BIN=/usr/lib/postgresql/15/bin
 	@test -x "$(POSTGRES_BIN)/initdb" || { echo "make test-postgres: POSTGRES_BIN must be the folder of initdb and postgres, as /usr/lib/postgresql/15/bin" >&2; exit 1; }
-	PYNENC_TEST_POSTGRES_BIN="$(POSTGRES_BIN)" $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(POSTGRES_TESTS) $(ARGS)
+	PYNENC_TEST_POSTGRES_BIN="$(POSTGRES_BIN)" $(BIN)/python -m pytest -n $(JOBS) $(POSTGRES_TESTS) $(ARGS)
 
 typing: $(VENV)/.installed-dev  ## what type checkers see of the public API
 	$(BIN)/python -m pytest tests/api/typing $(ARGS)

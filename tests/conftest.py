@@ -11,14 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
 
-#: Modules whose tests share a fixture, besides those of ``tests/unit``.
-WITH_FIXTURES = {
-    "tests/chaos/test_chaos.py",
-    "tests/docs/test_deploy.py",
-    "tests/integration/test_lost_answers.py",
-    "tests/integration/test_pooler.py",
-}
+from tests.grouping import Grouped
+
+#: Modules with tests that take long.
+LONG = ("tests/conformance/test_model_", "tests/chaos/", "tests/workflows/test_lives.py", "tests/docs/test_pages.py")
 
 settings.register_profile("pynenc", deadline=None)
 settings.load_profile("pynenc")
@@ -43,13 +41,15 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Grouped:
+    """How the tests are shared out to several test processes."""
+    return Grouped(config, log)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what takes long to start run in the same test process, so that it is started once; small ones go to one by module."""
-    for item in items:
-        module = item.path.relative_to(item.config.rootpath).as_posix()
-        if module.startswith("tests/unit/") or module in WITH_FIXTURES:
-            item.add_marker(pytest.mark.xdist_group(module))
+    """What takes long begins early, so that no test process is left alone with it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 _running: set[str] = set()

@@ -101,7 +101,7 @@ class Turns:
         self._coroutines = coroutines
         self._on_lost = on_lost
         self._lock = Lock()
-        self._lease = beat.lease / outcome.SECOND
+        self.lease = beat.lease / outcome.SECOND
         self._count = 0
         self._failures = 0
         self._is_idle = False
@@ -215,16 +215,14 @@ class Turns:
                 break
         return taken
 
-    def is_late(self, claimed: Claimed, now: float) -> bool:
-        """Whether the process stood still since the claim, for longer than a lease: another runner may have it by now, so it goes back."""
-        if now - self.asked_at <= self._lease:
-            return False
-        self.release([claimed], "its runner stood still before it began")
-        return True
-
     def release(self, taken: list[Claimed], reason: str) -> None:
         """Put claimed invocations that will not run here into the outbox; they go back at the next turn."""
         self._put_back([outcome.released(claimed, reason) for claimed in taken])
+
+    def release_late(self, claimed: Claimed) -> bool:
+        """The process stood still since the claim, for longer than a lease: another runner may have it by now, so it goes back."""
+        self.release([claimed], "its runner stood still before it began")
+        return True
 
     def hand_back(self, taken: list[Claimed]) -> None:
         """The same for what runs, when the runner stops."""

@@ -268,7 +268,8 @@ class Worker:
         me.since = started = time.monotonic()
         has_begun = False
         try:
-            if self.turns.is_late(claimed, started) or (self.coroutines and self.coroutines.takes(claimed)):
+            is_late = started - self.turns.asked_at > self.turns.lease and self.turns.release_late(claimed)
+            if is_late or (self.coroutines and self.coroutines.takes(claimed)):
                 return True
             me.deadline = started + claimed.timeout / outcome.SECOND if claimed.timeout and self._is_here else 0.0
             me.marked = False

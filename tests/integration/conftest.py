@@ -182,14 +182,6 @@ def shared_runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a shared runner run in the same test process: each runner is started once, and idles in no others."""
-    for item in items:
-        name = getattr(getattr(item, "callspec", None), "params", {}).get("app")
-        if name in PROCESSES:
-            item.add_marker(pytest.mark.xdist_group(name))
-
-
 # -- what tests ask for --------------------------------------------------------------------------------------------------
 @pytest.fixture(params=[*THREADS, *PROCESSES])
 def app(request: pytest.FixtureRequest, tmp_path: Path, shared_runners: Callable[[str], str]) -> Iterator[Pynenc]:

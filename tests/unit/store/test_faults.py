@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 import redis
+import trustme
 
 from pynenc import Pynenc
 from pynenc.exceptions import StoreError
@@ -34,7 +35,6 @@ RIGHTS = {
     "other keys": ("~other:* &pynenc:* +@all -@admin -@dangerous +info", "a key"),
     "other channels": ("~pynenc:* resetchannels +@all -@admin -@dangerous +info", "a channel"),
 }
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +138,10 @@ ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 def tls_port(refusal: bytes, *, wants_certificate: bool = False) -> Iterator[int]:
     """A port on which TLS is spoken and nothing else."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
+    authority = trustme.CA()
+    authority.issue_cert("localhost").configure_cert(context)
     if wants_certificate:
-        context.load_verify_locations(CERTIFICATE)
+        authority.configure_trust(context)
         context.verify_mode = ssl.CERT_REQUIRED
 
     def serve(client: socket.socket) -> None:
