@@ -110,8 +110,7 @@ class Worker:
         self.slots = Slots(settings.slots)
         self.board = board
         self.is_stopping = self.is_recycling = False
-        self.was_woken = False
-        self.has_unmarked = False
+        self.was_woken = self.has_unmarked = False
         self.next_deadline = 0.0
         self.failure: BaseException | None = None
         self._resolve = engine.executor.resolve
