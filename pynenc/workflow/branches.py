@@ -13,7 +13,7 @@ import asyncio
 import asyncio.locks
 import asyncio.queues
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from functools import partial
@@ -23,6 +23,7 @@ from pynenc.engine.suspension import GivenUp, Suspended, union
 from pynenc.workflow.flow import Flow, branch_here, in_step, running_flow
 from pynenc.workflow.replay import Branch
 from pynenc.workflow.turns import Grade, Turns, label_of_timer, of_ours, ours
+from pynenc.workflow.waiting import bound_turns
 
 logger = logging.getLogger("pynenc.workflow")
 
@@ -118,6 +119,7 @@ class Branches:
     def set_timer(self, call_at: Any, when: float, run: Callable[[], object], at: Any) -> asyncio.TimerHandle:
         """The body has set a timer. One that was over in an earlier life is over, and waits for its turn."""
         self.turns.are_taken = True
+        bound_turns(self._flow)
         branch: Branch = at.get(branch_here) or self._flow.root
         branch.timers += 1
         label = label_of_timer(branch.path, branch.timers)
@@ -177,7 +179,7 @@ class Branches:
 
     def _own(self, which: str) -> Iterator[tuple[Any, Context]]:
         """What of the body the loop keeps to run, with its context. How loops keep it has been the same in all versions of asyncio."""
-        for handle in tuple(getattr(self._loop, which, ())):  # other threads add to it
+        for handle in _copy(getattr(self._loop, which, ())):
             at = getattr(handle, "_context", None)
             if at and at.get(running_flow) is self._flow and not handle.cancelled():
                 yield handle, at
@@ -205,6 +207,13 @@ class Branches:
             return
         running.departure = union(ways)
         running.main.cancel()
+
+
+def _copy(handles: Iterable[Any]) -> tuple[Any, ...]:
+    """What the loop keeps, to which other threads add meanwhile. Without a global lock that may break the copy off."""
+    while True:
+        with suppress(RuntimeError):
+            return tuple(handles)
 
 
 def _waits_for_a_branch(task: Any) -> bool:

@@ -66,9 +66,9 @@ class History(NamedTuple):
 
 
 class Branch:
-    """One line of execution within a body, and its counters."""
+    """One line of execution within a body, and its counters. ``awaited``: how often it waited for each invocation."""
 
-    __slots__ = ("branches", "count", "draws", "path", "timers", "undos", "waits")
+    __slots__ = ("awaited", "branches", "count", "draws", "path", "timers", "undos", "waits")
 
     def __init__(self, path: str = "") -> None:
         self.path = path
@@ -77,6 +77,7 @@ class Branch:
         self.draws = 0
         self.branches = 0
         self.timers = 0
+        self.awaited: dict[str, int] = {}
         self.undos = 0
 
     def advance(self) -> None:

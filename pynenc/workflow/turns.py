@@ -16,14 +16,16 @@ A body takes no turns before it has a second branch or sets a timer of its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, ContextVar
 from enum import IntEnum
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+
+    from pynenc.workflow.replay import Branch
 
 T = TypeVar("T")
 
@@ -128,6 +130,9 @@ def label_of_timer(path: str, number: int) -> str:
     return f"{path}@{number}"
 
 
-def label_of_wait(path: str, ids: Any) -> str:
-    """The label of the turn that a branch takes when another invocation has ended."""
-    return f"{path}={ids[0][-12:]}"
+def label_of_wait(branch: Branch, ids: Sequence[str]) -> str:
+    """The label of the turn that a branch takes when another invocation has ended; to be asked for when the wait begins, since it may be cut short. A branch
+    may wait for the same one again. It is counted by invocation, so that one more wait in changed code moves no other.
+    """
+    number = branch.awaited[ids[0]] = branch.awaited.get(ids[0], 0) + 1
+    return f"{branch.path}={ids[0][-12:]}" + (f".{number}" if number > 1 else "")

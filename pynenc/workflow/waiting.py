@@ -6,7 +6,7 @@ What is final stays final, so waiting for one needs no record. It needs one wher
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,7 +20,10 @@ from pynenc.workflow.turns import Grade, label_of_wait, ours
 if TYPE_CHECKING:
     from pynenc.workflow.flow import Flow
 
+T = TypeVar("T")
 WAIT = "wait"
+#: Turns that are written with one record, about.
+MOST_NEW = 500
 #: Looks for finals in the usual way, at most so many seconds.
 Look = Callable[[float], list[Final]]
 AsyncLook = Callable[[float | None], Awaitable[list[Final]]]
@@ -55,8 +58,9 @@ async def wait_async(flow: Flow, ids: Sequence[str], timeout: float | None, look
     flow.check()
     if timeout is None:
         flow.follow_branches()
+        label = label_of_wait(flow.branch, ids)
         finals = await _wait_async(flow, ids, 0, look)
-        await take_turn(flow, label_of_wait(flow.branch.path, ids), has_failed=_has_failed(finals))
+        await take_turn(flow, label, has_failed=_has_failed(finals))
         return finals
     await come(flow)
     wait = begin_wait(flow, timeout)
@@ -162,7 +166,33 @@ async def take_turn(flow: Flow, label: str, *, has_failed: bool = False) -> None
     if flow.branches is None or not (turns := flow.branches.turns).are_taken:
         return
     await flow.branches.take_turn(flow.branch, label, Grade.FAILURE if has_failed else Grade.VALUE)
-    if has_failed and label in turns.new and not flow.is_checked:
+    if has_failed and label in turns.new:
+        write_turns(flow)
+    else:
+        bound_turns(flow)
+
+
+async def end_in_turn(flow: Flow, position: str, end: Callable[[], T], *, has_failed: bool = False) -> T:
+    """Record how a step has ended when it is its turn, and also if its branch is cancelled before that: it is not done twice."""
+    from asyncio import CancelledError
+
+    try:
+        await take_turn(flow, position, has_failed=has_failed)
+    except CancelledError:
+        end()
+        raise
+    return end()
+
+
+def bound_turns(flow: Flow) -> None:
+    """Write the turns that were taken if they are many, so that no record grows without limit: a body may take any number of them between two operations."""
+    if len(flow.branches.turns.new) >= MOST_NEW and flow.running.departure is None and context.transaction() is None:
+        write_turns(flow)
+
+
+def write_turns(flow: Flow) -> None:
+    """Write the turns that were taken since the last operation, in a record of their own."""
+    if not flow.is_checked:
         flow.write(position_of(TURNS, flow.cursor.next_turn), Record("turns"))
 
 

@@ -115,11 +115,9 @@ class WorkflowContext:
                 with flow.step_context():
                     value = await call()
         except Exception as error:
-            await waiting.take_turn(flow, position, has_failed=True)
-            flow.fail_step(position, name, error)
+            await waiting.end_in_turn(flow, position, partial(flow.fail_step, position, name, error), has_failed=True)
             raise
-        await waiting.take_turn(flow, position)
-        return cast("R", flow.end_step(position, name, value))
+        return cast("R", await waiting.end_in_turn(flow, position, partial(flow.end_step, position, name, value)))
 
     def execute_task(self, task: Any, /, *args: Any, **kwargs: Any) -> BaseInvocation[Any, Any]:
         """Call a task as a part of this run: when the body runs again it finds the same invocation. Each call is another one."""

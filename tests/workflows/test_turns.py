@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -13,6 +14,9 @@ from pynenc import context
 from pynenc.engine.execute import HandBack
 from pynenc.exceptions import StoreError
 from pynenc.testing import InlineRunner
+from pynenc.workflow.branches import _copy
+from pynenc.workflow.replay import decode_record
+from pynenc.workflow.waiting import MOST_NEW
 from tests.workflows.apps import turns
 from tests.workflows.apps.turns import app
 
@@ -96,6 +100,7 @@ PROGRAMS = {
         ["gather", ["bad_step 0"], ["sleep 9"]],
     ],
     "first": [["first", ["child 5"], ["sleep 3"], ["child 4", "step 0"]], "step 0", "bad_step 0"],
+    "again": [["gather", ["again 0"], ["child 0"], ["again 0", "step 0"]], "step 0", "sleep 9"],
     "timers": [["first", ["timer 0"], ["sleep 30"]], "sleep 99", "step 0", "limit 200", "sleep 300", "bad_step 0"],
 }
 
@@ -145,3 +150,42 @@ def test_a_round_undoes_what_it_registered_itself(runner: InlineRunner) -> None:
     with pytest.raises(ValueError, match="bad"):
         runner.result(turns.begins_anew(0))
     assert turns.done == ["round 1"]
+
+
+def test_one_branch_waits_for_one_invocation_again(runner: InlineRunner) -> None:
+    turns.seen.clear()
+    ended = runner.result(turns.waits_again())
+    assert sorted(ended) == ["a", "a", "a", "b"]
+    assert not ended.endswith("b")
+    assert turns.seen == [[], *[list(ended)] * 2]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_step_that_is_cancelled_before_its_turn_is_not_done_again(runner: InlineRunner, fails: bool) -> None:
+    assert runner.result(turns.drops(fails)) == "1 ended"
+    assert sorted(turns.done) == ["step 0", "step 1"]
+
+
+def test_no_record_holds_any_number_of_turns(runner: InlineRunner) -> None:
+    """Neither those of timers, nor those of results."""
+    times = MOST_NEW + 100
+    invocation = turns.polls(times)
+    assert runner.result(invocation) == times
+    stored = app.store.recall(f"{invocation.invocation_id}/0")
+    records = [decode_record(each) for each in stored.values()]
+    assert max(len(each.turns) for each in records) <= MOST_NEW
+    numbers = sorted(number for each in records for number in range(each.turn, each.turn + len(each.turns)))
+    assert numbers == list(range(2 * times + 1)), "each turn is written once"
+
+
+def test_what_a_loop_keeps_is_copied_while_it_changes() -> None:
+    handles = deque([1, 2])
+
+    class Changing:
+        def __iter__(self) -> Iterator[int]:
+            for each in handles:
+                yield each
+                if len(handles) < 3:
+                    handles.append(3)
+
+    assert _copy(Changing()) == (1, 2, 3)

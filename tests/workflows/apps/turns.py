@@ -24,6 +24,11 @@ def child(word: str) -> str:
     return word
 
 
+@app.task(registration_concurrency="ARGUMENTS")
+def shared(word: str) -> str:
+    return word
+
+
 def act(word: str) -> str:
     if word.startswith("bad"):
         raise ValueError(word)
@@ -76,6 +81,9 @@ class Body:
         what = what.removeprefix("bad_")
         if what == "child":
             await child.options(delay=float(seconds))(word).async_result()
+        elif what == "again":
+            for _ in range(3):  # each handle waits for itself
+                await app.get_invocation(shared(word).invocation_id).async_result()
         elif what == "step":
             await wf.async_step(act, word)
         elif what == "sleep":
@@ -129,6 +137,56 @@ async def forks_in_a_step() -> list[int]:
     others = await asyncio.gather(branch(1), branch(2))
     await wf.async_sleep(10)
     return [first, *others]
+
+
+def fail(word: str) -> None:
+    done.append(word)
+    raise ValueError(word)
+
+
+@app.workflow
+async def drops(fails: bool) -> str:
+    """Goes on with the step that has ended first, while the other one waits for its turn."""
+    wf = drops.wf
+    others = [wf.async_step(fail if fails else done.append, f"step {number}") for number in range(2)]
+    tasks = [asyncio.create_task(each) for each in others]
+    ended, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for each in rest:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await wf.async_sleep(10)
+    return f"{len(ended)} ended"
+
+
+@app.workflow
+async def polls(times: int) -> int:
+    calls = child.parallelize([(f"{number}",) for number in range(times)])
+    for _ in range(times):
+        await asyncio.sleep(1e-9)
+    await asyncio.gather(*(each.async_result() for each in calls.invocations))
+    await polls.wf.async_step(act, "good")
+    await polls.wf.async_sleep(10)
+    return times
+
+
+@app.workflow
+async def waits_again() -> str:
+    """One branch waits three times for one invocation, and another branch comes in between."""
+    seen.append([])
+    calls, other = [shared("a") for _ in range(3)], child("b")
+    await waits_again.wf.async_sleep(1)
+
+    async def wait(name: str, invocations: list[Any]) -> None:
+        for each in invocations:
+            await each.async_result()
+            see(name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(wait("a", calls))
+        group.create_task(wait("b", [other]))
+    await waits_again.wf.async_step(act, "good")
+    await waits_again.wf.async_sleep(1)
+    return "".join(seen[-1])
 
 
 @app.workflow
