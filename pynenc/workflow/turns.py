@@ -5,8 +5,9 @@ Theory of operation
 Between two durable operations a body does the same each time. What may differ is which of several events comes first: the result of a child, the end of a
 step or of a sleep, a timer of asyncio. So each of them takes a *turn*: it is let in when the body has done all that it does without one (nothing of it is
 about to run on the loop), and the next one waits until that is so again. Which turns there were is written with the next durable operation, in the same
-transaction; hundreds of them get a record of their own. A turn that nothing durable follows may come in another place when the body runs again, since nothing depends on it. But a failure is written
-before a branch gets it: it may end the body, and what other branches have registered by then decides what is compensated.
+transaction; hundreds of them get a record of their own. A turn that nothing durable follows may come in another place when the body runs again, since nothing
+depends on it. But a failure is written before a branch gets it: it may end the body, and what other branches have registered by then decides what is
+compensated.
 
 In a replay all that is known asks for its turn at once, and is let in by its recorded number. What has none comes after that: values, then failures, since a
 failure that came first would have been recorded; then, in a run that has failed, the error that ends the branches which had got no farther.
