@@ -166,10 +166,23 @@ class Cursor:
 
     def is_recorded(self, branch: Branch) -> bool:
         """Whether the next operation of a branch is."""
+        return position_of(branch.path, self._next(branch)) in self.records
+
+    def is_cut(self, branch: Branch) -> bool:
+        """Whether the next operation of a branch was cancelled before it was recorded, and the branch went on."""
+        return not self.is_recorded(branch) and self._next(branch) < self._last.get(branch.path, 0)
+
+    def pass_by(self, branch: Branch) -> None:
+        """The next operation is cancelled before the branch has come to it."""
+        number = self._next(branch)
+        while branch.count < number:
+            branch.advance()
+
+    def _next(self, branch: Branch) -> int:
         number = branch.count + 1
         while (record := self.records.get(position_of(branch.path, number))) is not None and record.kind == PATCH:
             number += 1
-        return record is not None
+        return number
 
     def begun(self, position: str) -> Record | None:
         """What was recorded when the operation of a position began, if it is one that takes time."""

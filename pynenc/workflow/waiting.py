@@ -154,11 +154,23 @@ def mark_reached(flow: Flow) -> None:
 # -- branches of async bodies ------------------------------------------------------------------------------------------------
 async def come(flow: Flow) -> None:
     """A branch comes to an operation. In a run that has failed it got no farther than to what is recorded: what the others did then comes first, and the error
-    that ended them.
+    that ended them. An operation that was cancelled when the branch was here before does not begin again: what cancels it comes first.
     """
+    from asyncio import CancelledError
+
     flow.follow_branches()
-    if flow.branches.turns.are_taken and flow.has_failed and not flow.cursor.is_recorded(flow.branch):
-        await flow.branches.take_turn(flow.branch, "", Grade.END)
+    cursor, branch = flow.cursor, flow.branch
+    if (
+        not flow.branches.turns.are_taken
+        or cursor.is_recorded(branch)
+        or not (flow.has_failed or cursor.is_cut(branch))
+    ):
+        return
+    try:
+        await flow.branches.take_turn(branch, "", Grade.END)
+    except CancelledError:
+        cursor.pass_by(branch)
+        raise
 
 
 async def take_turn(flow: Flow, label: str, *, has_failed: bool = False) -> None:

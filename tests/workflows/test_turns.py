@@ -166,6 +166,13 @@ def test_a_step_that_is_cancelled_before_its_turn_is_not_done_again(runner: Inli
     assert sorted(turns.done) == ["step 0", "step 1"]
 
 
+@pytest.mark.parametrize("what", ["step", "signal", "result"])
+def test_a_body_goes_on_after_what_it_cut_off(runner: InlineRunner, what: str) -> None:
+    assert runner.result(turns.cuts_off(what)) == what
+    assert [each for each in turns.done if each == "slow"] == ["slow"] * (what == "step"), "it does not begin again"
+    assert turns.done.count("too late") == 3
+
+
 def test_no_record_holds_any_number_of_turns(runner: InlineRunner) -> None:
     """Neither those of timers, nor those of results."""
     times = MOST_NEW + 100

@@ -163,6 +163,31 @@ async def drops(fails: bool) -> str:
 
 
 @app.workflow
+async def cuts_off(what: str) -> str:
+    """Goes on after an operation that took too long."""
+    wf = cuts_off.wf
+
+    async def slow() -> None:
+        done.append("slow")
+        await asyncio.sleep(60)
+
+    try:
+        async with asyncio.timeout(0.01):
+            if what == "step":
+                await wf.async_step(slow)
+            elif what == "signal":
+                await wf.async_wait_signal("none")
+            else:
+                await child.options(delay=100)("a").async_result(timeout=50)
+    except TimeoutError:
+        done.append("too late")
+    await wf.async_sleep(1)
+    await wf.async_step(act, "good")
+    await wf.async_sleep(1)
+    return what
+
+
+@app.workflow
 async def polls(times: int) -> int:
     calls = child.parallelize([(f"{number}",) for number in range(times)])
     for _ in range(times):
