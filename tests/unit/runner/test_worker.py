@@ -26,6 +26,7 @@ app = Pynenc(app_id="worker-edges", store="memory://")
 go = threading.Event()
 begun = threading.Event()
 running_now: list[int] = [0, 0]
+naps: list[int] = []
 mine: ContextVar[str] = ContextVar("mine", default="nothing")
 
 
@@ -50,6 +51,7 @@ def blocks() -> str:
 
 @app.task
 async def nap() -> int:
+    naps.append(1)
     running_now[0] += 1
     running_now[1] = max(running_now)
     await asyncio.sleep(0.01)
@@ -86,6 +88,7 @@ def fresh() -> Iterator[None]:
     go.clear()
     begun.clear()
     running_now[:] = [0, 0]
+    naps.clear()
     yield
     go.set()
     app.close()
@@ -257,12 +260,44 @@ def test_a_damaged_record_ends_its_attempt_unless_the_pump_did(by_pump: bool) ->
     assert worker.slots.free == 1, "no token is given twice, and none is lost"
 
 
+def test_a_coroutine_that_was_claimed_a_lease_ago_does_not_begin() -> None:
+    with working(coroutines=1, stale=LONG) as worker:
+        coroutines = worker.coroutines
+        assert coroutines is not None
+        assert nap().get_result(LONG) == 1, "the loop runs"
+        coroutines.on_loop(lambda: go.wait(LONG))
+        call = nap()
+        eventually(lambda: coroutines.active)
+        worker.turns.lease = 0.2
+        asked_at = worker.turns.asked_at
+        eventually(lambda: time.monotonic() - asked_at > worker.turns.lease)
+        go.set()
+        assert call.get_result(LONG) == 1
+        assert "its runner stood still before it began" in [entry.reason for entry in call.history]
+
+
+def test_what_waits_for_the_loop_when_the_lease_is_lost_belongs_to_others() -> None:
+    with working(coroutines=1, stale=LONG, poll=0.05) as worker:
+        coroutines = worker.coroutines
+        assert coroutines is not None
+        assert nap().get_result(LONG) == 1, "the loop runs"
+        coroutines.on_loop(lambda: go.wait(LONG))
+        call = nap()
+        eventually(lambda: coroutines.active)
+        app.store.retire(["w"])
+        eventually(lambda: worker.beat.id != "w")
+        go.set()
+        assert call.get_result(LONG) == 1
+        assert len(naps) == 2, "it began once"
+
+
 def test_many_damaged_coroutines_in_a_row_end_alone() -> None:
     damaged = Claimed("", nap.task_id.key, 1, b"{}", timeout="x")  # type: ignore[arg-type]
     with working(coroutines=2) as worker:
         coroutines = worker.coroutines
         assert coroutines is not None
         coroutines.on_loop(lambda: go.wait(LONG))
+        worker.turns.asked_at = time.monotonic()
         for number in range(2000):
             coroutines.takes(msgspec.structs.replace(damaged, id=f"damaged-{number}"))
         call = nap()
