@@ -28,8 +28,10 @@ class Sleeper:
         except RuntimeError:
             pass  # it is set
 
-    def is_woken(self) -> bool:
-        """Whether it would not sleep."""
+    def is_woken(self, within: float = 0.0) -> bool:
+        """Whether it would not sleep, now or within so many seconds."""
+        if within and self._lock.acquire(timeout=within):
+            self()
         return not self._lock.locked()
 
     def sleep(self, seconds: float) -> None:

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
@@ -18,8 +19,9 @@ USED, IDLE, WAITS, FILTERS = 0, SLOTS, 2 * SLOTS, 3 * SLOTS
 #: Bytes of the filter that tells which ids a slot waits for; one of zeros passes all.
 _FILTER = 8
 _SIZE = FILTERS + SLOTS * _FILTER
-#: Marks: no, yes, and idle for some queues only.
+#: Marks: no, yes, and idle for some queues only, or used by somebody who listens.
 NO, YES, PICKY = 0, 1, 2
+LISTENS = 2
 NOBODY = bytes(SLOTS)
 #: Bytes that the folder of the sockets may have on every system.
 _PATH_LIMIT = 90
@@ -51,13 +53,22 @@ class Board:
         fcntl.flock(self._handle, fcntl.LOCK_EX)
         try:
             for slot in range(SLOTS):
-                if not self.marks[USED + slot] or not self.send(slot, b"?"):
+                if not self.marks[USED + slot] or not self._is_alive(slot):
                     return slot, self._bind(slot)
         except OSError:
             return None
         finally:
             fcntl.flock(self._handle, fcntl.LOCK_UN)
         return None
+
+    def _is_alive(self, slot: int) -> bool:
+        """Whether somebody receives for a slot, which leaves no letter there."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(self._path(slot))
+            except OSError:
+                return False
+        return True
 
     def _bind(self, slot: int) -> socket.socket:
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -104,13 +115,14 @@ class Board:
 
     def send(self, slot: int, letter: bytes) -> bool:
         """Send a letter to a slot; false when nobody is there any more, and the slot is free."""
+        path = self._path(slot)
         try:
-            self._sender.sendto(letter, self._path(slot))
+            self._sender.sendto(letter, path)
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.EINTR):
-                return True
-            self.free(slot)
-            return False
+            if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+                self.free(slot)
+                return False
+            _send_apart(letter, path)
         return True
 
     def close(self) -> None:
@@ -119,6 +131,13 @@ class Board:
         self.marks.close()
         os.close(self._handle)
         os.close(self._folder_handle)
+
+
+def _send_apart(letter: bytes, path: str) -> None:
+    """The socket is full of letters, or what this process may send lies unread elsewhere: the latter is no reason for a sender of its own."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
+        sender.setblocking(False)
+        sender.sendto(letter, path)
 
 
 def bits_of(ids: Iterable[str]) -> int:

@@ -7,6 +7,7 @@ second sleeping thread.
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import time
@@ -14,6 +15,8 @@ from collections.abc import Callable, Sequence
 from threading import Lock, Thread, get_ident
 
 from pynenc.store.sleeper import Sleeper
+
+logger = logging.getLogger("pynenc.store")
 
 #: Bytes of a letter: a stopped receiver with a few unread ones must not use up what a sender may send.
 LETTER = 1024
@@ -52,11 +55,12 @@ class Post:
         """Let a thread receive until this one and all others have left."""
         with self._serving:
             self._dependents.add(dependent)
-            is_first = len(self._dependents) == 1  # else the thread receives already, or has been called
+            is_called = self._thread is not None and len(self._dependents) > 1
             if self._thread is None and not self._is_closed:
-                self._thread = Thread(target=self._run, name="pynenc-wake", daemon=True)
-                self._thread.start()
-        if is_first:
+                thread = Thread(target=self._run, name="pynenc-wake", daemon=True)
+                thread.start()
+                self._thread = thread
+        if not is_called:
             self._call()
 
     def leave(self, dependent: object) -> None:
@@ -86,6 +90,9 @@ class Post:
             return 0.0
         try:
             return self._read(letters)
+        except Exception:
+            logger.exception("a wake-up failed")
+            return 0.0
         except BaseException:  # this thread was interrupted: others receive them once more
             for letter in letters:
                 self._send(letter)
@@ -102,9 +109,7 @@ class Post:
             until = time.monotonic() + seconds
             while not (sleeper.is_woken() or self._is_closed) and (left := until - time.monotonic()) > 0:
                 if self._poll.poll(left * 1000):
-                    rest = self._receive()
-                    if rest and not sleeper.is_woken():
-                        time.sleep(rest)
+                    sleeper.is_woken(within=self._receive())
         finally:
             self._leader = None
             self._turn.release()

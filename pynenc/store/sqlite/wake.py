@@ -6,7 +6,8 @@ All store objects on one file map the same *board*, a small file with a slot for
 somebody behind it is idle, whether somebody behind it waits for results. A commit that made work looks at the board, which costs no
 system call, and sends a datagram to as many idle slots as there is work for; a commit that ended something sends one to each slot
 that waits for one of these ids, as far as 64 bits of their hashes tell (Bloom, CACM 1970). Datagrams begin with a letter: ``w`` work,
-``f`` finals, ``o`` orders. A full socket loses nothing: who finds several letters takes none at its word and looks into the database.
+``f`` finals, ``o`` orders, for those who listen. A full socket loses nothing: who finds several letters takes none at its word and looks
+into the database. Who waits for nothing reads nothing, and keeps nobody from sending to others (:meth:`Board.send`).
 
 A letter ``f`` about a single small final brings it along, with the time at which its transaction began. Whoever has begun to wait before that time has
 it without a look: it was committed during the wait. Others might get what was final before a retry by hand, so they look.
@@ -28,7 +29,7 @@ import msgspec
 
 from pynenc.core.records import Claim, Final
 from pynenc.store.sleeper import Sleeper
-from pynenc.store.sqlite.board import FILTERS, IDLE, NO, NOBODY, PICKY, SLOTS, USED, WAITS, YES, Board, bits_of
+from pynenc.store.sqlite.board import FILTERS, IDLE, LISTENS, NO, NOBODY, PICKY, SLOTS, USED, WAITS, YES, Board, bits_of
 from pynenc.store.sqlite.post import LETTER, Post
 
 #: Ids up to which a filter is made anew when one less is waited for.
@@ -124,6 +125,7 @@ class Bell:
         self._start()
         with self._lock:
             self._listeners = (*self._listeners, listener)
+        self._show_listeners()
         if self._post:
             self._post.serve(listener)
         return listener
@@ -133,9 +135,16 @@ class Bell:
         listener.is_idle = False
         with self._lock:
             self._listeners = tuple(each for each in self._listeners if each is not listener)
+        self._show_listeners()
         self.publish()
         if self._post:
             self._post.leave(listener)
+
+    def _show_listeners(self) -> None:
+        """Write to the board whether orders are for anybody here."""
+        with self._lock:
+            if self._slot >= 0 and not self._is_closed:
+                self._board.marks[USED + self._slot] = LISTENS if self._listeners else YES
 
     def publish(self) -> None:
         """Write to the board whether anybody here is idle."""
@@ -193,7 +202,7 @@ class Bell:
         if finals:
             known = known if len(finals) == 1 else None
             if self._watches:
-                self._wake_watches(dict.fromkeys(finals), known)
+                self._wake_watches(*(({known[1].id: known[1]}, known[0]) if known else (dict.fromkeys(finals), 0.0)))
             if self._board.marks.find(b"\1", WAITS, FILTERS) >= 0:
                 letter = _letter(known)
                 for slot in self._board.waiting(finals):
@@ -207,7 +216,7 @@ class Bell:
                     self._send_all(IDLE, YES, b"w", left)
         if orders:
             self._wake_everybody()
-            self._send_all(USED, YES, b"o")
+            self._send_all(USED, LISTENS, b"o")
 
     def _send_all(self, kind: int, value: int, letter: bytes, most: int = SLOTS) -> None:
         for slot in self._board.marked(kind, value):
@@ -218,14 +227,15 @@ class Bell:
                     self._board.marks[IDLE + slot] = NO
                 most -= self._board.send(slot, letter)
 
-    def _wake_watches(self, finals: Mapping[str, Final | None], known: Known | None = None) -> None:
+    def _wake_watches(self, finals: Mapping[str, Final | None], since: float) -> None:
+        """Wake who waits for these; with the final, if the wait had begun before a time at which it was looked for, or at which its transaction ran."""
         with self._lock:
             woken = {}
             for name, final in finals.items():
                 for watch in self._watches.get(name, ()):
                     watch.left.discard(name)
                     if len(watch.ids) == 1:
-                        watch.final = known[1] if known and known[0] > watch.began else final
+                        watch.final = final if since > watch.began else None
                     woken[id(watch)] = watch
         for watch in woken.values():
             if self._post and isinstance(watch.wake, Sleeper):
@@ -280,14 +290,14 @@ class Bell:
     def _is_told(self, letter: bytes) -> bool:
         """Whether a letter brings all that those who wait here want to know of it; they have it then."""
         try:
-            known = began, final = _decode(letter[1:])
+            began, final = _decode(letter[1:])
         except msgspec.DecodeError:  # it brings nothing, or comes from another version
             return False
         with self._lock:
             watches = self._watches.get(final.id, ())
             if any(began <= watch.began or len(watch.ids) > 1 for watch in watches):
                 return False
-        self._wake_watches({final.id: None}, known)
+        self._wake_watches({final.id: final}, began)
         return True
 
     def _look_for_finals(self) -> float:
@@ -299,7 +309,7 @@ class Bell:
         started = time.monotonic()
         try:
             found = self._finals_among(ids)
-            self._wake_watches(found)
+            self._wake_watches(found, started)
         except Exception:  # the store is closing, or does not answer now: whoever waits polls
             return 0.0
         taken = time.monotonic() - started

@@ -112,7 +112,7 @@ def test_a_letter_of_before_the_wait_is_not_believed(pair: Pair, monkeypatch: py
     bell._post._receive()  # type: ignore[union-attr]
     assert looks == [["a"]]
     assert (watch.final, sleeper.is_woken()) == (None, False)
-    bell._wake_watches({"a": None}, (before, old))
+    bell._wake_watches({"a": old}, before)
     assert (watch.final, sleeper.is_woken()) == (None, True)
     watch.close()
 
@@ -165,6 +165,48 @@ def test_who_receives_hears_of_what_ends_in_the_own_process(pair: Pair) -> None:
     sleeper, watch = watched(pair.client, "a")
     assert slept(sleeper, lambda: pair.finish("a", store=pair.client)) < LONG
     watch.close()
+
+
+def test_letters_that_nobody_reads_keep_none_from_others(pair: Pair) -> None:
+    """What lies unread elsewhere counts against what the socket of a sender may send."""
+    board = pair.runner._ringer._board
+    pair.runner._ringer._start()
+    deaf = [board.take_slot() for _ in range(40)]
+    for taken in deaf:
+        assert taken is not None
+        for _ in range(12):
+            assert board.send(taken[0], b"f" * LETTER)
+    pair.submit("a")
+    sleeper, watch = watched(pair.client, "a")
+    assert slept(sleeper, lambda: pair.finish("a")) < LONG
+    watch.close()
+    for taken in deaf:
+        taken[1].close()  # type: ignore[index]
+
+
+def test_a_look_of_before_the_wait_gives_it_no_result(pair: Pair) -> None:
+    pair.submit("a")
+    before = time.monotonic()
+    sleeper, watch = watched(pair.client, "a")
+    pair.client._ringer._wake_watches({"a": Final("a", InvocationStatus.SUCCESS, "m.t", b"old")}, before)
+    assert (watch.final, sleeper.is_woken()) == (None, True)
+    watch.close()
+
+
+def test_a_wake_that_fails_ends_no_others(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    pair.submit("a", "b")
+    woken = Event()
+
+    def fails() -> None:
+        raise ValueError("a wake of somebody else's")
+
+    watches = [pair.client.watch(["a"], fails), pair.client.watch(["b"], woken.set)]
+    pair.finish("a")
+    pair.finish("b")
+    assert woken.wait(LONG)
+    assert "a wake-up failed" in caplog.text
+    for watch in watches:
+        watch.close()
 
 
 def test_letters_that_come_together_are_followed_by_a_look(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
