@@ -76,7 +76,8 @@ class Coroutines:
         self._resolve = worker.engine.executor.resolve
         self._limit = worker.settings.coroutines
         self._slots: dict[str, AsyncSlot] = {}
-        self._pending: deque[tuple[float, TaskSpec, Claimed]] = deque()
+        #: Since when it waits, when its claim was asked for, and what it is.
+        self._pending: deque[tuple[float, float, TaskSpec, Claimed]] = deque()
         self._returning: deque[tuple[asyncio.Future[None], AsyncSlot]] = deque()
         self.parked = 0
         self._loop = asyncio.new_event_loop()
@@ -162,7 +163,7 @@ class Coroutines:
             return False
         spec = self._resolve(claimed.task)
         assert spec is not None
-        self._pending.append((time.monotonic(), spec, claimed))
+        self._pending.append((time.monotonic(), self._worker.turns.asked_at, spec, claimed))
         self.on_loop(self._start_next)
         return True
 
@@ -174,7 +175,7 @@ class Coroutines:
                 entry = self._pending.popleft()
             except IndexError:
                 break
-            found.append(entry[2])
+            found.append(entry[-1])
         return found
 
     def running(self) -> list[AsyncSlot]:
@@ -261,10 +262,20 @@ class Coroutines:
                 turn.set_result(None)
         while self._pending and self._has_room():
             try:
-                _, spec, claimed = self._pending.popleft()
+                _, asked_at, spec, claimed = self._pending.popleft()
             except IndexError:
                 return
-            self._begin(spec, claimed)
+            if not self._is_late(asked_at, claimed):
+                self._begin(spec, claimed)
+
+    def _is_late(self, asked_at: float, claimed: Claimed) -> bool:
+        """Whether it was claimed longer than a lease ago; then it goes back."""
+        worker = self._worker
+        is_late = time.monotonic() - asked_at > worker.turns.lease and worker.turns.release_late(claimed)
+        if is_late:
+            worker.slots.call()
+            worker.pump.rouse()
+        return is_late
 
     def _begin(self, spec: TaskSpec, claimed: Claimed) -> None:
         worker = self._worker

@@ -13,6 +13,7 @@ all.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -161,6 +162,8 @@ class Turns:
         """Go on under another identity. What the old one has claimed, or claims at this moment, and nobody has started belongs to others."""
         self.beat = beat
         self.buffer.clear()
+        if self._coroutines:
+            self._coroutines.stale(math.inf)
 
     def watch(self, ids: Sequence[str], begin: Callable[[ClaimRequest | None], Watch]) -> Watch:
         """Begin the wait of a body for ``ids``, and claim for the token that it is about to give away in the same step."""

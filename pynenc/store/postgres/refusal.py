@@ -12,6 +12,7 @@ import re
 import select
 import time
 from collections.abc import Iterator
+from math import inf
 
 import psycopg
 from psycopg import pq
@@ -23,8 +24,10 @@ from pynenc.store.postgres.connection import poll
 
 #: Seconds that a host gets for a second answer.
 PATIENCE = 5.0
-#: What is remembered of errors that were understood.
+#: Errors that are remembered.
 MANY = 256
+#: Seconds for which an error is, where a host gave no code: it may give one later, and a connection that is listened to costs memory for good.
+SILENCE = 30.0
 #: Not authorized, no such database, a feature or a name in the URL that the server does not have, no right to connect.
 _REFUSING = re.compile(r"28...|3D000|0A000|22023|42...")
 #: One code for everything: protocol violation, which is what poolers say.
@@ -41,7 +44,8 @@ _ATTEMPT = re.compile(r"^- (host: .*?, port: .*?), hostaddr: ", re.MULTILINE)
 #: What the user chose: where it leads, and what is quoted.
 _CHOSEN = re.compile(r"connection to server .*? failed: |\"[^\"]*\"|'[^']*'")
 _EVENTS = {PollingStatus.READING: select.POLLIN, PollingStatus.WRITING: select.POLLOUT}
-_judged: dict[tuple[str, str], bool] = {}
+#: Whether it is a refusal, and until when that is believed, in monotonic seconds.
+_judged: dict[tuple[str, str], tuple[bool, float]] = {}
 
 
 class RefusedError(psycopg.OperationalError):
@@ -56,13 +60,15 @@ def is_refusal(error: psycopg.Error, conninfo: str) -> bool:
     if isinstance(error, psycopg.errors.ConnectionTimeout):
         return False
     told = str(error)
-    if (conninfo, told) in _judged:
-        return _judged[conninfo, told]
+    judged, until = _judged.get((conninfo, told), (False, 0.0))
+    if time.monotonic() < until:
+        return judged
     codes = [code_of(each) for each in _hosts(conninfo)]
     clear = [code for code in codes if code and code != _VAGUE]
     judged = all(map(_REFUSING.fullmatch, clear)) if len(clear) == len(codes) else tells_refusal(told)
-    if None not in codes and len(_judged) < MANY:
-        _judged[conninfo, told] = judged
+    if len(_judged) >= MANY:
+        _judged.clear()
+    _judged[conninfo, told] = judged, time.monotonic() + SILENCE if None in codes else inf
     return judged
 
 
@@ -96,7 +102,10 @@ def code_of(conninfo: str) -> str | None:
     """The code with which a server refuses a connection; None when it does not, or cannot be heard."""
     if not hasattr(os, "memfd_create"):
         return None
-    heard = os.memfd_create("pynenc")
+    try:
+        heard = os.memfd_create("pynenc")
+    except OSError:  # no descriptor is free, or the system forbids it
+        return None
     try:
         connection = pq.PGconn.connect_start(conninfo.encode())
         try:

@@ -10,6 +10,19 @@ from pynenc.exceptions import SchemaError, StoreError
 from pynenc.store.sqlite import schema
 
 BUSY_SECONDS = 10.0
+#: The first release that has all that the statements use. The youngest of it is RETURNING; UPSERT came with 3.24.
+OLDEST = (3, 35, 0)
+
+
+def check_library() -> None:
+    """Whether the SQLite of this Python is recent enough.
+
+    :raises StoreError: it is not.
+    """
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise StoreError(
+            f"this Python uses SQLite {sqlite3.sqlite_version}, which is too old: {'.'.join(map(str, OLDEST))} is the least"
+        )
 
 
 def prepare(connection: sqlite3.Connection, app_id: str) -> str:

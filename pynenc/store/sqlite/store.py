@@ -64,7 +64,7 @@ from pynenc.store.sqlite import (
 )
 from pynenc.store.sqlite.database import LOOK_EVERY, Database, Tx
 from pynenc.store.sqlite.joined import Joined
-from pynenc.store.sqlite.opening import explained
+from pynenc.store.sqlite.opening import check_library, explained
 from pynenc.store.sqlite.schema import json_list
 from pynenc.store.sqlite.signs import Signs
 from pynenc.store.sqlite.wake import Bell
@@ -111,6 +111,7 @@ class SqliteStore:
     def open(self) -> None:
         if self._bell is not None:
             return
+        check_library()
         self._is_closed = False
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

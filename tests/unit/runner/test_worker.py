@@ -26,6 +26,7 @@ app = Pynenc(app_id="worker-edges", store="memory://")
 go = threading.Event()
 begun = threading.Event()
 running_now: list[int] = [0, 0]
+naps: list[int] = []
 mine: ContextVar[str] = ContextVar("mine", default="nothing")
 
 
@@ -50,6 +51,7 @@ def blocks() -> str:
 
 @app.task
 async def nap() -> int:
+    naps.append(1)
     running_now[0] += 1
     running_now[1] = max(running_now)
     await asyncio.sleep(0.01)
@@ -86,6 +88,7 @@ def fresh() -> Iterator[None]:
     go.clear()
     begun.clear()
     running_now[:] = [0, 0]
+    naps.clear()
     yield
     go.set()
     app.close()
@@ -229,26 +232,63 @@ def test_what_a_worker_cannot_start_ends_the_worker_and_not_the_call(error: Exce
 def test_a_damaged_record_ends_its_attempt_unless_the_pump_did(by_pump: bool) -> None:
     beat = Beat(id="w", group="w", lease=10**9)
     app.store.heartbeat([beat])
+    threads = []
 
     def execute(claimed: Claimed, slot: BodySlot) -> Outcome:
+        threads.append(threading.current_thread())
         if claimed.task.endswith("deaf"):
             if by_pump:
-                slot.worker.give_up(slot, claimed)
+                another = threading.Thread(target=slot.worker.give_up, args=(slot, claimed))
+                another.start()  # as the pump is: what the thread of a slot takes is its own to end
+                another.join()
             raise ValueError("damaged")
         return worker.engine.executor.run(claimed, worker.engine.executor.running(claimed, "w", slot))
 
-    worker = Worker(app.engine, WorkerSettings(slots=1), beat, keep_up=lambda _: 0.05, execute=execute)
+    settings = WorkerSettings(slots=1, shutdown_timeout=1.0)
+    worker = Worker(app.engine, settings, beat, keep_up=lambda _: 0.05, execute=execute)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
         with pytest.raises(TaskTimeoutError if by_pump else ValueError):
             deaf().get_result(LONG)
         assert add(1, 2).get_result(LONG) == 3
-        eventually(lambda: not worker.is_active)
-        assert worker.slots.free == 1, "no token is given twice, and none is lost"
     finally:
         worker.stop()
-        thread.join(LONG)
+        for each in (thread, *threads):
+            each.join(LONG)
+            assert not each.is_alive()
+    assert worker.slots.free == 1, "no token is given twice, and none is lost"
+
+
+def test_a_coroutine_that_was_claimed_a_lease_ago_does_not_begin() -> None:
+    with working(coroutines=1, stale=LONG) as worker:
+        coroutines = worker.coroutines
+        assert coroutines is not None
+        assert nap().get_result(LONG) == 1, "the loop runs"
+        coroutines.on_loop(lambda: go.wait(LONG))
+        call = nap()
+        eventually(lambda: coroutines.active)
+        worker.turns.lease = 0.2
+        asked_at = worker.turns.asked_at
+        eventually(lambda: time.monotonic() - asked_at > worker.turns.lease)
+        go.set()
+        assert call.get_result(LONG) == 1
+        assert "its runner stood still before it began" in [entry.reason for entry in call.history]
+
+
+def test_what_waits_for_the_loop_when_the_lease_is_lost_belongs_to_others() -> None:
+    with working(coroutines=1, stale=LONG, poll=0.05) as worker:
+        coroutines = worker.coroutines
+        assert coroutines is not None
+        assert nap().get_result(LONG) == 1, "the loop runs"
+        coroutines.on_loop(lambda: go.wait(LONG))
+        call = nap()
+        eventually(lambda: coroutines.active)
+        app.store.retire(["w"])
+        eventually(lambda: worker.beat.id != "w")
+        go.set()
+        assert call.get_result(LONG) == 1
+        assert len(naps) == 2, "it began once"
 
 
 def test_many_damaged_coroutines_in_a_row_end_alone() -> None:
@@ -257,6 +297,7 @@ def test_many_damaged_coroutines_in_a_row_end_alone() -> None:
         coroutines = worker.coroutines
         assert coroutines is not None
         coroutines.on_loop(lambda: go.wait(LONG))
+        worker.turns.asked_at = time.monotonic()
         for number in range(2000):
             coroutines.takes(msgspec.structs.replace(damaged, id=f"damaged-{number}"))
         call = nap()

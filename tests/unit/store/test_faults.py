@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -20,7 +21,7 @@ from pynenc import Pynenc
 from pynenc.exceptions import StoreError
 from pynenc.runner import ThreadRunner
 from pynenc.store import open_store
-from pynenc.store.postgres import database
+from pynenc.store.postgres import database, refusal
 from pynenc.store.postgres.errors import is_connection_lost
 from pynenc.store.postgres.refusal import RefusedError, code_of
 from pynenc.store.postgres.url import parse
@@ -281,6 +282,50 @@ def test_an_outage_is_understood_in_any_language(stranger: Callable[..., str]) -
     assert code_of(stranger("busy", "postgres")) == "53300"
     assert is_connection_lost(failure(stranger("busy", "postgres")))
     assert code_of(stranger("postgres", "postgres")) is None
+
+
+@pytest.fixture
+def mute() -> Iterator[tuple[str, list[str]]]:
+    """The URL of a port that accepts and breaks off, and who has come."""
+    come: list[str] = []
+
+    def listen() -> None:
+        with suppress(OSError):  # closed at the end
+            while True:
+                client, address = listener.accept()
+                come.append(str(address))
+                client.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=listen, daemon=True)
+        thread.start()
+        yield f"postgresql://nobody@127.0.0.1:{listener.getsockname()[1]}/x?sslmode=disable&gssencmode=disable", come
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_who_gives_no_code_is_not_asked_again_each_time(
+    mute: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, come = mute
+    for _ in range(10):
+        assert is_connection_lost(failure(url))
+    assert len(come) <= 12, "ten connections and a question, perhaps for each of two texts of the error"
+    monkeypatch.setattr(refusal, "SILENCE", 0.0)
+    refusal._judged.clear()
+    come.clear()
+    for _ in range(10):
+        assert is_connection_lost(failure(url))
+    assert len(come) == 20, "it is asked again later"
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EPERM, errno.ENOSYS])
+def test_where_the_system_gives_no_file_an_outage_is_one(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(_: str) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "memfd_create", refuses)
+    assert is_connection_lost(failure(f"postgresql://nobody@127.0.0.1:1/{code}"))
 
 
 def test_a_server_of_redis_that_is_too_old_is_refused(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -522,3 +522,15 @@ def test_a_row_that_cannot_be_shown_is_named(store: SqliteStore) -> None:
         store.find(Filter())
     assert [row.id for row in store.get(["b"])] == ["b"]
     assert "a cannot be read" in store.check()[0]
+
+
+def test_a_library_that_is_too_old_is_refused_before_anything_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    store = SqliteStore(f"sqlite:///{tmp_path}/new/a.db", "a")
+    with pytest.raises(StoreError, match=r"SQLite 3\.34\.1.*3\.35\.0 is the least") as raised:
+        store.open()
+    assert not raised.value.retryable
+    assert list(tmp_path.iterdir()) == []
