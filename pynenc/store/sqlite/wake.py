@@ -19,6 +19,7 @@ A slot whose process died refuses the datagram and is freed by who notices. Wher
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ from pynenc.core.records import Claim, Final
 from pynenc.store.sleeper import Sleeper
 from pynenc.store.sqlite.board import FILTERS, IDLE, LISTENS, NO, NOBODY, PICKY, SLOTS, USED, WAITS, YES, Board, bits_of
 from pynenc.store.sqlite.post import LETTER, Post
+
+logger = logging.getLogger("pynenc.store")
 
 #: Ids up to which a filter is made anew when one less is waited for.
 _FEW = 64
@@ -238,10 +241,13 @@ class Bell:
                         watch.final = final if since > watch.began else None
                     woken[id(watch)] = watch
         for watch in woken.values():
-            if self._post and isinstance(watch.wake, Sleeper):
-                self._post.wake(watch.wake)
-            else:
-                watch.wake()
+            try:
+                if self._post and isinstance(watch.wake, Sleeper):
+                    self._post.wake(watch.wake)
+                else:
+                    watch.wake()
+            except Exception:  # the others are woken all the same
+                logger.exception("a wake-up failed")
 
     def _wake_idle(self, most: int) -> int:
         """Wake idle listeners here, one for each piece of work; how many it were."""
