@@ -131,7 +131,8 @@ def test_an_end_that_cannot_be_written_is_left_to_the_next_attempt(
 def test_a_branch_that_fails_before_the_others_are_replayed_has_failed(runner: InlineRunner) -> None:
     with pytest.raises(ExceptionGroup):
         runner.result(differing.ships())
-    assert done == ["flight", "hotel", "car", "tour", "undo flight"]
+    assert sorted(done[1:3]) == ["car", "hotel"], "side by side, in threads"
+    assert [done[0], *done[3:]] == ["flight", "tour", "undo flight"]
 
 
 def test_the_error_is_raised_where_nobody_else_is_there(runner: InlineRunner) -> None:
