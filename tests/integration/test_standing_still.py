@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LEASE = {"PYNENC__RUNNER__LEASE_SECONDS": "0.5", "PYNENC__RUNNER__HEARTBEAT_SECONDS": "0.1"}
+LEASE = {"PYNENC__RUNNER__LEASE_SECONDS": "2", "PYNENC__RUNNER__HEARTBEAT_SECONDS": "0.2"}
 RUN = "from tests.workflows.apps import shop; shop.app.conf.runner_cls = 'ThreadRunner'; shop.app.runner.run()"
 STOPS = f"""
 import os, signal
@@ -58,6 +58,7 @@ def test_what_was_claimed_a_lease_ago_is_not_started(tmp_path: Path, monkeypatch
         assert shop.add(9, 0).get_result(30) == 9  # by the first one
         assert (tmp_path / "witness").read_text().count("add 1 2\n") == 1
     finally:
+        first.send_signal(signal.SIGCONT)
         for process in (first, second):
             process.terminate()
             process.wait(30)
