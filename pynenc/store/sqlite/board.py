@@ -134,7 +134,7 @@ class Board:
 
 
 def _send_apart(letter: bytes, path: str) -> None:
-    """The socket is full of letters, or what this process may send lies unread elsewhere: the latter is no reason for a sender of its own."""
+    """Send once more, as all that this process may send may lie unread elsewhere. If the receiver itself is full, it knows enough."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
         sender.setblocking(False)
         sender.sendto(letter, path)

@@ -16,6 +16,7 @@ import pytest
 from pynenc import Pynenc
 from pynenc.core.records import Beat, Claimed, Outcome
 from pynenc.exceptions import RunnerError, TaskTimeoutError
+from pynenc.invocation.dist_invocation import DistributedInvocation
 from pynenc.runner import pump
 from pynenc.runner.body import BodySlot
 from pynenc.runner.settings import WorkerSettings
@@ -260,14 +261,20 @@ def test_a_damaged_record_ends_its_attempt_unless_the_pump_did(by_pump: bool) ->
     assert worker.slots.free == 1, "no token is given twice, and none is lost"
 
 
+def waiting_for_the_loop(worker: Worker) -> DistributedInvocation[[], int]:
+    """A call that was claimed and cannot begin before ``go``, which the loop waits for."""
+    coroutines = worker.coroutines
+    assert coroutines is not None
+    assert nap().get_result(LONG) == 1, "the loop runs"
+    coroutines.on_loop(lambda: go.wait(LONG))
+    call = nap()
+    eventually(lambda: coroutines.active)
+    return call
+
+
 def test_a_coroutine_that_was_claimed_a_lease_ago_does_not_begin() -> None:
     with working(coroutines=1, stale=LONG) as worker:
-        coroutines = worker.coroutines
-        assert coroutines is not None
-        assert nap().get_result(LONG) == 1, "the loop runs"
-        coroutines.on_loop(lambda: go.wait(LONG))
-        call = nap()
-        eventually(lambda: coroutines.active)
+        call = waiting_for_the_loop(worker)
         worker.turns.lease = 0.2
         asked_at = worker.turns.asked_at
         eventually(lambda: time.monotonic() - asked_at > worker.turns.lease)
@@ -278,12 +285,7 @@ def test_a_coroutine_that_was_claimed_a_lease_ago_does_not_begin() -> None:
 
 def test_what_waits_for_the_loop_when_the_lease_is_lost_belongs_to_others() -> None:
     with working(coroutines=1, stale=LONG, poll=0.05) as worker:
-        coroutines = worker.coroutines
-        assert coroutines is not None
-        assert nap().get_result(LONG) == 1, "the loop runs"
-        coroutines.on_loop(lambda: go.wait(LONG))
-        call = nap()
-        eventually(lambda: coroutines.active)
+        call = waiting_for_the_loop(worker)
         app.store.retire(["w"])
         eventually(lambda: worker.beat.id != "w")
         go.set()

@@ -85,6 +85,7 @@ def test_who_waits_for_one_receives_it_by_itself_and_reads_nothing(pair: Pair, m
     sleeper, watch = watched(pair.client, "a")
     assert slept(sleeper, lambda: pair.finish("a")) < LONG
     assert watch.final == Final("a", InvocationStatus.SUCCESS, "m.t", b"7")
+    assert not sleeper.is_woken(), "it would sleep again"
     watch.close()
     assert looks == []
     assert receivers() == before, "no thread was needed"
@@ -165,6 +166,21 @@ def test_who_receives_hears_of_what_ends_in_the_own_process(pair: Pair) -> None:
     sleeper, watch = watched(pair.client, "a")
     assert slept(sleeper, lambda: pair.finish("a", store=pair.client)) < LONG
     watch.close()
+
+
+def test_a_commit_that_ends_several_tells_of_all(pair: Pair) -> None:
+    pair.submit("a", "b")
+    known = (time.monotonic(), Final("a", InvocationStatus.SUCCESS, "m.t"))
+    asleep = [watched(store, "b") for store in (pair.client, pair.runner)]
+    pair.finish("b")
+    for sleeper, _ in asleep:
+        sleeper.sleep(LONG)
+    pair.runner._ringer.ring(0, ["a", "b"], known, orders=False)
+    for sleeper, watch in asleep:
+        began = time.monotonic()
+        sleeper.sleep(LONG)
+        assert time.monotonic() - began < LONG
+        watch.close()
 
 
 def test_letters_that_nobody_reads_keep_none_from_others(pair: Pair) -> None:
