@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -82,6 +83,20 @@ def test_large_arguments_are_part_of_it(app: Pynenc, connection: sqlite3.Connect
         call = plus(text, "!")
     connection.commit()
     assert run_all(app, call) == [text + "!"]
+
+
+def test_large_arguments_are_not_sent_ahead_of_it(
+    app: Pynenc, connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent on a connection of the store's own would wait for a lock of this transaction."""
+    monkeypatch.setattr(app.engine.codec.blobs, "_cache_bytes", 1000)  # more than that is too much to keep
+    plus = app.task(functions.plus)
+    texts = [random.randbytes(200_000).hex() for _ in range(4)]
+    with app.transaction(connection):
+        connection.execute("INSERT INTO bill (total) VALUES (3)")
+        calls = plus.parallelize([(text, "!") for text in texts]).invocations
+    connection.commit()
+    assert run_all(app, *calls) == [text + "!" for text in texts]
 
 
 def test_rows_of_the_user_may_look_as_they_like(app: Pynenc, connection: sqlite3.Connection) -> None:
