@@ -83,6 +83,19 @@ async def waits_in_a_thread() -> int:
     return await asyncio.to_thread(lambda: child.result)
 
 
+@app.workflow
+async def leaves_a_branch() -> str:
+    async def branch() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            go.set()
+
+    begun.branch = asyncio.create_task(branch())  # type: ignore[attr-defined]  # kept as asyncio asks for
+    await asyncio.sleep(0)
+    return "ended"
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     app.close()
@@ -180,6 +193,12 @@ def test_a_coroutine_inherits_no_context_of_the_body_that_made_room_for_it() -> 
     calls = [sets_and_waits() for _ in range(10)]
     with working(coroutines=2):
         assert {call.get_result(LONG) for call in calls} == {"nothing" * 2}
+
+
+def test_branches_that_a_workflow_leaves_behind_do_not_live_on() -> None:
+    with working(coroutines=1):
+        assert leaves_a_branch().get_result(LONG) == "ended"
+        assert go.wait(LONG)
 
 
 def test_threads_of_a_coroutine_may_wait() -> None:
