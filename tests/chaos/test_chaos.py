@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from pynenc.core.records import Invocation
+from pynenc.core.records import HistoryEntry, Invocation
 from pynenc.core.status import InvocationStatus
 from pynenc.store import open_store
 from pynenc.store.base import Store
@@ -25,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(folder: Path) -> Iterator[Report]:
+def report(folder: Path) -> Report:
     plan = ChaosPlan(seed=3, invocations=600, runners=2, clients=2, harm_every=0.4, folder=folder)
     return run_chaos(plan, silent)
 
@@ -79,32 +80,41 @@ def test_spoilt_evidence_is_noticed(kind: Kind, folder: Path, store: Store) -> N
 
 
 # -- spoilt books ------------------------------------------------------------------------------------------------------------
-Spoil = Callable[[list[Invocation]], list[Invocation]]
+Rows = list[Invocation]
+Spoil = Callable[[Rows], Iterator[Rows]]
 S = InvocationStatus
 
 
+def one_by_one(task: str, into: Callable[[Invocation], Rows]) -> Spoil:
+    """Each row of a task in turn is another one, or none: a few fell in moments of which the evidence cannot tell."""
+
+    def spoil(rows: Rows) -> Iterator[Rows]:
+        for row in reversed(rows):
+            if row.task == task:
+                yield [new for each in rows for new in (into(row) if each is row else [each])]
+
+    return spoil
+
+
 def changed(task: str, **fields: object) -> Spoil:
-    """The last row of a task is another one."""
-    return lambda rows: [msgspec.structs.replace(row, **fields) if row is last(rows, task) else row for row in rows]
+    return one_by_one(task, lambda row: [msgspec.structs.replace(row, **fields)])
 
 
-def without(task: str, *, first: bool = False) -> Spoil:
-    """The last row of a task is missing, or the first one."""
-    return lambda rows: [row for row in rows if row is not last(rows[::-1] if first else rows, task)]
+def without(task: str) -> Spoil:
+    return one_by_one(task, lambda row: [])
 
 
 def twice(task: str) -> Spoil:
-    """The last row of a task is there once more."""
-    return lambda rows: [*rows, msgspec.structs.replace(last(rows, task), id="once more")]
+    return one_by_one(task, lambda row: [row, msgspec.structs.replace(row, id="once more")])
 
 
-def last(rows: list[Invocation], task: str) -> Invocation:
-    return [row for row in rows if row.task == task][-1]
+def without_upcoming(rows: Rows) -> Iterator[Rows]:
+    yield [row for row in rows if not books.is_upcoming(row)]
 
 
-def undone_in_another_order(rows: list[Invocation]) -> list[Invocation]:
+def undone_in_another_order(rows: Rows) -> Iterator[Rows]:
     undo = workflows.undo.task_id.key
-    return [*(row for row in rows if row.task != undo), *reversed([row for row in rows if row.task == undo])]
+    yield [*(row for row in rows if row.task != undo), *reversed([row for row in rows if row.task == undo])]
 
 
 ORDER, TRIP, PART, UNDO = (
@@ -134,11 +144,11 @@ BOOKS: dict[str, tuple[Kind, Spoil]] = {
     "a workflow that was cancelled is not": (Kind.WRONG_WORKFLOW, changed(VIGIL, status=S.SUCCESS)),
     "a child of what was cancelled failed": (Kind.WRONG_WORKFLOW, changed(WATCH, status=S.FAILED)),
     "a child was called when all was cancelled": (Kind.WRONG_WORKFLOW, changed(WATCH, created=FOREVER)),
-    "a firing of a throttle is missing": (Kind.LOST_FIRING, without(THROTTLED, first=True)),
-    "a tick is missing": (Kind.LOST_FIRING, without(TICKED, first=True)),
-    "a tick that was made up for is missing": (Kind.LOST_FIRING, without(STRUCK, first=True)),
+    "a firing of a throttle is missing": (Kind.LOST_FIRING, without(THROTTLED)),
+    "a tick is missing": (Kind.LOST_FIRING, without(TICKED)),
+    "a tick that was made up for is missing": (Kind.LOST_FIRING, without(STRUCK)),
     "what follows a tick is missing": (Kind.LOST_FIRING, without(STRIKE)),
-    "there is no next tick": (Kind.LOST_FIRING, lambda rows: [row for row in rows if not books.is_upcoming(row)]),
+    "there is no next tick": (Kind.LOST_FIRING, without_upcoming),
     **{f"{name} is missing": (Kind.LOST_FIRING, without(name)) for name in (PAIR, BURST, RUSH, DEBOUNCED)},
     **{
         f"{name} is there twice": (Kind.DOUBLE_FIRING, twice(name))
@@ -156,7 +166,9 @@ def test_spoilt_books_are_noticed(case: str, folder: Path, store: Store) -> None
     kind, spoil = BOOKS[case]
     rows = list(verdict._rows(store))
     history = list(verdict._history(store, rows))
-    spoilt = Books(spoil(rows), history, witness.read(folder))
-    found = list(spoilt.check())
-    spoilt.close()
-    assert kind in {violation.kind for violation in found}, found
+    assert any(kind in found(spoilt, history, folder) for spoilt in spoil(rows))
+
+
+def found(rows: Rows, history: list[HistoryEntry], folder: Path) -> set[Kind]:
+    with closing(Books(rows, history, witness.read(folder))) as spoilt:
+        return {violation.kind for violation in spoilt.check()}
