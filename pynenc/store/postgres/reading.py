@@ -6,7 +6,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from pynenc.core.records import Filter, Final, Found, HistoryEntry, Invocation, Page, QueueInfo, QueueState
+from pynenc.core.records import (
+    Filter,
+    Final,
+    Found,
+    HistoryEntry,
+    Invocation,
+    Microseconds,
+    Page,
+    QueueInfo,
+    QueueState,
+)
 from pynenc.core.status import STATUSES_OF_PLACE
 from pynenc.exceptions import InvocationNotFoundError
 from pynenc.store.postgres import record
@@ -16,7 +26,7 @@ from pynenc.store.postgres.wire import Numbers, Texts
 
 _COLUMNS = ", ".join(record.READ_NAMES)
 FINALS = "SELECT id, status, task, payload, round, reason, place FROM @inv WHERE app = $1 AND id = ANY ($2)"
-ANY_FINAL = "SELECT EXISTS (SELECT 1 FROM @inv WHERE app = $1 AND id = ANY ($2) AND place = P_FINAL)"
+ANY_FINAL = "SELECT EXISTS (SELECT 1 FROM @inv WHERE app = $1 AND id = ANY ($2) AND place = P_FINAL), @time($3)"
 ALL_FINAL = "SELECT id FROM @inv WHERE app = $1 AND id = ANY ($2) AND place = P_FINAL"
 GET = f"SELECT {_COLUMNS} FROM @inv WHERE app = $1 AND id = ANY ($2)"
 EDGES = "SELECT waiter, awaited FROM @edge WHERE app = $1 AND waiter = ANY ($2) ORDER BY awaited"
@@ -67,13 +77,14 @@ class Reading:
                 answers.append(Final(name, STATUSES[row[1]], row[2], row[3] or b"", row[4], row[5]))
         return answers
 
-    def any_final(self, ids: Sequence[str]) -> bool:
-        """Whether one of some ids is final."""
-        return bool(self._all(ANY_FINAL, Texts(ids))[0][0])
+    def any_final(self, ids: Sequence[str], at: Microseconds) -> tuple[bool, Microseconds]:
+        """Whether one of some ids is final, and what time it is, unless it is given."""
+        is_any, now = self._all(ANY_FINAL, Texts(ids), at)[0]
+        return is_any, now
 
-    def finals_among(self, ids: Sequence[str]) -> dict[str, Final | None]:
-        """Those of some ids that are final; with the final itself when only one is asked for."""
-        return dict.fromkeys([name for (name,) in self._all(ALL_FINAL, Texts(ids))])
+    def finals_among(self, ids: Sequence[str]) -> list[str]:
+        """Those of some ids that are final."""
+        return [name for (name,) in self._all(ALL_FINAL, Texts(ids))]
 
     def get(self, ids: Sequence[str]) -> list[Invocation]:
         """The invocations that exist, in the order of ``ids``."""

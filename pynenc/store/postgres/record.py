@@ -61,13 +61,15 @@ def claimed(row: Row) -> Claimed:
 class Head:
     """The last row of a claim, which concerns all of it (see ``cycle`` in ``sql/finish.sql``)."""
 
-    __slots__ = ("created", "finals", "has_suspects", "lost", "next_due", "ready", "sleepers", "verdict")
+    __slots__ = ("created", "finals", "has_suspects", "lost", "next_due", "ready", "sleepers", "success", "verdict")
 
     def __init__(self, row: Row) -> None:
         self.verdict: str = row[1]
         self.ready: int = row[2]
         self.lost: list[str] = row[4]
         self.sleepers: int = row[10]
+        #: The task, result and round of the only one that succeeded, if it is told along.
+        self.success: tuple[str, bytes, int] | None = (row[5], row[3], row[8]) if row[5] else None
         self.created: int = row[12]
         self.next_due: int = row[13]
         self.finals: list[str] = row[18]

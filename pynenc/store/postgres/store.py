@@ -43,6 +43,7 @@ from pynenc.core.records import (
     RunnerInfo,
     Submitted,
 )
+from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import StoreError
 from pynenc.store.base import FIRST_PAGE, Clock, IdleListener, Wake
 from pynenc.store.base import Watch as WatchOfStore
@@ -52,7 +53,7 @@ from pynenc.store.postgres.reading import Reading
 from pynenc.store.postgres.schema import STATUSES
 from pynenc.store.postgres.submitting import Submitting
 from pynenc.store.postgres.url import parse
-from pynenc.store.postgres.wake import Bell
+from pynenc.store.postgres.wake import Bell, Known
 from pynenc.store.postgres.wire import Numbers, Payloads, Texts
 
 _CYCLE_VALUES = ", ".join(f"${n}" for n in range(1, 30))
@@ -247,9 +248,11 @@ class PostgresStore:
         self._ring(ready, finals, sleepers, orders=orders)
         return rows
 
-    def _ring(self, ready: int, finals: Sequence[str], sleepers: int, *, orders: bool = False) -> None:
+    def _ring(
+        self, ready: int, finals: Sequence[str], sleepers: int, known: Known | None = None, *, orders: bool = False
+    ) -> None:
         if ready or finals or orders:
-            self._ringer.ring(ready, finals, sleepers, orders=orders)
+            self._ringer.ring(ready, finals, sleepers, known, orders=orders)
 
     # -- the life of an invocation -----------------------------------------------------------------------------------
     def submit(
@@ -300,7 +303,11 @@ class PostgresStore:
             self._learn(key, request, rows)
         if outcome_values[-1] or head.ready:
             self._hints.clear()
-        self._ring(head.ready, self._ended(outcomes, head), head.sleepers)
+        known = None
+        if head.success:
+            task, payload, round_ = head.success
+            known = head.created, Final(outcomes[0].id, InvocationStatus.SUCCESS, task, payload, round_)
+        self._ring(head.ready, self._ended(outcomes, head), head.sleepers, known)
         return Finished(tuple(head.lost), self._claim(rows, head, request))
 
     def _ended(self, outcomes: Sequence[Outcome], head: record.Head) -> list[str]:
@@ -410,7 +417,7 @@ class PostgresStore:
         watch = bell.watch(ids, wake, close)
         try:
             if waiter is None:
-                is_over = self._reading.any_final(ids)
+                is_over, watch.began = self._reading.any_final(ids, self._at)
             else:
                 rows = waiting.wait(self._database, self._at, waiter, ids, request, bell.id)
                 head = record.Head(rows.pop())

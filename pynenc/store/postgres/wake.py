@@ -10,6 +10,9 @@ No wake-up is lost: an operation holds a shared lock from its look at the board 
 exclusively. So a mark either is seen by the operation, or is written after its commit; and the claim (or the look for finals) that follows
 the mark finds what the operation did.
 
+A letter about a single small success brings it along, with a time of the server before its commit. Whoever had begun to wait before that time has it without
+a look; to others it might be what was final before a retry by hand, so they look.
+
 Marks stay for some seconds after they are needed: a runner that is busy and idle in turns, or a client that waits for one result after the other,
 writes nothing. Where LISTEN is not possible, as behind a pooler, where it would stay with a server process that somebody else has next, or while its
 connection is gone, a poll takes its place; and a slow one always runs beside it, because a process may be killed between its commit and its NOTIFY.
@@ -20,8 +23,9 @@ from __future__ import annotations
 import logging
 import os
 import random
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from select import POLLIN
 from threading import Event, Lock, RLock, Thread, current_thread
@@ -30,7 +34,7 @@ from uuid import uuid4
 import msgspec
 import psycopg
 
-from pynenc.core.records import Claim, Final
+from pynenc.core.records import Claim, Final, Microseconds
 from pynenc.exceptions import PynencError, StoreError
 from pynenc.store.postgres import schema
 from pynenc.store.postgres.connection import Connection, poll
@@ -59,17 +63,20 @@ CHANNEL = "SELECT 'pynenc_' || md5($1 || '/' || $2)"
 HAS_WORK = "SELECT @has_work($1), @has_orders($1)"
 
 Wake = Callable[[], None]
+#: A final, and a time of the server before its commit.
+Known = tuple[Microseconds, Final]
 #: Told of the ids that are not known to be final when a watch ends.
 CloseWatch = Callable[[Sequence[str]], None]
 
 
 class Letter(msgspec.Struct, omit_defaults=True):
-    """What a notification says: how much work there is, which ids have ended (None: look yourself), whether there are orders; or who tries whether
-    it hears itself.
+    """What a notification says: how much work there is, which ids have ended (None: look yourself) and how some of them did, whether there are orders;
+    or who tries whether it hears itself.
     """
 
     w: int = 0
     f: list[str] | None = []
+    k: list[Known] = []
     o: bool = False
     me: str = ""
 
@@ -77,6 +84,7 @@ class Letter(msgspec.Struct, omit_defaults=True):
         """Say both in one."""
         self.w += other.w
         self.f = None if self.f is None or other.f is None else self.f + other.f
+        self.k = self.k + other.k
         self.o = self.o or other.o
 
     def __bool__(self) -> bool:
@@ -84,9 +92,10 @@ class Letter(msgspec.Struct, omit_defaults=True):
 
     def encode(self) -> str:
         """As the text of a notification."""
-        data = msgspec.json.encode(self)
-        if len(data) > MOST_BYTES:
-            data = msgspec.json.encode(Letter(self.w, None, self.o))
+        for letter in (self, Letter(self.w, self.f, o=self.o), Letter(self.w, None, o=self.o)):
+            data = msgspec.json.encode(letter)
+            if len(data) <= MOST_BYTES:
+                break
         return data.decode()
 
 
@@ -118,7 +127,7 @@ class Listener:
 class Watch:
     """Somebody who waits for finals."""
 
-    __slots__ = ("_bell", "_close", "claim", "final", "ids", "left", "wake")
+    __slots__ = ("_bell", "_close", "began", "claim", "final", "ids", "left", "wake")
 
     def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, close: CloseWatch | None) -> None:
         self._bell = bell
@@ -129,6 +138,8 @@ class Watch:
         #: Those that are not known to be final.
         self.left = set(ids)
         self.wake = wake
+        #: A time of the server after which it had begun.
+        self.began: Microseconds = sys.maxsize
 
     def close(self) -> None:
         """Stop waiting."""
@@ -179,12 +190,10 @@ class Notifier:
 class Bell:
     """All who listen or watch through one store object.
 
-    :param finals_among: those of some ids that are final, from the database; with the final itself when only one is asked for.
+    :param finals_among: those of some ids that are final, from the database.
     """
 
-    def __init__(
-        self, database: Database, app_id: str, finals_among: Callable[[Sequence[str]], Mapping[str, Final | None]]
-    ) -> None:
+    def __init__(self, database: Database, app_id: str, finals_among: Callable[[Sequence[str]], Sequence[str]]) -> None:
         self.id = uuid4().hex
         self._database = database
         self._app_id = app_id
@@ -250,12 +259,15 @@ class Bell:
         return (2 if any(idle) else 1 if idle else 0), bool(self._watches)
 
     # -- ringing -----------------------------------------------------------------------------------------------------------
-    def ring(self, ready: int, finals: Sequence[str], sleepers: int, *, orders: bool = False) -> None:
-        """Tell what a commit has changed. ``sleepers``: who sleeps in other processes."""
+    def ring(
+        self, ready: int, finals: Sequence[str], sleepers: int, known: Known | None = None, *, orders: bool = False
+    ) -> None:
+        """Tell what a commit has changed. ``sleepers``: who sleeps in other processes. ``known``: one of ``finals``."""
         if self._is_closed:
             return
+        told = [known] if known else []
         if finals and self._watches:
-            self._wake_watches(dict.fromkeys(finals))
+            self._wake_watches(finals, told)
         left = ready - self._wake_idle(ready) if ready and self._listeners else ready
         if orders:
             self._wake_everybody()
@@ -263,18 +275,22 @@ class Bell:
         if (left > 0 and sleepers & IDLE) or (ready and sleepers & PICKY):
             letter.w = max(left, 1)
         if finals and sleepers & WAITS:
-            letter.f = list(finals)
+            letter.f, letter.k = list(finals), told
         if letter:
             self._notifier.send(letter)
 
-    def _wake_watches(self, finals: Mapping[str, Final | None]) -> None:
+    def _wake_watches(self, finals: Collection[str], known: Sequence[Known] = ()) -> None:
+        """Wake who waits for these; with what is known, if the wait had begun before that."""
         with self._lock:
             woken = {}
-            for name, final in finals.items():
+            for name in finals:
                 for watch in self._watches.get(name, ()):
                     watch.left.discard(name)
-                    watch.final = final if len(watch.ids) == 1 else None
                     woken[id(watch)] = watch
+            for time_, final in known:
+                for watch in self._watches.get(final.id, ()):
+                    if len(watch.ids) == 1 and watch.began < time_:
+                        watch.final = final
         for watch in woken.values():
             watch.wake()
 
@@ -314,7 +330,7 @@ class Bell:
         if letter.f is None:
             self.look_for_finals()
         elif letter.f:
-            self._wake_watches(dict.fromkeys(letter.f))
+            self._wake_watches(letter.f, letter.k)
         return letter.me == self.id
 
     def call_oneself(self) -> None:
