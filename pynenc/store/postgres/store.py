@@ -178,7 +178,11 @@ class PostgresStore:
             return
         self._database.open()
         sent = local_time()
-        now = self._database.call(TIME, 0)[0][0]
+        try:
+            now = self._database.call(TIME, 0)[0][0]
+        except BaseException:
+            self._database.close()
+            raise
         self._server_clock.learn(now, sent, local_time())
         self._bell = self._new_bell()
 

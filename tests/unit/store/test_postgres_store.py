@@ -150,6 +150,18 @@ def test_another_isolation_of_transactions_is_refused(store: PostgresStore) -> N
         strict.open()
 
 
+def test_a_store_that_cannot_be_opened_keeps_no_connection() -> None:
+    url = new_url()
+    opened(url).close()
+    with psycopg.connect(url.partition("?")[0], autocommit=True) as connection:
+        connection.execute(f'ALTER FUNCTION "{parse(url).schema}".time RENAME TO late')
+    store = open_store(url, "unit")
+    assert isinstance(store, PostgresStore)
+    with pytest.raises(PynencError, match="time"):
+        store.open()
+    assert store._database._idle == []
+
+
 def test_a_wrong_option_of_the_connection_is_refused() -> None:
     started = monotonic()
     with pytest.raises(StoreError, match=r"refuses the connection.*unheard_of") as raised:
