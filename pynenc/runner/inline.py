@@ -24,6 +24,7 @@ from pynenc.core.records import (
     Microseconds,
     Outcome,
     Page,
+    Progress,
     Ref,
 )
 from pynenc.core.status import InvocationStatus, Place
@@ -176,9 +177,13 @@ class InlineRunner:
     def _run(self, claimed: Claimed) -> None:
         self.executed += 1
         running = self._engine.executor.running(claimed, self._id, InlineSlot(self))
+        running.report = self._report
         run = partial(self._engine.executor.run, claimed, running)
         with self._on_top(claimed):
             self._engine.store.finish(self._id, [_off_the_loop(run) if is_on_loop() else run()])
+
+    def _report(self, progress: Progress) -> None:
+        self._engine.store.report(self._id, [progress])
 
     def _on_top(self, claimed: Claimed) -> AbstractContextManager[object]:
         """A body on whose thread another one runs waits for its end: so the store refuses that this one waits for it. A workflow is suspended instead."""
