@@ -327,8 +327,8 @@ class Pynenc:
         if "." in self._module and key.startswith(f"{package}."):
             try:
                 return Task.from_id(self, TaskId.from_key(key))
-            except ValueError:
-                pass
+            except ValueError as error:
+                self.logger.warning("%s", error)
         self._unknown.add(key)
         return None
 

@@ -129,7 +129,7 @@ class Task(Generic[Params, Result]):
 
         A task found in a module is never shared: ``app`` gets its own, so that several apps can live in one process.
 
-        :raises ValueError: there is no such module, name or task.
+        :raises ValueError: there is no such module, name or task, or the module cannot be imported.
         """
         registered = app.tasks.get(task_id)
         if registered is not None:
@@ -140,6 +140,8 @@ class Task(Generic[Params, Result]):
             task = _find_named(task_id)
             if task is None:
                 raise ValueError(f"no task {task_id.key}: {error}") from error
+        except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+            raise ValueError(f"no task {task_id.key}: importing its module raised {error!r}") from error
         else:
             task = found if isinstance(found, Task) else _extract_task_from_wrapper(found)
         if task is None:

@@ -139,7 +139,7 @@ def continued(claimed: Claimed, args: bytes, blobs: tuple[str, ...], signals: in
     )
 
 
-def cancelled(claimed: Claimed, started: Microseconds, ended: Microseconds, reason: str = "cancelled") -> Outcome:
+def cancelled(claimed: Claimed, started: Microseconds, ended: Microseconds, reason: str = "on request") -> Outcome:
     """The body ended because it was asked to."""
     return Outcome(
         id=claimed.id,

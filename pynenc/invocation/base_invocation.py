@@ -177,7 +177,11 @@ class BaseInvocation(Generic[Params, Result]):
         """Ask it to stop; whether that was accepted. Not started: it never runs. Running: its body is told (see the guide). A workflow is stopped with
         all its members.
         """
-        return self._engine.cancel([self.invocation_id], reason)[0]
+        accepted = self._engine.cancel([self.invocation_id], reason)[0]
+        running = context.current()
+        if accepted and running is not None and running.id == self.invocation_id:
+            running.cancel_requested = True  # its runner would tell it too, later
+        return accepted
 
     def resume(self, value: Any = None) -> bool:
         """Let a paused workflow go on; ``wf.pause`` returns ``value``. Whether that was accepted: it was in a pause.

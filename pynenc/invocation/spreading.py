@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ def distribute(
     progress: bool,
 ) -> BaseInvocationGroup[Params, Result]:
     """Submit calls: in batches where that is possible, else one by one."""
+    if common is not None and not isinstance(common, Mapping):
+        raise TypeError(f"common_args is a dict from names of parameters to values, not {type(common).__name__}")
     track = _progress_bar(task, len(params)) if progress else iter
     if can_batch_process(task, len(params)):
         return in_batches(task, params, common, options, track)
@@ -75,7 +77,7 @@ def in_batches(
     calls = iter(track(params))
     flow = recording(engine)
     with _Accepted(accepted):
-        while batch := list(islice(calls, task.conf.parallel_batch_size)):
+        while batch := list(islice(calls, task.conf.parallel_batch_size or 1)):
             submit = partial(_submit_batch, engine, spec, batch, encode, options)
             if flow is not None:
                 children, _ = flow.call(spec.key, len(batch), submit)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
 from contextvars import copy_context
 from functools import partial
 
@@ -23,6 +24,8 @@ from pynenc.core.records import (
     Microseconds,
     Outcome,
     Page,
+    Progress,
+    Ref,
 )
 from pynenc.core.status import InvocationStatus, Place
 from pynenc.engine import Engine
@@ -174,8 +177,24 @@ class InlineRunner:
     def _run(self, claimed: Claimed) -> None:
         self.executed += 1
         running = self._engine.executor.running(claimed, self._id, InlineSlot(self))
+        running.report = self._report
         run = partial(self._engine.executor.run, claimed, running)
-        self._engine.store.finish(self._id, [_off_the_loop(run) if is_on_loop() else run()])
+        with self._on_top(claimed):
+            self._engine.store.finish(self._id, [_off_the_loop(run) if is_on_loop() else run()])
+
+    def _report(self, progress: Progress) -> None:
+        self._engine.store.report(self._id, [progress])
+
+    def _on_top(self, claimed: Claimed) -> AbstractContextManager[object]:
+        """A body on whose thread another one runs waits for its end: so the store refuses that this one waits for it. A workflow is suspended instead."""
+        below, spec = context.current(), self._engine.executor.resolve(claimed.task)
+        if below is None or below.engine is not self._engine or spec is None or spec.is_workflow:
+            return nullcontext()
+        waiter = Ref(below.id, below.attempt)
+        return closing(self._engine.store.watch([claimed.id], _nobody_sleeps, waiter=waiter))
+
+
+def _nobody_sleeps() -> None: ...
 
 
 def _off_the_loop(run: Callable[[], Outcome]) -> Outcome:

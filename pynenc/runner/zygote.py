@@ -72,6 +72,7 @@ class ForkedSlot(Slot):
 
     def listen(self) -> None:
         """Obey the frames that come down; die when the runner is gone."""
+        is_told = False
         while (frame := receive_frame(self._connection)) is not None:
             running = self.running
             if frame == b"go":
@@ -79,8 +80,8 @@ class ForkedSlot(Slot):
             elif running is None:
                 continue
             elif frame == b"cancel":
-                if not running.cancel_requested:
-                    running.cancel_requested = True
+                if not is_told:
+                    is_told = running.cancel_requested = True
                     running.wake_up()
             elif frame == b"timeout":
                 interrupt(running, main_thread().ident or 0, TimeUp)

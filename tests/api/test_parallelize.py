@@ -141,6 +141,12 @@ def test_common_arguments_need_dicts(app, batch, other):
         task.parallelize([{"index": 1}, other], {"large_data": "a"})
 
 
+@pytest.mark.parametrize("wrong", [[("y", 1)], "y", {"y"}, 1])
+def test_common_arguments_are_a_dict(app, wrong):
+    with pytest.raises(TypeError, match="common_args is a dict from names of parameters to values, not"):
+        app.task(functions.plus).parallelize([{"x": 1}, {"x": 2}], wrong)
+
+
 def test_common_arguments_may_belong_to_var_keywords(app):
     group = app.task(functions.anything).parallelize([{"a": 1}, {"a": 2, "b": 5}], {"b": 3})
     drain(app)
@@ -249,6 +255,13 @@ def test_distribute_batch_calls_submits_in_batches(app, submissions):
     assert type(group) is DistributedInvocationGroup
     drain(app)
     assert group.get_results() == [6, 7, 8]
+
+
+def test_distribute_batch_calls_loses_none_where_batches_are_off(app, submissions):
+    group = distribute_batch_calls(app.task(parallel_batch_size=0)(functions.plus), [(1,), (2,)])
+    assert submissions == [1, 1]
+    drain(app)
+    assert group.get_results() == [11, 12]
 
 
 # -- control at registration -------------------------------------------------------------------------------------------------------

@@ -339,6 +339,14 @@ def test_from_id_refuses_what_is_no_task(app, module, name, text):
         Task.from_id(app, TaskId(module, name))
 
 
+@pytest.mark.parametrize("source", ["{}['home']", "raise SystemExit(2)", "def f(:"])
+def test_from_id_says_so_when_a_module_cannot_be_imported(app, monkeypatch, tmp_path, source):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "not_to_import.py").write_text(source)
+    with pytest.raises(ValueError, match=r"no task not_to_import\.f: importing its module raised .*(home|2|invalid)"):
+        Task.from_id(app, TaskId("not_to_import", "f"))
+
+
 def test_get_from_task_id_returns_whatever_is_there():
     assert Task._get_from_task_id(TaskId("tests.api.functions", "add")) is functions.add
     assert Task._get_from_task_id(TaskId("tests.api.functions", "direct")) is functions.direct

@@ -119,10 +119,11 @@ def test_a_former_name_still_runs(app: Pynenc) -> None:
     assert app.get_invocation(row.id).get_result(LONG) == 5
 
 
-def test_a_row_of_an_unknown_task_is_parked_and_explained(app: Pynenc) -> None:
+@pytest.mark.parametrize("task", ["nowhere.at_all", "tests.integration.apps.broken.task"], ids=["unknown", "broken"])
+def test_a_row_of_an_unknown_task_is_parked_and_explained(app: Pynenc, task: str) -> None:
     from pynenc.core.records import UNKNOWN_TASK, New
 
-    row = New(id=os.urandom(16).hex(), task="nowhere.at_all", args=b"{}")
+    row = New(id=os.urandom(16).hex(), task=task, args=b"{}")
     app.store.submit([row])
     eventually(lambda: app.store.get([row.id])[0].reason == UNKNOWN_TASK, "a runner looked at it")
     assert basic.add(1, 1).get_result(LONG) == 2

@@ -15,6 +15,7 @@ import pytest
 from pynenc import Pynenc, RetryError, Task, context
 from pynenc.core.duration import LONGEST
 from pynenc.core.records import Progress
+from pynenc.exceptions import InvocationCancelledError
 from pynenc.invocation import BaseInvocation
 from pynenc.testing import InlineRunner
 
@@ -72,6 +73,14 @@ def reports_number() -> None:
     reports_number.invocation.set_progress(1, 2, 3)  # type: ignore[arg-type]
 
 
+@app.task
+def gives_up() -> None:
+    own = gives_up.invocation
+    assert own.cancel()
+    assert own.cancel_requested
+    raise InvocationCancelledError("nothing to do", own.invocation_id)
+
+
 @pytest.fixture
 def runner() -> Iterator[InlineRunner]:
     with InlineRunner(app) as runner:
@@ -125,3 +134,10 @@ def test_a_file_name_that_cannot_be_decoded_can_be_told_as_progress(runner: Inli
 def test_progress_that_is_no_text_is_an_error_of_the_body(runner: InlineRunner) -> None:
     with pytest.raises(TypeError, match="message of set_progress is text, not int"):
         runner.result(reports_number())
+
+
+def test_a_body_can_cancel_itself(runner: InlineRunner) -> None:
+    call = gives_up()
+    with pytest.raises(InvocationCancelledError, match="was cancelled: on request"):
+        runner.result(call)
+    assert call.status == "cancelled"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,42 @@ def one_at_a_time(children: int) -> None:
     for _ in range(children):
         one_at_a_time(0)
     order.append(f"parent of {children}")
+
+
+@app.task
+def wait_for(invocation: BaseInvocation[..., str]) -> str:
+    return invocation.result
+
+
+@app.task
+async def wait_for_async(invocation: BaseInvocation[..., str]) -> str:
+    return await invocation.async_result()
+
+
+@app.task
+def called_by_what_it_waits_for(is_async: bool) -> str:
+    child = (wait_for_async if is_async else wait_for)(called_by_what_it_waits_for.invocation)
+    return type(child.exception).__name__
+
+
+@app.workflow
+def flow_that_waits_for(invocation: BaseInvocation[..., Any]) -> Any:
+    return invocation.result
+
+
+@app.task
+def starts_what_waits_for_it() -> BaseInvocation[..., Any]:
+    return flow_that_waits_for(starts_what_waits_for_it.invocation)
+
+
+@app.task(running_concurrency="task")
+def holds_its_key(has_child: bool) -> str:
+    return type(waits_for_the_key().exception).__name__ if has_child else "free"
+
+
+@app.task
+def waits_for_the_key() -> str:
+    return holds_its_key(False).result
 
 
 @app.task(rate_limit="1/h")
@@ -163,3 +200,17 @@ def test_a_rate_is_kept_on_the_moved_clock() -> None:
     twice_rare()
     assert order == ["rare", "rare"]
     assert passed(now) == 1.0
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_waits_for_its_caller_is_refused_as_that_waits_for_it(is_async: bool) -> None:
+    assert called_by_what_it_waits_for(is_async).result == "CycleDetectedError"
+
+
+def test_what_waits_for_a_key_of_its_caller_is_refused_too() -> None:
+    assert holds_its_key(True).result == "CycleDetectedError"
+
+
+def test_a_workflow_that_waits_for_its_caller_goes_on_when_that_has_ended() -> None:
+    started = starts_what_waits_for_it()
+    assert started.result.result == started.result

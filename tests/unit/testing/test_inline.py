@@ -48,6 +48,12 @@ async def async_parent() -> list[str]:
     return [await call.async_result() for call in calls]
 
 
+@app.task
+def half_way() -> list[float]:
+    half_way.invocation.set_progress(1, 2)
+    return [progress.done for progress in [half_way.invocation.progress] if progress]
+
+
 @pytest.fixture
 def runner() -> Iterator[InlineRunner]:
     order.clear()
@@ -62,6 +68,13 @@ def test_nothing_runs_before_it_is_drained(runner: InlineRunner) -> None:
     assert runner.drain() == 1
     assert call.result == "A"
     assert runner.executed == 1
+
+
+def test_progress_is_told(runner: InlineRunner) -> None:
+    call = half_way()
+    assert runner.result(call) == [1.0]
+    assert call.progress is not None
+    assert call.progress.total == 2.0
 
 
 def test_what_is_delayed_runs_at_its_time_and_in_order(runner: InlineRunner) -> None:
