@@ -430,15 +430,21 @@ def test_config_show_tells_where_values_come_from(shop, monkeypatch):
     assert rows["pynenc", "app_id"]["origin"] == "constructor"
     assert rows["pynenc", "max_result"]["origin"] == "default"
     assert "very-secret" not in text + json.dumps([*rows.values()])
-    assert "max_result" not in text
-    assert "max_result" in shop.run("config", "show", "--all")
+    assert re.search(r"pynenc +max_result +67108864 +default", text)
+    assert "max_result" not in shop.run("config", "show", "--changed")
 
 
 def test_config_show_tells_what_is_said_about_single_tasks(shop, monkeypatch):
     monkeypatch.setenv("PYNENC__CONFIGTASK__SHOP#FAIL__MAX_RETRIES", "4")
-    (shop.folder / "pynenc.toml").write_text('app = "shop"\n[task."shop.fial"]\npriority = 2\n')
-    rows = {(row["section"], row["field"]): row for row in shop.json("config", "show")}
+    (shop.folder / "pynenc.toml").write_text(
+        'app = "shop"\n[task."shop.fail"]\nmax_retries = 3\n[task."shop.fial"]\npriority = 2\n'
+    )
+    found = shop.json("config", "show")
+    rows = {(row["section"], row["field"]): row for row in found}
+    assert len(rows) == len(found)  # of several that say something, the one that holds
     assert rows["task shop.fail", "max_retries"]["value"] == "4"
+    decorated = rows["task shop.one_at_a_time", "running_concurrency"]
+    assert (decorated["value"], decorated["origin"]) == ("TASK", "decorator of shop.one_at_a_time")
     assert "no effect: there is no such task; did you mean 'shop.fail'?" in rows["task shop.fial", "priority"]["origin"]
 
 
