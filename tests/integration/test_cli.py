@@ -594,6 +594,8 @@ def test_demo(tmp_path):
     assert found["files"] == 24
     assert found["invocations"] == 2 + 26 + 2
     assert Path(found["index"]).read_text().count("\n") == 26
+    seen = process("status", "--json", cwd=tmp_path)  # as from a second terminal
+    assert json.loads(seen.stdout)["invocations"] == {"success": found["invocations"]}
 
 
 def test_bench(tmp_path):
