@@ -21,6 +21,7 @@ from pynenc.cli.output import (
     json_option,
     print_json,
     print_table,
+    say,
     yes_option,
 )
 from pynenc.conf.show import rows as config_rows
@@ -185,7 +186,7 @@ def check(spec: str | None, /, *, as_json: bool) -> None:
         if error.retryable:
             raise
         found = [str(error)]
-    print_json({"problems": found}) if as_json else click.echo("\n".join(found) or "sound")
+    print_json({"problems": found}) if as_json else say("\n".join(found) or "sound")
     if found:
         sys.exit(EXIT_UNSOUND)
 
@@ -269,7 +270,7 @@ def doctor(spec: str | None, /, *, as_json: bool) -> None:
         print_json([{"check": name, "ok": is_ok, "detail": detail} for name, is_ok, detail in findings])
     else:
         for name, is_ok, detail in findings:
-            click.echo(f"{'ok  ' if is_ok else 'FAIL'} {name}: {detail}")
+            say(f"{'ok  ' if is_ok else 'FAIL'} {name}: {detail}")
     if not all(is_ok for _, is_ok, _ in findings):
         sys.exit(EXIT_UNSOUND)
 

@@ -286,6 +286,37 @@ def test_a_call_that_makes_no_sense_is_one_clear_line(shop, arguments, text):
     assert text in output
 
 
+HOSTILE = """
+
+@app.task
+def hostile() -> None:
+    hostile.invocation.set_progress(1, 2, "\x1b[31mred")
+    raise ValueError("\x1b[31mred")
+
+
+@app.workflow
+def pauses() -> None:
+    pauses.wf.pause("\x1b[31mred")
+"""
+
+
+def test_text_of_users_drives_no_terminal(shop):
+    (shop.folder / "shop.py").write_text(SHOP + HOSTILE)
+    failed, paused = shop.call("hostile"), shop.call("pauses")
+    shop.burst()
+    outputs = [
+        *(shop.run("invocations", command, failed) for command in ("show", "watch")),
+        *(shop.run("invocations", command, paused) for command in ("show", "why")),
+        shop.run("workflows", "list"),
+        shop.run("workflows", "show", paused),
+    ]
+    with shop.runner():
+        outputs.append(shop.run("call", "hostile", "--wait", code=1))
+    for output in outputs:
+        assert r"\x1b[31mred" in output
+        assert "\x1b[31m" not in output
+
+
 # -- invocations -----------------------------------------------------------------------------------------------------------------
 def test_list_filters(shop):
     assert shop.run("invocations", "list") == "no invocations\n"
