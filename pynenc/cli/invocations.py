@@ -57,8 +57,8 @@ class _Call(click.Command):
 @click.argument("arguments", nargs=-1)
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=DURATION, help="How long to wait for the result at most: 30, 5m; includes --wait.")
-@click.option("--delay", metavar="DURATION", help="How long it must wait before it may start: 30, 5m, 1h30m.")
-@click.option("--priority", type=float, help="-100 to 100, higher first.")
+@click.option("--delay", type=DURATION, help="How long it must wait before it may start: 30, 5m, 1h30m.")
+@click.option("--priority", type=click.FloatRange(-100, 100), help="-100 to 100, higher first.")
 @click.option("--queue", help="Queue instead of the task's own.")
 @click.option("--key", help="Idempotency key.")
 @json_option
@@ -265,7 +265,9 @@ def _amend_all(
     are_named = bool(ids)
     if not ids:
         if not any(given.values()):
-            raise ValueError(f"name the invocations to {verb}, or choose them with --status, --task, --queue or --tag")
+            raise click.UsageError(
+                f"name the invocations to {verb}, or choose them with --status, --task, --queue or --tag"
+            )
         chosen = _filter(given)
         confirm(f"{verb} {sum(app.store.count(chosen).values())} invocation(s)?", is_sure=is_sure)
         ids = tuple(_all_ids(app, chosen))
