@@ -66,9 +66,7 @@ class BaseRunner:
     def __init__(self, app: Host) -> None:
         self.app = app
         self.conf = app.conf.runner
-        self.runner_id = (
-            f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        )
+        self.runner_id = self._new_id()
         self.was_forced = False
         #: Where the health port can be asked, while it is at work.
         self.health_url = ""
@@ -76,6 +74,10 @@ class BaseRunner:
         self._is_stopped = False
         self._thread: Thread | None = None
         self._has_ended = Event()
+
+    def _new_id(self) -> str:
+        """One for each run: the store does not take back what has signed off."""
+        return f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     # -- public -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -101,6 +103,7 @@ class BaseRunner:
             self._thread = None
             self._restore_signals(previous)
             self._signals, self._is_stopped = 0, False
+            self.runner_id = self._new_id()
             self._has_ended.set()
 
     def _check_store(self, engine: Engine) -> None:

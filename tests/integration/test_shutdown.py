@@ -184,12 +184,18 @@ def test_a_child_that_grew_too_large_is_replaced(start_runner: Start) -> None:
     assert program.stop() == 0
 
 
-def test_a_runner_in_a_thread_can_run_again(tmp_path: Path) -> None:
-    with configured(url_of("sqlite", tmp_path), threads=2) as app:
+@pytest.mark.parametrize(
+    ("store", "kind"), [("memory", "ThreadRunner"), *(("sqlite", kind) for kind in KINDS)], ids=lambda value: value
+)
+def test_a_runner_can_run_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, store: str, kind: str) -> None:
+    with configured(url_of(store, tmp_path), kind, threads=2, processes=1) as app:
+        runner = app.runner
         for i in range(2):
+            app.runner = runner
             with running(app):
                 assert basic.add(i, 1).get_result(LONG) == i + 1
         assert not [info for info in app.store.runners() if info.alive]
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 @pytest.mark.parametrize("app", ["memory-threads", "sqlite-threads"], indirect=True)
