@@ -18,7 +18,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
 from pynenc.engine import Engine, upkeep
-from pynenc.exceptions import RunnerNotExecutableError, StoreGoneError
+from pynenc.exceptions import RunnerError, RunnerNotExecutableError, StoreGoneError
 from pynenc.runner.launch import engine_of, when_there
 from pynenc.runner.settings import WorkerSettings
 
@@ -76,7 +76,7 @@ class BaseRunner:
         self._has_ended = Event()
 
     def _new_id(self) -> str:
-        """One for each run: the store does not take back what has signed off."""
+        """One for each run: the store does not take back what has signed off, and forked processes may run the same object."""
         return f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     # -- public -------------------------------------------------------------------------------------------------------
@@ -84,8 +84,16 @@ class BaseRunner:
         """Work until stopped.
 
         :raises RunnerNotExecutableError: the store cannot be shared with the processes that this runner starts.
+        :raises RunnerError: it is at work already.
         :raises StoreGoneError: the file of the store was removed or replaced meanwhile.
         """
+        if (
+            self._thread is not None and self._thread.is_alive()
+        ):  # of a thread of the process that forked this one, nothing is here
+            raise RunnerError(
+                f"{self.runner_id} is at work already, in {self._thread.name}: end it with stop_runner_loop(), or make another app.runner"
+            )
+        self.runner_id = self._new_id()
         previous = self._install_signals()
         self._has_ended.clear()
         self._thread = current_thread()
@@ -103,7 +111,6 @@ class BaseRunner:
             self._thread = None
             self._restore_signals(previous)
             self._signals, self._is_stopped = 0, False
-            self.runner_id = self._new_id()
             self._has_ended.set()
 
     def _check_store(self, engine: Engine) -> None:
