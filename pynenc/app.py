@@ -161,6 +161,7 @@ class Pynenc:
             colors=conf.log_colors,
             stream=conf.log_stream,
             get_context=context.log_fields,
+            get_secrets=lambda: context.secret_names(conf.redact),
         )
 
     def use_clock(self, clock: Clock | None) -> None:

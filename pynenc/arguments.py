@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,15 +19,17 @@ class Arguments:
     shortened and with secrets left out.
 
     :param kwargs: the values by name, defaults applied; the dict is copied, its values are not.
+    :param redact: further names whose values are not printed.
     """
 
-    __slots__ = ("__weakref__", "kwargs")
+    __slots__ = ("__weakref__", "_redact", "kwargs")
 
     kwargs: dict[str, Any]
     __hash__ = None  # type: ignore[assignment]  # this is how Python spells it
 
-    def __init__(self, kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(self, kwargs: dict[str, Any] | None = None, redact: Iterable[str] = ()) -> None:
         self.kwargs = dict(kwargs or {})
+        self._redact = tuple(redact)
 
     @classmethod
     def from_call(cls, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Arguments:
@@ -40,11 +42,11 @@ class Arguments:
     def __eq__(self, other: object) -> bool:
         return self.kwargs == other.kwargs if isinstance(other, Arguments) else NotImplemented
 
-    def __reduce__(self) -> tuple[type[Arguments], tuple[dict[str, Any]]]:
-        return type(self), (self.kwargs,)
+    def __reduce__(self) -> tuple[type[Arguments], tuple[dict[str, Any], tuple[str, ...]]]:
+        return type(self), (self.kwargs, self._redact)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({render_arguments(self.kwargs)})"
+        return f"{type(self).__name__}({render_arguments(self.kwargs, redact=self._redact)})"
 
 
 def _binder(func: Callable[..., Any]) -> Binder:

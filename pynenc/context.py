@@ -204,3 +204,10 @@ def log_fields() -> Mapping[str, object] | None:
         "runner": running.runner,
     }
     return fields if running.span is None else fields | running.span.ids()
+
+
+def secret_names(outside: Sequence[str] = ()) -> Sequence[str]:
+    """The names of what must not be shown, by the settings of the running task and its app; ``outside`` where nothing runs."""
+    running = _running.get()
+    names: Sequence[str] = outside if running is None else running.engine.codec.hidden_names(running.task)
+    return names

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
@@ -170,17 +170,23 @@ class JsonFormatter(logging.Formatter):
     Always there: ``time``, ``level``, ``logger``, ``message``, ``pid``. Where known: the :data:`FIELDS`, what was given as ``extra=`` (values of
     other types as shortened text, values under names of secrets as ``***``, names that are taken with ``extra_`` before them), ``exception_type``,
     ``exception_message``, ``traceback`` and ``stack``.
+
+    :param get_secrets: answers with further names of secrets.
     """
+
+    def __init__(self, get_secrets: Callable[[], Sequence[str]] = tuple) -> None:
+        super().__init__()
+        self._get_secrets = get_secrets
 
     def format(self, record: logging.LogRecord) -> str:
         try:
-            return _encode(_fields(record))
+            return _encode(_fields(record, self._get_secrets()))
         except Exception as error:
             problem = f"<a record that cannot be printed: {type(error).__name__}>"
             return _encode({"level": str(record.levelname), "logger": str(record.name), "message": problem})
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
+def _fields(record: logging.LogRecord, secrets: Sequence[str]) -> dict[str, object]:
     fields: dict[str, object] = {
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname,
@@ -194,7 +200,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     _add_exception(fields, record)
     for name, value in vars(record).items():
         if name not in _STANDARD and name not in FIELDS:
-            shown = HIDDEN if is_secret_name(name) else _plain(value)
+            shown = HIDDEN if is_secret_name(name, secrets) else _plain(value, secrets)
             fields[f"extra_{name}" if name in fields else name] = shown
     return fields
 
@@ -221,7 +227,7 @@ def _text_of(error: BaseException) -> str:
 _DEPTH, _ITEMS = 4, 100
 
 
-def _plain(value: object, depth: int = 0) -> object:
+def _plain(value: object, secrets: Sequence[str] = (), depth: int = 0) -> object:
     """``value`` as JSON has it where it is plain and small, else as text."""
     kind = type(value)
     if value is None or kind is bool or kind is float:
@@ -231,10 +237,13 @@ def _plain(value: object, depth: int = 0) -> object:
     if kind is str and isinstance(value, str):
         return redact_urls(_clip(value, FIELD_LENGTH))
     if depth < _DEPTH and kind is dict and isinstance(value, dict) and len(value) <= _ITEMS:
-        return {_name(key): HIDDEN if is_secret_name(key) else _plain(item, depth + 1) for key, item in value.items()}
+        return {
+            _name(key): HIDDEN if is_secret_name(key, secrets) else _plain(item, secrets, depth + 1)
+            for key, item in value.items()
+        }
     if depth < _DEPTH and kind in (list, tuple) and isinstance(value, list | tuple) and len(value) <= _ITEMS:
-        return [_plain(item, depth + 1) for item in value]
-    return render_value(value, length=FIELD_LENGTH)
+        return [_plain(item, secrets, depth + 1) for item in value]
+    return render_value(value, length=FIELD_LENGTH, redact=secrets)
 
 
 def _name(key: object) -> str:
@@ -277,6 +286,7 @@ def configure(
     colors: bool | None = None,
     stream: str | TextIO = "stderr",
     get_context: GetContext | None = None,
+    get_secrets: Callable[[], Sequence[str]] = tuple,
 ) -> logging.Handler | None:
     """Make log lines of the library and of tasks visible; for programs, never called by the library on import.
 
@@ -286,12 +296,13 @@ def configure(
 
     :param level: name or number. :param format: ``text`` or ``json``. :param stream: ``stderr``, ``stdout`` or a text file.
     :param colors: None for colours on a terminal, unless ``NO_COLOR`` is set; ignored for JSON.
+    :param get_secrets: answers with names whose values JSON lines do not show.
     :returns: the handler that was installed, or None where the root logger has others.
     :raises ValueError: an unknown level, format or stream.
     """
     number = _level(level)
     target = _stream(stream)
-    formatter = _make_formatter(format, _has_colors(target) if colors is None else colors)
+    formatter = _make_formatter(format, _has_colors(target) if colors is None else colors, get_secrets)
     root = logging.getLogger()
     is_ours = _undo(root)
     logging.getLogger("pynenc").setLevel(number)
@@ -338,11 +349,15 @@ def _stream(stream: str | TextIO) -> TextIO:
     return sys.stderr if stream == "stderr" else sys.stdout
 
 
-def _make_formatter(format: str, colors: bool) -> logging.Formatter:  # noqa: A002, FBT001  # as in configure
+def _make_formatter(
+    format: str,  # noqa: A002  # as in configure
+    colors: bool,  # noqa: FBT001
+    get_secrets: Callable[[], Sequence[str]],
+) -> logging.Formatter:
     chosen = str(format).lower()
     if chosen not in ("text", "json"):
         raise ValueError(f"log lines are written as 'text' or 'json', not as {format!r}")
-    return JsonFormatter() if chosen == "json" else TextFormatter(colors=colors)
+    return JsonFormatter(get_secrets) if chosen == "json" else TextFormatter(colors=colors)
 
 
 def _has_colors(stream: TextIO) -> bool:

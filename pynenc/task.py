@@ -157,7 +157,12 @@ class Task(Generic[Params, Result]):
     # -- calling -------------------------------------------------------------------------------------------------------
     def args(self, /, *args: Params.args, **kwargs: Params.kwargs) -> Arguments:
         """The arguments of a call, bound by name."""
-        return Arguments(self.spec.binder.bind(args, kwargs))
+        return Arguments(self.spec.binder.bind(args, kwargs), self._hidden_names)
+
+    @property
+    def _hidden_names(self) -> tuple[str, ...]:
+        """The names of arguments whose values are never shown, by the settings of the app and of the task."""
+        return (*self.app.conf.redact, *self.conf.redact)
 
     def __call__(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
         """Submit a call; returns its invocation as soon as the store has it.
@@ -217,7 +222,9 @@ class Task(Generic[Params, Result]):
             return ConcurrentInvocation(self, answer.id, engine)
         if answer.existing:
             differs = engine.codec.digest(engine.codec.encode(self.spec, bound)) != answer.args_digest
-            return ReusedInvocation(self, answer.id, engine, diff_arg=Arguments(bound) if differs else None)
+            return ReusedInvocation(
+                self, answer.id, engine, diff_arg=Arguments(bound, self._hidden_names) if differs else None
+            )
         return DistributedInvocation(self, answer.id, engine)
 
     async def async_call(self, /, *args: Params.args, **kwargs: Params.kwargs) -> BaseInvocation[Params, Result]:
@@ -357,7 +364,8 @@ def prepare_arguments(
     :raises ValueError: parameters that are no dict, together with common arguments.
     :raises TypeError: parameters of another type, or that do not fit the function.
     """
-    return [Arguments(bind(task.spec.binder, params, common_args)) for params in param_iter]
+    hidden = task._hidden_names
+    return [Arguments(bind(task.spec.binder, params, common_args), hidden) for params in param_iter]
 
 
 def distribute_calls(

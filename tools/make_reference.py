@@ -43,8 +43,8 @@ GENERATED = "<!-- Made by `python -m tools.make_reference`; change the code inst
 
 #: What the exit codes of ``pynenc`` mean, by the name of their constant.
 EXIT_CODES = {
-    "EXIT_ERROR": "the command failed, or the store does not answer for now; one line on standard error says why",
-    "EXIT_CONFIG": "a setting or an argument is wrong, or the app cannot be found",
+    "EXIT_ERROR": "the command failed, as a call that its task does not take, or the store does not answer for now; one line on standard error says why",
+    "EXIT_CONFIG": "a setting or an option is wrong, or the app cannot be found",
     "EXIT_FORCED": "a runner was told twice to stop, and left running tasks for others to start again",
     "EXIT_UNSOUND": "`store check`, `doctor` or `workflows replay` found something that needs attention, or a store that cannot be used",
 }

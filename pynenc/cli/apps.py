@@ -139,11 +139,16 @@ def _names_in(node: ast.AST) -> set[str]:
 
 
 def _from_folder(folder: Path) -> Pynenc:
-    """The one app that the Python files of a folder define. No other file is imported, since that would run it; nor are tests."""
+    """The one app that the Python files of a folder define; where there is none, the demo that ran here.
+
+    No other file is imported, since that would run it; nor are tests.
+    """
     found: dict[int, tuple[Pynenc, Path]] = {}
     for path in filter(_makes_an_app, sorted(folder.glob("*.py"))):
         for app in _apps_of(_import_file(path)):
             found.setdefault(id(app), (app, path))
+    if not found and (folder / ".pynenc" / "demo.db").is_file():
+        return _from_spec("pynenc.cli.demo_tasks:app")
     if len(found) != 1:
         names = ", ".join(path.name for _, path in found.values())
         raise ConfigError(f"{'no app' if not found else f'several apps ({names})'} in {folder}: {_HELP}")

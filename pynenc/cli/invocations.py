@@ -16,9 +16,11 @@ from pynenc.cli.output import (
     confirm,
     duration,
     guarded,
+    harmless,
     json_option,
     print_json,
     print_table,
+    say,
     stamp,
     yes_option,
 )
@@ -55,8 +57,8 @@ class _Call(click.Command):
 @click.argument("arguments", nargs=-1)
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=DURATION, help="How long to wait for the result at most: 30, 5m; includes --wait.")
-@click.option("--delay", metavar="DURATION", help="How long it must wait before it may start: 30, 5m, 1h30m.")
-@click.option("--priority", type=float, help="-100 to 100, higher first.")
+@click.option("--delay", type=DURATION, help="How long it must wait before it may start: 30, 5m, 1h30m.")
+@click.option("--priority", type=click.FloatRange(-100, 100), help="-100 to 100, higher first.")
 @click.option("--queue", help="Queue instead of the task's own.")
 @click.option("--key", help="Idempotency key.")
 @json_option
@@ -89,7 +91,7 @@ def call(
         print_json({"invocation_id": invocation.invocation_id}) if as_json else click.echo(invocation.invocation_id)
         return
     result = _result(invocation, timeout)
-    print_json({"invocation_id": invocation.invocation_id, "result": result}) if as_json else click.echo(repr(result))
+    print_json({"invocation_id": invocation.invocation_id, "result": result}) if as_json else say(repr(result))
 
 
 def _result(invocation: BaseInvocation[Any, Any], timeout: float | None) -> Any:
@@ -213,7 +215,7 @@ def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
     rendered["arguments"] = ", ".join(f"{name}={value}" for name, value in rendered["arguments"].items())
     for name, value in {**as_dict(row), **rendered}.items():
         if value not in (None, "", (), 0, False):
-            click.echo(f"{name:18} {value}")
+            say(f"{name:18} {value}")
     click.echo("\nhistory")
     print_table(
         ("at", "status", "attempt", "runner", "reason"),
@@ -231,7 +233,7 @@ def why(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
     """Why an invocation does not run (yet)."""
     app = load_app(spec)
     reasons = explain(app.store, app.engine.get(invocation_id))
-    print_json({"invocation_id": invocation_id, "reasons": reasons}) if as_json else click.echo("\n".join(reasons))
+    print_json({"invocation_id": invocation_id, "reasons": reasons}) if as_json else say("\n".join(reasons))
 
 
 @invocations.command(epilog="Examples: pynenc invocations cancel ID · pynenc invocations cancel --queue mail --yes")
@@ -263,7 +265,9 @@ def _amend_all(
     are_named = bool(ids)
     if not ids:
         if not any(given.values()):
-            raise ValueError(f"name the invocations to {verb}, or choose them with --status, --task, --queue or --tag")
+            raise click.UsageError(
+                f"name the invocations to {verb}, or choose them with --status, --task, --queue or --tag"
+            )
         chosen = _filter(given)
         confirm(f"{verb} {sum(app.store.count(chosen).values())} invocation(s)?", is_sure=is_sure)
         ids = tuple(_all_ids(app, chosen))
@@ -315,7 +319,7 @@ def watch(spec: str | None, /, *, invocation_id: str | None, seconds: float | No
         while True:
             if invocation_id:
                 row = app.engine.get(invocation_id)
-                live.update(Text(_line(row)))
+                live.update(Text(harmless(_line(row))))
                 if row.status.is_final():
                     return
             else:

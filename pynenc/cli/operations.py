@@ -21,6 +21,7 @@ from pynenc.cli.output import (
     json_option,
     print_json,
     print_table,
+    say,
     yes_option,
 )
 from pynenc.conf.show import rows as config_rows
@@ -147,24 +148,23 @@ def config() -> None:
 
 
 @config.command("show", epilog="Example: PYNENC__RUNNER__THREADS=4 pynenc config show")
-@click.option("--all", "with_defaults", is_flag=True, help="Also what has its default value.")
+@click.option("--changed", "is_brief", is_flag=True, help="Only what does not have its default value.")
 @json_option
 @click.pass_obj
 @guarded
-def show_config(spec: str | None, /, *, with_defaults: bool, as_json: bool) -> None:
+def show_config(spec: str | None, /, *, is_brief: bool, as_json: bool) -> None:
     """Every setting, its value and where the value comes from; secrets are hidden."""
     app = load_app(spec)
     app.import_tasks()
-    found = [row for row in config_rows(app.conf) if with_defaults or as_json or row.origin != "default"]
-    if app.conf.sources:
-        found += task_rows(app.conf.sources, [(name.module, name.func_name) for name in app.tasks])
+    found = [row for row in config_rows(app.conf) if not is_brief or row.origin != "default"]
+    found += task_rows(app.conf, [(name.module, name.func_name, task.conf) for name, task in app.tasks.items()])
     if as_json:
         print_json([row._asdict() for row in found])
         return
     print_table(
         ("section", "setting", "value", "origin"),
         ((r.section, r.field, r.value, r.origin) for r in found),
-        "everything has its default: see --all",
+        "everything has its default",
     )
 
 
@@ -186,7 +186,7 @@ def check(spec: str | None, /, *, as_json: bool) -> None:
         if error.retryable:
             raise
         found = [str(error)]
-    print_json({"problems": found}) if as_json else click.echo("\n".join(found) or "sound")
+    print_json({"problems": found}) if as_json else say("\n".join(found) or "sound")
     if found:
         sys.exit(EXIT_UNSOUND)
 
@@ -270,7 +270,7 @@ def doctor(spec: str | None, /, *, as_json: bool) -> None:
         print_json([{"check": name, "ok": is_ok, "detail": detail} for name, is_ok, detail in findings])
     else:
         for name, is_ok, detail in findings:
-            click.echo(f"{'ok  ' if is_ok else 'FAIL'} {name}: {detail}")
+            say(f"{'ok  ' if is_ok else 'FAIL'} {name}: {detail}")
     if not all(is_ok for _, is_ok, _ in findings):
         sys.exit(EXIT_UNSOUND)
 

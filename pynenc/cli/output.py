@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from pynenc.core.duration import seconds as seconds_of
+from pynenc.core.printing import escape_control
 from pynenc.exceptions import ConfigError, PynencError
 
 P = ParamSpec("P")
@@ -36,10 +37,20 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
         except (PynencError, ValueError, TypeError) as error:
             if click.get_current_context().find_root().params.get("verbose"):
                 raise
-            click.echo(f"error: {error}", err=True)
+            say(f"error: {error}", err=True)
             sys.exit(EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_ERROR)
 
     return call
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text in which there may be something of users: no character of it drives a terminal."""
+    click.echo(harmless(text), err=err)
+
+
+def harmless(text: str) -> str:
+    """The same lines, with control characters escaped."""
+    return "\n".join(map(escape_control, text.split("\n")))
 
 
 def print_json(value: object) -> None:
@@ -55,7 +66,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
 
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(escape_control(str(cell))) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table if table.row_count else empty)
 

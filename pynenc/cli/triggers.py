@@ -10,7 +10,7 @@ import msgspec
 
 from pynenc.app import Pynenc
 from pynenc.cli.apps import load_app
-from pynenc.cli.output import ago, guarded, json_option, print_json, print_table, stamp, yes_option
+from pynenc.cli.output import ago, guarded, json_option, print_json, print_table, say, stamp, yes_option
 from pynenc.cli.why import explain
 from pynenc.core.reaction import FIRING
 from pynenc.core.status import InvocationStatus
@@ -79,7 +79,7 @@ def why(spec: str | None, /, *, subject: str, limit: int, as_json: bool) -> None
         return
     now = app.store.clock.now()
     for line in _sentences(described, now):
-        click.echo(line)
+        say(line)
     rows = [
         (ago(each["at"], now), each.get("kind", ""), each["status"], _outcome(each), each["id"]) for each in decisions
     ]
@@ -87,7 +87,7 @@ def why(spec: str | None, /, *, subject: str, limit: int, as_json: bool) -> None
     print_table(("when", "cause", "decision", "outcome", "id"), rows, "nothing has concerned it yet")
     for each in decisions:
         if each["traceback"]:
-            click.echo(
+            say(
                 f"\n{each['id']} failed; fire it again with: pynenc invocations retry {each['id']}\n{each['traceback']}"
             )
             break

@@ -22,6 +22,7 @@ from pynenc.cli.output import (
     json_option,
     print_json,
     print_table,
+    say,
     yes_option,
 )
 from pynenc.core.records import Filter, Invocation, Page
@@ -96,7 +97,7 @@ def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
         return
     for name, value in {**as_dict(row), "members": members}.items():
         if value not in (None, "", (), 0, False):
-            click.echo(f"{name:18} {value}")
+            say(f"{name:18} {value}")
     click.echo("\noperations of this run")
     print_table(("position", "operation", "name", "value"), map(recorded.as_row, operations), "none")
 
@@ -197,7 +198,7 @@ def _story(app: Pynenc, source: str) -> check.Story:
 def _print(verdicts: Sequence[check.Verdict]) -> None:
     for verdict in verdicts:
         what = f"{verdict.task} {verdict.id}"
-        click.echo(f"{what}: {verdict.problem or f'as recorded, {verdict.operations} operation(s)'}")
+        say(f"{what}: {verdict.problem or f'as recorded, {verdict.operations} operation(s)'}")
 
 
 def _debug(function: Any, *args: Any) -> Any:

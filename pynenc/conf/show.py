@@ -32,16 +32,30 @@ def rows(conf: ConfigPynenc) -> list[Row]:
     return [row for section in conf.sections for row in _rows(section)]
 
 
-def task_rows(sources: Sources, tasks: Iterable[tuple[str, str]]) -> Iterator[Row]:
-    """What is said about single tasks outside of their code. What speaks of none of ``tasks`` (module and function) has no effect, which its origin tells."""
-    names = {f"{module}.{func}": f"{module}.{func}" for module, func in tasks}
-    names |= {environment_task(module, func): f"{module}.{func}" for module, func in tasks}
+def task_rows(conf: ConfigPynenc, tasks: Iterable[tuple[str, str, ConfigTask]]) -> Iterator[Row]:
+    """What holds for single tasks (module, function, configuration) and not for all.
+
+    What speaks of a task that is not among them has no effect, which its origin tells.
+    """
+    names = set()
+    for module, func, own in tasks:
+        names |= {f"{module}.{func}", environment_task(module, func)}
+        for field, declared in own.settings.items():
+            if own.origin(field) != conf.task.origin(field):
+                value = _written(getattr(own, field))
+                yield Row(f"task {module}.{func}", field, value, own.origin(field), declared.doc)
+    if conf.sources:
+        yield from _without_effect(conf.sources, names)
+
+
+def _without_effect(sources: Sources, names: set[str]) -> Iterator[Row]:
     for tables in (sources.file, sources.code, sources.environment):
         for key, layer in tables.tasks.items():
-            note = "" if key in names else f" (no effect: there is no such task{suggestion(key, names.values())})"
-            for field, found in layer.items():
-                doc = ConfigTask.settings[field].doc
-                yield Row(f"task {names.get(key, key)}", field, _written(found.value), found.origin + note, doc)
+            if key not in names:
+                note = f" (no effect: there is no such task{suggestion(key, (name for name in names if '.' in name))})"
+                for field, found in layer.items():
+                    doc = ConfigTask.settings[field].doc
+                    yield Row(f"task {key}", field, _written(found.value), found.origin + note, doc)
 
 
 def _rows(section: Section) -> Iterator[Row]:

@@ -108,7 +108,7 @@ class StatusChange(Happened):
 
     @cached_property
     def arguments(self) -> Any:
-        return Arguments(self._codec.decode(self._spec, self._row))
+        return Arguments(self._codec.decode(self._spec, self._row), self._codec.hidden_names(self.task))
 
     @cached_property
     def result(self) -> Any:

@@ -252,6 +252,10 @@ class Codec:
         return self.serializer.loads(self._sealer.unseal(payload, f"{scope} {key}".encode()), self._gate)
 
     # -- showing -------------------------------------------------------------------------------------------------------
+    def hidden_names(self, task: str) -> tuple[str, ...]:
+        """The names whose values are never shown where this task is concerned."""
+        return self._display.hidden_names(self._resolve(task))
+
     def describe(self, spec: TaskSpec, arguments: Mapping[str, Any]) -> dict[str, str]:
         """Arguments as people get to see them, by name."""
         return self._display.arguments(spec, arguments)

@@ -54,7 +54,7 @@ class Display:
         found = {
             text
             for name, value in bound().items()
-            for text in _secrets(value, is_secret=is_secret_name(name, names))
+            for text in _secrets(value, names, is_secret=is_secret_name(name, names))
             if len(text) >= SHORTEST
         }
         texts = sorted(found, key=len, reverse=True)  # the longest first: one may be a part of another
@@ -67,18 +67,19 @@ class Display:
         return hide if texts or names else None
 
 
-def _secrets(value: object, *, is_secret: bool) -> Iterator[str]:
-    """The texts of what is secret in a value."""
+def _secrets(value: object, names: tuple[str, ...], *, is_secret: bool) -> Iterator[str]:
+    """The texts of what is secret in a value; ``names`` are further names of secrets."""
     if isinstance(value, Secret):
-        yield from _secrets(value.reveal(), is_secret=True)
+        yield from _secrets(value.reveal(), names, is_secret=True)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _secrets(item, is_secret=is_secret or is_secret_name(name))
+            yield from _secrets(item, names, is_secret=is_secret or is_secret_name(name, names))
     elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
-            yield from _secrets(item, is_secret=is_secret)
+            yield from _secrets(item, names, is_secret=is_secret)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _secrets(getattr(value, field.name, None), is_secret=is_secret or is_secret_name(field.name))
-    elif is_secret and isinstance(value, str):
-        yield value
+            is_hidden = is_secret or is_secret_name(field.name, names)
+            yield from _secrets(getattr(value, field.name, None), names, is_secret=is_hidden)
+    elif is_secret and isinstance(value, str | int) and not isinstance(value, bool):
+        yield str(value)

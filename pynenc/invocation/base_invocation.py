@@ -70,7 +70,7 @@ class BaseInvocation(Generic[Params, Result]):
         """The arguments of the call, own copies, bound by name with defaults applied."""
         if self._arguments is None:
             row = self._row()
-            self._arguments = Arguments(self._engine.codec.decode(self.task.spec, row))
+            self._arguments = Arguments(self._engine.codec.decode(self.task.spec, row), self.task._hidden_names)
         return self._arguments
 
     @property

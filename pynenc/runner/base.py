@@ -18,7 +18,7 @@ from pynenc.core.outcome import SECOND
 from pynenc.core.queueing import QueuePolicy
 from pynenc.core.records import Beat
 from pynenc.engine import Engine, upkeep
-from pynenc.exceptions import RunnerNotExecutableError, StoreGoneError
+from pynenc.exceptions import RunnerError, RunnerNotExecutableError, StoreGoneError
 from pynenc.runner.launch import engine_of, when_there
 from pynenc.runner.settings import WorkerSettings
 
@@ -66,9 +66,7 @@ class BaseRunner:
     def __init__(self, app: Host) -> None:
         self.app = app
         self.conf = app.conf.runner
-        self.runner_id = (
-            f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        )
+        self.runner_id = self._new_id()
         self.was_forced = False
         #: Where the health port can be asked, while it is at work.
         self.health_url = ""
@@ -77,13 +75,25 @@ class BaseRunner:
         self._thread: Thread | None = None
         self._has_ended = Event()
 
+    def _new_id(self) -> str:
+        """One for each run: the store does not take back what has signed off, and forked processes may run the same object."""
+        return f"{self.conf.name or type(self).__name__}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
     # -- public -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
         """Work until stopped.
 
         :raises RunnerNotExecutableError: the store cannot be shared with the processes that this runner starts.
+        :raises RunnerError: it is at work already.
         :raises StoreGoneError: the file of the store was removed or replaced meanwhile.
         """
+        if (
+            self._thread is not None and self._thread.is_alive()
+        ):  # of a thread of the process that forked this one, nothing is here
+            raise RunnerError(
+                f"{self.runner_id} is at work already, in {self._thread.name}: end it with stop_runner_loop(), or make another app.runner"
+            )
+        self.runner_id = self._new_id()
         previous = self._install_signals()
         self._has_ended.clear()
         self._thread = current_thread()

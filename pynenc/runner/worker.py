@@ -407,7 +407,7 @@ class Worker:
 
     def _waits_in_vain(self) -> bool:
         """Whether all bodies wait for others while no other runner lives."""
-        if self.slots.busy or (self.coroutines and self.coroutines.active > self.coroutines.parked):
+        if self.slots.busy or not self.is_active or ((loop := self.coroutines) and loop.active > loop.parked):
             return False
         try:
             return not any(info.alive and info.beat.group != self.beat.group for info in self.engine.store.runners())

@@ -143,6 +143,7 @@ def pynenc_runner(pynenc_app: Pynenc) -> Iterator[BaseRunner]:
     The test fails in its teardown when the runner broke or does not stop within 30 seconds.
     """
     thread = _Threaded(pynenc_app.runner)
+    thread.runner._check_store(pynenc_app.engine)  # a test that waited for it would wait for ever
     thread.start()
     yield thread.runner
     thread.runner.stop_runner_loop()

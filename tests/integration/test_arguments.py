@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from pynenc import Pynenc, Secret
 from pynenc.exceptions import SerializationError, TaskFailedError
+from pynenc.task import prepare_arguments
 from tests.integration.apps import basic
 from tests.integration.conftest import LONG, configured, eventually, running, url_of
 
@@ -97,16 +99,23 @@ def test_payloads_are_signed_with_keys_and_others_are_refused(tmp_path: Path) ->
             app.conf.signing_keys = ()
 
 
-def test_secrets_and_redacted_arguments_are_not_shown(app: Pynenc, caplog: pytest.LogCaptureFixture) -> None:
-    call = basic.with_token("tok-12345", "ana")
+def test_secrets_and_redacted_arguments_are_not_shown(
+    app: Pynenc, caplog: pytest.LogCaptureFixture, conf_of: Callable[..., None]
+) -> None:
+    conf_of(redact=("iban",))
+    call = basic.with_pin("pin-12345", "iban-12345", "ana")
     with pytest.raises(basic.ShopError, match="ana failed"):
         call.get_result(LONG)
     secret = basic.with_secret(Secret("pass-12345"))
     assert secret.get_result(LONG) == "pass-12345"
     assert secret.arguments.kwargs["password"] == Secret("pass-12345")
-    shown = f"{call.arguments!r} {secret.arguments!r} {call!r} {call.traceback} {caplog.text}"
-    assert "tok-12345" not in shown
-    assert "pass-12345" not in shown
+    bound = basic.with_pin.args("pin-12345", "iban-12345", "ana")
+    (prepared,) = prepare_arguments(basic.with_pin, [("pin-12345", "iban-12345", "ana")])
+    arguments = f"{call.arguments!r} {bound!r} {prepared!r} {secret.arguments!r} {pickle.loads(pickle.dumps(bound))!r}"
+    shown = f"{arguments} {call!r} {call.traceback} {caplog.text}"
+    assert "-12345" not in shown
+    assert arguments.count("pin=***, iban=***, user='ana'") == 4
+    assert '"card":{"PIN":"***"}' in basic.logs_a_pin("pin-12345").get_result(LONG)
 
 
 # -- names and hooks -------------------------------------------------------------------------------------------------------

@@ -270,20 +270,59 @@ def test_a_malformed_project_file_is_named(shop, name):
         (("nothing",), "no task is called 'nothing'; known tasks: shop.add, shop.fail"),
         (("shop.nothing",), "no task shop.nothing"),
         (("add",), "missing 1 required positional argument: 'x'"),
-        (
-            ("add", "1", "--priority", "1000"),
-            "bad value for 'priority' (call of shop.add): 1000.0; it must be a number from -100 to 100",
-        ),
+        (("add", "1", "--priority", "nan"), "bad value for 'priority'"),
         (("add", "1", "--queue", ""), "bad value for 'queue'"),
-        (("add", "1", "--delay", "inf"), "bad value for 'delay'"),
-        (("add", "1", "--delay", "soon"), "bad value for 'delay' (call of shop.add): 'soon'; it must be a duration"),
-        (("add", "1", "--delay", "1e12"), "it must be a duration of at most 1000 years"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_one_clear_line(shop, arguments, text):
     output = shop.run("call", *arguments, code=1)
     assert output.startswith("error: ")
     assert text in output
+
+
+HOSTILE = """
+
+@app.task
+def hostile() -> None:
+    hostile.invocation.set_progress(1, 2, "\x1b[31mred")
+    raise ValueError("\x1b[31mred")
+
+
+@app.workflow
+def pauses() -> None:
+    pauses.wf.pause("\x1b[31mred")
+"""
+
+
+def test_text_of_users_drives_no_terminal(shop):
+    (shop.folder / "shop.py").write_text(SHOP + HOSTILE)
+    failed, paused = shop.call("hostile"), shop.call("pauses")
+    shop.burst()
+    outputs = [
+        *(shop.run("invocations", command, failed) for command in ("show", "watch")),
+        *(shop.run("invocations", command, paused) for command in ("show", "why")),
+        shop.run("workflows", "list"),
+        shop.run("workflows", "show", paused),
+    ]
+    with shop.runner():
+        outputs.append(shop.run("call", "hostile", "--wait", code=1))
+    for output in outputs:
+        assert r"\x1b[31mred" in output
+        assert "\x1b[31m" not in output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--priority", "1000", "1000.0 is not in the range -100<=x<=100"),
+        ("--delay", "inf", "'inf' must be a duration"),
+        ("--delay", "1e12", "'1e12' must be a duration of at most 1000 years"),
+        ("--delay", "soon", "'soon' must be a duration"),
+        ("--timeout", "-1", "'-1' must be a duration"),
+    ],
+)
+def test_an_option_of_a_call_that_makes_no_sense_is_named(shop, option, value, text):
+    assert f"Error: Invalid value for '{option}': {text}" in shop.run("call", "add", "1", option, value, code=2)
 
 
 # -- invocations -----------------------------------------------------------------------------------------------------------------
@@ -366,7 +405,7 @@ def test_cancel_and_retry_by_id(shop):
 def test_cancel_and_retry_by_filter_ask_first(shop):
     for number in range(3):
         shop.call("add", str(number))
-    assert "choose them with --status" in shop.run("invocations", "cancel", code=1)
+    assert "choose them with --status" in shop.run("invocations", "cancel", code=2)
     assert "cancel 3 invocation(s)?" in shop.run("invocations", "cancel", "--task", "shop.add", text="n\n", code=1)
     assert len(shop.json("invocations", "list", "--status", "registered")) == 3
     assert "3 of 3 accepted" in shop.run("invocations", "cancel", "--task", "shop.add", "--yes")
@@ -430,15 +469,21 @@ def test_config_show_tells_where_values_come_from(shop, monkeypatch):
     assert rows["pynenc", "app_id"]["origin"] == "constructor"
     assert rows["pynenc", "max_result"]["origin"] == "default"
     assert "very-secret" not in text + json.dumps([*rows.values()])
-    assert "max_result" not in text
-    assert "max_result" in shop.run("config", "show", "--all")
+    assert re.search(r"pynenc +max_result +67108864 +default", text)
+    assert "max_result" not in shop.run("config", "show", "--changed")
 
 
 def test_config_show_tells_what_is_said_about_single_tasks(shop, monkeypatch):
     monkeypatch.setenv("PYNENC__CONFIGTASK__SHOP#FAIL__MAX_RETRIES", "4")
-    (shop.folder / "pynenc.toml").write_text('app = "shop"\n[task."shop.fial"]\npriority = 2\n')
-    rows = {(row["section"], row["field"]): row for row in shop.json("config", "show")}
+    (shop.folder / "pynenc.toml").write_text(
+        'app = "shop"\n[task."shop.fail"]\nmax_retries = 3\n[task."shop.fial"]\npriority = 2\n'
+    )
+    found = shop.json("config", "show")
+    rows = {(row["section"], row["field"]): row for row in found}
+    assert len(rows) == len(found)  # of several that say something, the one that holds
     assert rows["task shop.fail", "max_retries"]["value"] == "4"
+    decorated = rows["task shop.one_at_a_time", "running_concurrency"]
+    assert (decorated["value"], decorated["origin"]) == ("TASK", "decorator of shop.one_at_a_time")
     assert "no effect: there is no such task; did you mean 'shop.fail'?" in rows["task shop.fial", "priority"]["origin"]
 
 
@@ -588,6 +633,8 @@ def test_demo(tmp_path):
     assert found["files"] == 24
     assert found["invocations"] == 2 + 26 + 2
     assert Path(found["index"]).read_text().count("\n") == 26
+    seen = process("status", "--json", cwd=tmp_path)  # as from a second terminal
+    assert json.loads(seen.stdout)["invocations"] == {"success": found["invocations"]}
 
 
 def test_bench(tmp_path):

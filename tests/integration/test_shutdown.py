@@ -6,13 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from pynenc import Pynenc
 from pynenc.core.records import QueueState
-from pynenc.exceptions import StoreGoneError
+from pynenc.exceptions import RunnerError, StoreGoneError
 from pynenc.runner.base import EXIT_FORCED
 from tests.integration.apps import basic
 from tests.integration.conftest import LONG, RunnerProgram, configured, eventually, running, url_of
@@ -184,12 +185,38 @@ def test_a_child_that_grew_too_large_is_replaced(start_runner: Start) -> None:
     assert program.stop() == 0
 
 
-def test_a_runner_in_a_thread_can_run_again(tmp_path: Path) -> None:
-    with configured(url_of("sqlite", tmp_path), threads=2) as app:
+@pytest.mark.parametrize(
+    ("store", "kind"), [("memory", "ThreadRunner"), *(("sqlite", kind) for kind in KINDS)], ids=lambda value: value
+)
+def test_a_runner_can_run_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, store: str, kind: str) -> None:
+    with configured(url_of(store, tmp_path), kind, threads=2, processes=1) as app:
+        runner = app.runner
         for i in range(2):
+            app.runner = runner
             with running(app):
                 assert basic.add(i, 1).get_result(LONG) == i + 1
         assert not [info for info in app.store.runners() if info.alive]
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_a_runner_at_work_does_not_run_twice(tmp_path: Path) -> None:
+    with configured(url_of("sqlite", tmp_path), threads=1) as app, running(app):
+        assert basic.add(1, 1).get_result(LONG) == 2
+        with pytest.raises(RunnerError, match="at work already, in runner-under-test"):
+            app.runner.run()
+        assert basic.add(1, 2).get_result(LONG) == 3
+
+
+def test_forked_processes_that_run_the_same_runner_are_several(tmp_path: Path) -> None:
+    with configured(url_of("sqlite", tmp_path), threads=1) as app:
+        children = [get_context("fork").Process(target=app.runner.run) for _ in range(2)]
+        for child in children:
+            child.start()
+        eventually(lambda: len({info.beat.id for info in app.store.runners() if info.alive}) == 2, "both are there")
+        for child in children:
+            child.terminate()
+            child.join(LONG)
+        assert [child.exitcode for child in children] == [0, 0]
 
 
 @pytest.mark.parametrize("app", ["memory-threads", "sqlite-threads"], indirect=True)

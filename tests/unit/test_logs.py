@@ -238,6 +238,13 @@ def test_json_never_raises_even_for_a_record_that_is_none():
     assert "cannot be printed" in as_json(record)["message"]
 
 
+def test_json_hides_extra_values_under_names_of_secrets():
+    record = make_record(pin="1234", card={"Pin": "1234", "kind": "visa"}, cards=[{"PIN": "1234"}], token="t")
+    found = json.loads(JsonFormatter(lambda: ("pin",)).format(record))
+    assert (found["pin"], found["card"], found["token"]) == ("***", {"Pin": "***", "kind": "visa"}, "***")
+    assert found["cards"] == [{"PIN": "***"}]
+
+
 # -- both ------------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
 @given(st.text(st.characters()))
@@ -395,3 +402,15 @@ def test_the_formats_of_the_settings_are_known(root):
 
     kinds = {format_: type(configure(format=format_, stream=io.StringIO()).formatter) for format_ in LogFormat}
     assert kinds == {LogFormat.TEXT: TextFormatter, LogFormat.JSON: JsonFormatter}
+
+
+def test_outside_of_invocations_the_names_of_the_app_are_secret(root):
+    from pynenc import Pynenc
+
+    stream = io.StringIO()
+    app = Pynenc(app_id="pins", store="memory://", redact=["pin"], log_format="json")
+    app.configure_logging()
+    (handler,) = root.handlers
+    handler.setStream(stream)
+    app.logger.warning("hello", extra={"pin": "1234"})
+    assert json.loads(stream.getvalue())["pin"] == "***"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -546,9 +547,19 @@ def measure_inline(text: str) -> int:
     return len(text)
 
 
-@app.task(redact=("token",))
-def with_token(token: str, user: str) -> str:
+@app.task(redact=("pin",))
+def with_pin(pin: str, iban: str, user: str) -> str:
     raise ShopError(f"{user} failed")
+
+
+@app.task(redact=("pin",))
+def logs_a_pin(pin: str) -> str:
+    """A line of JSON as a runner writes it."""
+    from pynenc.logs import JsonFormatter
+
+    record = logging.LogRecord("shop", logging.INFO, __file__, 1, "hello", None, None)
+    record.card = {"PIN": pin}
+    return JsonFormatter(pynenc.context.secret_names).format(record)
 
 
 @app.task

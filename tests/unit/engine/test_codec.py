@@ -320,6 +320,12 @@ def test_values_of_secret_arguments_are_not_in_errors():
     assert all(secret not in stored.payload for secret in (b"hunter22", b"abcd1234", b"s3cret!", b"4711"))
 
 
+def test_values_below_redacted_names_and_numbers_are_not_in_errors():
+    codec, spec = make_codec(redact=["pin"]), make_spec()
+    stored = failed(codec, spec, ValueError("4711, abcd1234, True"), x={"Pin": 4711}, y=[{"pin": ["abcd1234", True]}])
+    assert codec.decode_error(spec, stored).args == ("***, ***, True",)
+
+
 def test_errors_without_secrets_keep_their_words():
     codec, spec = make_codec(), make_spec()
     assert codec.decode_error(spec, failed(codec, spec, ValueError("bad token: ')'"), x=1)).args == ("bad token: ')'",)

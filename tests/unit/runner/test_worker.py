@@ -18,6 +18,7 @@ from pynenc.core.records import Beat, Claimed, Outcome
 from pynenc.exceptions import RunnerError, TaskTimeoutError
 from pynenc.invocation.dist_invocation import DistributedInvocation
 from pynenc.runner import pump
+from pynenc.runner import worker as worker_module
 from pynenc.runner.body import BodySlot
 from pynenc.runner.settings import WorkerSettings
 from pynenc.runner.worker import Worker
@@ -168,6 +169,21 @@ def test_what_runs_at_the_end_is_handed_back_and_its_outcome_dropped() -> None:
     assert call.status == "registered"
     go.set()
     assert not call.done()
+
+
+def test_a_body_that_ends_while_its_worker_stops_waited_for_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_module, "HOPE", 0.0)
+    caplog.set_level("INFO", "pynenc.runner")
+    with working(shutdown_timeout=LONG) as worker:
+        call = blocks()
+        assert begun.wait(LONG)
+        worker.stop()
+        eventually(lambda: "stops; 1 task(s) run here" in caplog.text)
+        go.set()
+    assert call.status == "success"
+    assert "which nobody runs" not in caplog.text
 
 
 def test_the_pump_rests_after_a_body_that_ended_before_it_was_marked(monkeypatch: pytest.MonkeyPatch) -> None:

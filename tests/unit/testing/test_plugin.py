@@ -246,12 +246,27 @@ def test_a_runner_that_breaks_is_an_error(project: pytest.Pytester) -> None:
         """
         import pytest
 
-        @pytest.mark.pynenc(runner="MultiThreadRunner")
+        @pytest.mark.pynenc(runner="DummyRunner")
         def test_it(pynenc_runner):
             pass
         """,
     )
     result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*DummyRunner runs nothing*"])
+
+
+def test_a_runner_that_cannot_work_on_the_store_is_an_error_before_the_test(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        """
+        import pytest
+
+        @pytest.mark.pynenc(runner="MultiThreadRunner")
+        def test_it(pynenc_runner):
+            pass
+        """,
+    )
+    result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*MultiThreadRunner starts processes, which cannot meet in memory://*"])
 
 
