@@ -305,6 +305,13 @@ def test_another_file_is_refused(app: Pynenc, tmp_path: Path) -> None:
     elsewhere.close()
 
 
+def test_no_connection_is_refused(app: Pynenc) -> None:
+    """Its calls would run whatever became of the transaction that was meant."""
+    with pytest.raises(StoreError, match="None"), app.transaction(None):
+        app.task(functions.plus)(1, 2)
+    assert count(app) == 0
+
+
 def test_memory_refuses() -> None:
     app = Pynenc(app_id="joined-memory", store="memory://")
     with app.transaction(object()), pytest.raises(StoreError, match="SQLite or the PostgreSQL store"):
