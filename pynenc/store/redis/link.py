@@ -77,6 +77,11 @@ class Link:
         """The URL for people."""
         return self._options.display_url
 
+    @property
+    def waits_for_file(self) -> bool:
+        """Whether writes wait for the append-only file."""
+        return any(command == "WAITAOF" for command, *_ in self._options.waits)
+
     # -- life ------------------------------------------------------------------------------------------------------------
     def open(self) -> None:
         """Connect, and learn what the server understands."""
