@@ -19,7 +19,7 @@ _warned: set[str] = set()
 def check(link: Link, display_url: str) -> None:
     """Refuse a server that would lose invocations, and say once when a crash of it would.
 
-    :raises StoreError: it evicts keys when its memory is full, or cannot wait for its file (``wait_aof``). :raises SchemaError: its keys are of an unknown layout.
+    :raises StoreError: it evicts keys when its memory is full, or cannot do what wait_aof asks. :raises SchemaError: its keys are of an unknown layout.
     """
     found = link.run("open", link.time(), VERSION)
     if int(found) != VERSION:
