@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from pynenc.core.records import Beat, Blob, ClaimRequest, New, Outcome
+from pynenc.core.records import Beat, Blob, ClaimRequest, Filter, New, Outcome
 from pynenc.core.status import InvocationStatus as S
 from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
 from pynenc.store import open_store
@@ -193,6 +193,14 @@ def test_an_older_schema_says_how_to_migrate_it() -> None:
         opened(url)
 
 
+def back_to_the_first_version(url: str) -> None:
+    settings = parse(url)
+    with psycopg.connect(settings.conninfo, autocommit=True) as connection:
+        for statement in ("DROP INDEX @.inv_expiring", "DROP FUNCTION @.is_overdue", "DROP FUNCTION @.expire"):
+            connection.execute(statement.replace("@", f'"{settings.schema}"').encode())
+    change_version(url, 1, 0)
+
+
 def test_a_schema_of_the_first_version_is_brought_to_this_one() -> None:
     """Version 1.0 has no index of what expires."""
     url = new_url()
@@ -200,11 +208,7 @@ def test_a_schema_of_the_first_version_is_brought_to_this_one() -> None:
     past = old.clock.now() - 1_000_000
     old.submit([new("a", expires=past), new("b")])
     old.close()
-    settings = parse(url)
-    with psycopg.connect(settings.conninfo, autocommit=True) as connection:
-        for statement in ("DROP INDEX @.inv_expiring", "DROP FUNCTION @.is_overdue", "DROP FUNCTION @.expire"):
-            connection.execute(statement.replace("@", f'"{settings.schema}"').encode())
-    change_version(url, 1, 0)
+    back_to_the_first_version(url)
     with pytest.raises(SchemaError, match="pynenc store migrate"):
         opened(url)
     open_store(url, "unit").migrate()  # type: ignore[attr-defined]
@@ -222,8 +226,10 @@ def test_a_later_minor_version_is_understood() -> None:
     later.close()
 
 
-def test_migrations_at_once_beside_a_worker(store: PostgresStore) -> None:
-    url = with_options(shared_url(), schema=store._database.settings.schema)
+def test_migrations_at_once_beside_a_worker() -> None:
+    url = new_url()
+    store = opened(url)
+    store.heartbeat([Beat(id="r", group="r", lease=DAY, tasks=("t",))])
     stop = Event()
     failures: list[BaseException] = []
 
@@ -241,10 +247,14 @@ def test_migrations_at_once_beside_a_worker(store: PostgresStore) -> None:
     worker.start()
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
-            list(pool.map(lambda _: open_store(url, "unit").migrate(), range(4)))  # type: ignore[attr-defined]
+            back_to_the_first_version(url)
+            done = list(pool.map(lambda _: open_store(url, "unit").migrate(), range(4)))  # type: ignore[attr-defined]
+            assert sorted(map(bool, done)) == [False, False, False, True]
     stop.set()
     worker.join()
     assert failures == []
+    assert set(store.count(Filter())) == {"success"}
+    store.close()
 
 
 def test_the_sql_of_a_migration_can_be_run_by_hand() -> None:
