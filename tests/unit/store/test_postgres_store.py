@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from pynenc.core.records import Beat, Blob, ClaimRequest, Filter, New, Outcome
+from pynenc.core.records import Beat, Blob, ClaimRequest, Filter, New, Outcome, Purge, Rate
 from pynenc.core.status import InvocationStatus as S
 from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
 from pynenc.store import open_store
@@ -23,6 +23,7 @@ from pynenc.store.postgres import PostgresStore, direct, record, schema
 from pynenc.store.postgres.database import Database
 from pynenc.store.postgres.store import CYCLE, ServerClock, local_time
 from pynenc.store.postgres.url import parse
+from pynenc.testing.clock import SECOND, VirtualClock
 from pynenc.testing.servers.postgres import PostgresServer, empty_url, new_url, shared_url, with_options
 
 DAY = 86_400_000_000
@@ -267,6 +268,26 @@ def test_the_sql_of_a_migration_can_be_run_by_hand() -> None:
     assert hand.submit([new("a")])[0].id == "a"
     assert hand.migration() == ""
     hand.close()
+
+
+def test_claims_of_rates_are_forgotten_with_their_rows_or_a_month_later() -> None:
+    clock = VirtualClock()
+    store = open_store(empty_url(), "unit", clock)
+    assert isinstance(store, PostgresStore)
+    store.open()
+    store.heartbeat([Beat(id="r", group="r", lease=100 * DAY)])
+    store.submit([new("a", rate=Rate("short", 1, SECOND)), new("b", rate=Rate("long", 1, DAY))])
+    run_all(store)
+
+    def purged(seconds: int) -> list[str]:
+        clock.advance(seconds)
+        store.purge(Purge(ended_before=clock.now()))
+        return [key for (key,) in store._database.call("SELECT key FROM @rate")]
+
+    assert purged(10) == ["long"]
+    assert purged(DAY // SECOND) == ["long"], "its row is gone already"
+    assert purged(30 * DAY // SECOND) == []
+    store.close()
 
 
 # -- poolers ---------------------------------------------------------------------------------------------------------------
