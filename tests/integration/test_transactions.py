@@ -101,10 +101,12 @@ def test_large_arguments_are_not_sent_ahead_of_it(
 
 def test_rows_of_the_user_may_look_as_they_like(app: Pynenc, connection: sqlite3.Connection) -> None:
     connection.row_factory = lambda cursor, row: {"row": row}
+    connection.text_factory = bytes
     with app.transaction(connection):
         app.task(functions.plus).options(key="once")(1, 2)
         app.task(functions.plus).options(key="once")(1, 2)
     connection.commit()
+    assert connection.text_factory is bytes
     assert count(app) == 1
 
 
