@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 
 from pynenc import Pynenc
 from pynenc.core.records import Change, ChangeKind, Filter, Purge, QueueState
@@ -426,4 +429,24 @@ def test_a_connection_of_psycopg_is_taken_as_it_is() -> None:
         assert count(app) == 0
         connection.commit()
     assert run_all(app, call) == [7]
+    app.close()
+
+
+def test_a_connection_of_psycopg_may_read_values_in_its_own_way() -> None:
+    class Raw(Loader):
+        format = Format.BINARY
+
+        def load(self, data: Buffer) -> bytes:
+            return bytes(data)
+
+    app = Pynenc(app_id="joined", store=postgres.empty_url())
+    plus = app.task(functions.plus)
+    with psycopg.connect(postgres.shared_url()) as connection:
+        for name in ("bool", "int2", "int4", "text", "uuid"):
+            connection.adapters.register_loader(name, Raw)
+        with app.transaction(connection):
+            once = plus.options(key="once")
+            assert once(1, 2) == once(1, 2) != plus(3, 4)
+        assert connection.execute("SELECT true", binary=True).fetchone() == (b"\1",)
+    assert count(app) == 2
     app.close()
