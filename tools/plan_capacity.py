@@ -1,6 +1,6 @@
 """How many stores does a load need, and what gives way first? A small deterministic model, fed with costs that were measured elsewhere.
 
-    python -m tools.plan_capacity --per-day 1e9 --peak 3 --runners 1000 --service-us 200 ...
+    python -m tools.plan_capacity --per-day 1e9 --peak 3 --runners 1000 --measured 2026-11-27 --store postgres ...
 
 The load of a day follows a smooth curve with the given mean and peak. It is spread evenly over some stores. For each thing that can run out the
 model says how many stores would be enough for it alone; the largest number is the answer, and what asked for it gives way first. The day is then
@@ -12,15 +12,19 @@ queue with several servers (Erlang C). Nothing is drawn at random: the same para
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from pynenc.conf.config_runner import ConfigRunner
 from pynenc.engine import upkeep
 from pynenc.runner import keeper
 
+#: What ``make bench`` measured, by date.
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 DAY = 86_400.0
 MINUTES = 1440
 
@@ -77,6 +81,31 @@ class Need:
     limit: float
     unit: str
     stores: int
+
+
+def measured(date: str, store: str, submitted: str) -> dict[str, float]:
+    """What an invocation cost a server in a run of the benchmarks: to be submitted in one way, then to be claimed and finished under load.
+
+    :raises ValueError: the run did not measure that.
+    """
+    cases = json.loads((RESULTS / f"{date}.json").read_text())["cases"]
+    figures: dict[str, dict[str, float]] = next(
+        (case["figures"] for case in cases if case["name"] == f"cost-{store}"), {}
+    )
+    steps = [
+        {name.removeprefix(f"{step} "): figure["median"] for name, figure in figures.items() if name.startswith(step)}
+        for step in (submitted, "drain")
+    ]
+    if not all(steps):
+        raise ValueError(f"the run of {date} did not measure what a call costs {store} by {submitted!r}")
+    cost = {name: sum(step[name] for step in steps) for name in steps[0]}
+    return {
+        "service_us": cost["CPU µs"],
+        "batch": 1.0,
+        "commits_per_batch": cost.get("commits", 0.0),
+        "log_bytes": cost.get("WAL bytes", cost.get("AOF bytes", 0.0)),
+        "row_bytes": cost.get("disk bytes", cost.get("memory bytes", 0.0)),
+    }
 
 
 # -- the limits ----------------------------------------------------------------------------------------------------------
@@ -199,7 +228,13 @@ def main(arguments: list[str]) -> None:
             group.add_argument(
                 f"--{field.name.replace('_', '-')}", type=read, default=field.default, help=f"{field.default:g}"
             )
+    parser.add_argument("--measured", metavar="DATE", help="take the costs from this run of the benchmarks")
+    parser.add_argument("--store", choices=("postgres", "redis"), default="postgres")
+    parser.add_argument("--submitted", choices=("parallelize", "enqueue one by one"), default="parallelize")
     given = vars(parser.parse_args(arguments))
+    if given["measured"]:
+        parser.set_defaults(**measured(given["measured"], given["store"], given["submitted"]))
+        given = vars(parser.parse_args(arguments))
     load, costs = (kind(**{field.name: given[field.name] for field in fields(kind)}) for kind in (Load, Costs))
     print(report(load, costs))  # type: ignore[arg-type]
 

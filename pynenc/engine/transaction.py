@@ -15,6 +15,8 @@ from pynenc.store.base import Store
 @contextmanager
 def join(store: Store, connection: object) -> Iterator[None]:
     """Make the calls of the block a part of the transaction of ``connection``, which its owner commits or rolls back."""
+    if connection is None:
+        raise StoreError("app.transaction got None for a connection: the calls would be a part of no transaction")
     with context.within(store, driver_connection(connection)):
         yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ EXPIRE_AGAIN = 0.05
 PURGE_EVERY = 60.0
 #: The same while there is more to remove, so that retention keeps up with thousands of invocations a second.
 PURGE_AGAIN = 0.2
+#: Seconds until the store is tried again that did not answer, at most: leases should not end meanwhile, and runners should not come all at once.
+RETRY_AFTER = 1.0
 #: Seconds that beats asked for out of turn keep between them.
 URGENT_EVERY = 0.1
 
@@ -79,7 +82,7 @@ class Keeper:
             if not (error.retryable or self.answered):
                 raise
             logger.warning("heartbeat failed: %s", error)
-            self._beat_at = self._urgent_at = now + min(1.0, self._heartbeat)
+            self._beat_at = self._urgent_at = now + min(RETRY_AFTER, self._heartbeat) * (0.5 + random.random() / 2)
             return []
         self._is_urgent = False
         return orders
@@ -118,6 +121,7 @@ class Keeper:
         except StoreGoneError:
             raise
         except StoreError as error:
+            self._recover_at = now + RETRY_AFTER * (0.5 + random.random() / 2)
             logger.warning("upkeep failed: %s", error)
 
     def _do(self, name: str, duty: Callable[[], T]) -> T | None:

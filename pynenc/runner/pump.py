@@ -81,7 +81,10 @@ class Pump:
         except StoreError as error:
             if isinstance(error, StoreGoneError) and not self._turns.beat.supervised:  # else its supervisor ends it
                 raise
-            logger.warning("the store did not answer (%s); trying again", error)
+            if error.retryable:
+                turns.hold(error)
+            else:  # it says nothing of the rest
+                logger.warning("the store refused what was reported of running tasks: %s", error)
 
     def _do_what_is_due(self, now: float) -> None:
         turns, settings = self._turns, self._worker.settings
@@ -102,7 +105,7 @@ class Pump:
             pause = self._worker.keep_up()
             if self._keep_at:  # nobody asked for the next time to be at once
                 self._keep_at = now + pause
-        if now >= self._poll_at or self._is_due(now):
+        if self._is_due(now):
             self._poll_at = now + settings.poll
             self._poll()
         if settings.max_tasks and turns.claimed >= settings.max_tasks:
@@ -121,23 +124,24 @@ class Pump:
     def _pause(self, now: float) -> float:
         """Seconds until something is due."""
         turns = self._turns
-        if turns.outbox:
+        is_away = now < turns.retry_at
+        if turns.outbox and not is_away:
             return self._worker.settings.flush
-        pause = min(self._poll_at, self._keep_at) - now
+        pause = min(turns.retry_at or self._poll_at, self._keep_at) - now
         if turns.buffer or self._worker.has_unmarked or now < self._busy_until:
             pause = min(pause, TICK)
         elif self._worker.is_active:
             pause = min(pause, SLOW_TICK, self._worker.next_deadline - now)
-        if turns.next_due:
+        if turns.next_due and not is_away:
             pause = min(pause, (turns.next_due - self._worker.engine.store.clock.now()) / SECOND)
-        if turns.retry_at:
-            pause = min(pause, turns.retry_at - now)
         return max(0.0, pause)
 
     def _is_due(self, now: float) -> bool:
-        """Whether an invocation became claimable by time, or the store should answer again."""
+        """Whether the store should answer again; else whether it is time for a poll, or an invocation became claimable by time."""
         turns = self._turns
-        return 0 < turns.next_due <= self._worker.engine.store.clock.now() or 0 < turns.retry_at <= now
+        if turns.retry_at:
+            return now >= turns.retry_at
+        return now >= self._poll_at or 0 < turns.next_due <= self._worker.engine.store.clock.now()
 
     def _poll(self) -> None:
         """Look for work, in case a wake-up was lost or a time has come."""
@@ -152,6 +156,7 @@ class Pump:
         starts: list[BodySlot | AsyncSlot] = []
         progress: list[Progress] = []
         has_unmarked = False
+        is_away = now < self._turns.retry_at
         next_deadline = now + 3600.0
         for body in worker.bodies():
             claimed, running = body.claimed, body.running
@@ -162,7 +167,7 @@ class Pump:
                     starts.append(body)
                 else:
                     has_unmarked = True
-            if running is not None and running.progress is not None:
+            if running is not None and running.progress is not None and not is_away:
                 progress.append(running.progress)
                 running.progress = None
             if isinstance(body, BodySlot) and body.deadline:
@@ -170,7 +175,7 @@ class Pump:
                 if now > body.deadline:
                     self._time_out(body, claimed, now)
         worker.has_unmarked, worker.next_deadline = has_unmarked, next_deadline
-        if starts:
+        if starts and not is_away:
             self._mark(starts)
         if progress:
             worker.engine.store.report(self._turns.beat.id, progress)

@@ -51,6 +51,8 @@ AGED_EVERY = 16
 #: A worker without supervisor runs suspects when nothing else runs in it. While some wait, it takes nothing else for the
 #: first ``SUSPECT_PATIENCE`` of each ``SUSPECT_PERIOD`` seconds.
 SUSPECT_PERIOD, SUSPECT_PATIENCE = 60.0, 10.0
+#: Seconds to wait at most before the store is tried again that did not answer, and never longer than for a poll.
+LONGEST_PAUSE = 10.0
 
 
 class Turns:
@@ -292,7 +294,7 @@ class Turns:
             self._on_lost()
             return None
         except StoreError as error:
-            self._hold(error)
+            self.hold(error)
             if request is not None:
                 self._doubt()
             return None
@@ -321,12 +323,13 @@ class Turns:
             logger.warning("%d invocation(s) had been claimed without an answer and are taken over", len(unknown))
             self._take(Claim(tuple(unknown)), asked, MANY, 0, now)
 
-    def _hold(self, error: StoreError) -> None:
+    def hold(self, error: StoreError) -> None:
         """The store did not answer: keep the outcomes and try again after a jittered backoff."""
         self._failures += 1
         if self.measures:
             self.measures.note_error()
-        pause = min(0.05 * 2 ** min(self._failures, 8), 10.0) * (0.5 + random.random() / 2)
+        longest = min(LONGEST_PAUSE, self.settings.poll)
+        pause = min(0.05 * 2 ** min(self._failures, 8), longest) * (0.5 + random.random() / 2)
         self.retry_at = time.monotonic() + pause
         logger.warning(
             "the store did not answer (%s); %d outcome(s) held, next try in %.1f s", error, len(self.outbox), pause

@@ -195,14 +195,14 @@ def app(request: pytest.FixtureRequest, tmp_path: Path, shared_runners: Callable
         yield app
 
 
-@pytest.fixture(params=["memory", "sqlite", "valkey"])
+@pytest.fixture(params=["memory", "sqlite", "valkey", "postgres"])
 def idle_app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pynenc]:
     """The app on each store, without a runner."""
     with configured(url_of(request.param, tmp_path), threads=2) as app:
         yield app
 
 
-@pytest.fixture(params=["memory", "sqlite", "valkey"])
+@pytest.fixture(params=["memory", "sqlite", "valkey", "postgres"])
 def one_slot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pynenc]:
     """The app on each store with a single slot."""
     with configured(url_of(request.param, tmp_path), threads=1, coroutines=1) as app, running(app):

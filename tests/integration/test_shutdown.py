@@ -65,7 +65,7 @@ def test_what_does_not_finish_in_time_is_handed_back(start_runner: Start, tmp_pa
     assert {(row.status.value, row.crashes, row.retries) for row in rows} == {("registered", 0, 0)}
 
 
-@pytest.mark.parametrize("store", ["memory", "sqlite", "valkey"])
+@pytest.mark.parametrize("store", ["memory", "sqlite", "valkey", "postgres"])
 def test_an_async_task_that_is_handed_back_has_not_failed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, store: str
 ) -> None:

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 
 from pynenc import Pynenc
 from pynenc.core.records import Change, ChangeKind, Filter, Purge, QueueState
@@ -101,10 +104,12 @@ def test_large_arguments_are_not_sent_ahead_of_it(
 
 def test_rows_of_the_user_may_look_as_they_like(app: Pynenc, connection: sqlite3.Connection) -> None:
     connection.row_factory = lambda cursor, row: {"row": row}
+    connection.text_factory = bytes
     with app.transaction(connection):
         app.task(functions.plus).options(key="once")(1, 2)
         app.task(functions.plus).options(key="once")(1, 2)
     connection.commit()
+    assert connection.text_factory is bytes
     assert count(app) == 1
 
 
@@ -305,6 +310,13 @@ def test_another_file_is_refused(app: Pynenc, tmp_path: Path) -> None:
     elsewhere.close()
 
 
+def test_no_connection_is_refused(app: Pynenc) -> None:
+    """Its calls would run whatever became of the transaction that was meant."""
+    with pytest.raises(StoreError, match="None"), app.transaction(None):
+        app.task(functions.plus)(1, 2)
+    assert count(app) == 0
+
+
 def test_memory_refuses() -> None:
     app = Pynenc(app_id="joined-memory", store="memory://")
     with app.transaction(object()), pytest.raises(StoreError, match="SQLite or the PostgreSQL store"):
@@ -417,4 +429,24 @@ def test_a_connection_of_psycopg_is_taken_as_it_is() -> None:
         assert count(app) == 0
         connection.commit()
     assert run_all(app, call) == [7]
+    app.close()
+
+
+def test_a_connection_of_psycopg_may_read_values_in_its_own_way() -> None:
+    class Raw(Loader):
+        format = Format.BINARY
+
+        def load(self, data: Buffer) -> bytes:
+            return bytes(data)
+
+    app = Pynenc(app_id="joined", store=postgres.empty_url())
+    plus = app.task(functions.plus)
+    with psycopg.connect(postgres.shared_url()) as connection:
+        for name in ("bool", "int2", "int4", "text", "uuid"):
+            connection.adapters.register_loader(name, Raw)
+        with app.transaction(connection):
+            once = plus.options(key="once")
+            assert once(1, 2) == once(1, 2) != plus(3, 4)
+        assert connection.execute("SELECT true", binary=True).fetchone() == (b"\1",)
+    assert count(app) == 2
     app.close()

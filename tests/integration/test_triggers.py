@@ -56,7 +56,7 @@ def runner(request: pytest.FixtureRequest, tmp_path: Path, without: Callable[[st
 
 
 #: What the store itself does about a change is tried on all of them; the many ticks of virtual hours are not.
-on_each_store = pytest.mark.parametrize("runner", ["memory", "sqlite", "postgres"], indirect=True)
+on_each_store = pytest.mark.parametrize("runner", ["memory", "sqlite", "valkey", "postgres"], indirect=True)
 
 
 def calls(task: Any) -> list[Any]:

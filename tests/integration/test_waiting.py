@@ -51,7 +51,7 @@ def test_fibonacci_of_fifteen_finishes_on_one_slot_in_a_process(start_runner: Ca
 
 
 @pytest.mark.parametrize("task", [basic.parent_of_flaky, basic.parent_of_inline_flaky], ids=["flaky", "inline"])
-@pytest.mark.parametrize("store", ["memory", "sqlite", "valkey"])
+@pytest.mark.parametrize("store", ["memory", "sqlite", "valkey", "postgres"])
 def test_a_child_that_is_retried_needs_no_poll(tmp_path: Path, store: str, task: Callable[..., object]) -> None:
     with configured(url_of(store, tmp_path), threads=1, poll_seconds=3600.0) as app, running(app):
         for number in range(5):  # a runner that has just started looks around by itself

@@ -1,10 +1,13 @@
 """The model of capacity against what is known in closed form."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
-from tools.plan_capacity import Costs, Load, curve, main, needs, play, purge_rate, queue_wait
+from tools import plan_capacity
+from tools.plan_capacity import RESULTS, Costs, Load, curve, main, measured, needs, play, purge_rate, queue_wait
 
 LOAD = Load(per_day=86_400.0 * 1000)  # a thousand a second, three at the peak
 
@@ -70,3 +73,40 @@ def test_the_same_parameters_give_the_same_answer(capsys: pytest.CaptureFixture[
     main(["--per-day", "1e9", "--service-us", "60", "--servers", "1"])
     assert capsys.readouterr().out == first
     assert "the first to give way: " in first
+
+
+def test_costs_are_those_of_a_run_of_the_benchmarks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {
+        "parallelize CPU µs": 10,
+        "parallelize commits": 0.5,
+        "parallelize WAL bytes": 600,
+        "parallelize disk bytes": 400,
+        "drain CPU µs": 40,
+        "drain commits": 0.25,
+        "drain WAL bytes": 1400,
+        "drain disk bytes": 800,
+        "round trip CPU µs": 9999,
+    }
+    figures = {name: {"median": value} for name, value in names.items()}
+    (tmp_path / "day.json").write_text(json.dumps({"cases": [{"name": "cost-postgres", "figures": figures}]}))
+    monkeypatch.setattr(plan_capacity, "RESULTS", tmp_path)
+    found = {"service_us": 50, "batch": 1, "commits_per_batch": 0.75, "log_bytes": 2000, "row_bytes": 1200}
+    assert measured("day", "postgres", "parallelize") == found
+    with pytest.raises(ValueError, match="did not measure"):
+        measured("day", "redis", "parallelize")
+    main(["--measured", "day"])
+    by_file = capsys.readouterr().out
+    main([f"--{name.replace('_', '-')}={value}" for name, value in found.items()])
+    assert capsys.readouterr().out == by_file
+    main(["--measured", "day", "--service-us", "51"])
+    assert capsys.readouterr().out != by_file
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json"))[-1:], ids=lambda path: path.stem)
+@pytest.mark.parametrize("store", ["postgres", "redis"])
+def test_the_latest_run_measured_them(path: Path, store: str) -> None:
+    for way in ("parallelize", "enqueue one by one"):
+        costs = measured(path.stem, store, way)
+        assert min(value for name, value in costs.items() if name != "commits_per_batch") > 0

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from struct import pack
 from typing import Any
 
-from psycopg.adapt import AdaptersMap, Buffer, Dumper
+from psycopg.adapt import AdaptersMap, Buffer, Dumper, Loader
 from psycopg.pq import Format
-from psycopg.types.numeric import Int8BinaryDumper
-from psycopg.types.string import BytesBinaryDumper, StrBinaryDumper
+from psycopg.types.bool import BoolBinaryLoader
+from psycopg.types.numeric import Int2BinaryLoader, Int4BinaryLoader, Int8BinaryDumper, Int8BinaryLoader
+from psycopg.types.string import BytesBinaryDumper, StrBinaryDumper, TextBinaryLoader
+from psycopg.types.uuid import UUIDBinaryLoader
 
 _TEXT, _BYTEA, _INT8, _BOOL = 25, 17, 20, 16
 _TEXT_ARRAY, _BYTEA_ARRAY, _INT8_ARRAY, _BOOL_ARRAY = 1009, 1001, 1016, 1000
@@ -105,6 +107,17 @@ class FlagsDumper(Dumper):
         return pack_flags(obj)
 
 
+#: How answers are read, whatever else somebody has taught their connection.
+_LOADERS: dict[str, type[Loader]] = {
+    "bool": BoolBinaryLoader,
+    "int2": Int2BinaryLoader,
+    "int4": Int4BinaryLoader,
+    "int8": Int8BinaryLoader,
+    "text": TextBinaryLoader,
+    "uuid": UUIDBinaryLoader,
+}
+
+
 def register(adapters: AdaptersMap) -> None:
     """Give a connection one way for each kind of value."""
     adapters.register_dumper(int, Int8BinaryDumper)
@@ -114,3 +127,5 @@ def register(adapters: AdaptersMap) -> None:
     adapters.register_dumper(Payloads, PayloadsDumper)
     adapters.register_dumper(Numbers, NumbersDumper)
     adapters.register_dumper(Flags, FlagsDumper)
+    for name, loader in _LOADERS.items():
+        adapters.register_loader(name, loader)

@@ -77,6 +77,11 @@ class Link:
         """The URL for people."""
         return self._options.display_url
 
+    @property
+    def waits_for_file(self) -> bool:
+        """Whether writes wait for the append-only file."""
+        return any(command == "WAITAOF" for command, *_ in self._options.waits)
+
     # -- life ------------------------------------------------------------------------------------------------------------
     def open(self) -> None:
         """Connect, and learn what the server understands."""
@@ -124,6 +129,8 @@ class Link:
         untrusted = next((each for each in _causes(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
         if untrusted is not None:
             return StoreError(f"{where}: the certificate of the server is not trusted: {untrusted}")
+        if kind is redis.SSLConnection and (why := tls.wrong_files(self._arguments)):
+            return StoreError(f"{where}: a file of ssl_ca_certs, ssl_certfile or ssl_keyfile cannot be used: {why}")
         if kind is redis.SSLConnection and tls.is_plain(self._arguments):
             return StoreError(f"{where} speaks no TLS: write redis:// or valkey://")
         if kind is redis.Connection and _is_broken_off(error) and tls.is_tls(self._arguments):

@@ -12,13 +12,14 @@ logger = logging.getLogger("pynenc")
 
 #: The version of the layout of the keys. A layout that an older pynenc can work on keeps its number.
 VERSION = 1
+WAITAOF_SINCE = (7, 2)
 _warned: set[str] = set()
 
 
 def check(link: Link, display_url: str) -> None:
     """Refuse a server that would lose invocations, and say once when a crash of it would.
 
-    :raises StoreError: it evicts keys when its memory is full. :raises SchemaError: its keys are of an unknown layout.
+    :raises StoreError: it evicts keys when its memory is full, or cannot do what wait_aof asks. :raises SchemaError: its keys are of an unknown layout.
     """
     found = link.run("open", link.time(), VERSION)
     if int(found) != VERSION:
@@ -32,9 +33,21 @@ def check(link: Link, display_url: str) -> None:
             f"{display_url} has maxmemory-policy {policy}: it would throw invocations away when its memory is full. "
             "Set `maxmemory-policy noeviction`, or use a server of its own for pynenc"
         )
+    if link.waits_for_file:
+        _check_file(link, display_url, is_there=info.get("aof_enabled", "1") != "0")
     if info.get("aof_enabled", "1") == "0" and display_url not in _warned:
         _warned.add(display_url)
         logger.warning("%s: %s", display_url, NO_AOF)
+
+
+def _check_file(link: Link, display_url: str, *, is_there: bool) -> None:
+    """Refuse ``wait_aof`` where it would fail after each write, which had happened then."""
+    if link.version < WAITAOF_SINCE:
+        raise StoreError(
+            f"{display_url}: wait_aof needs Redis 7.2 or Valkey: leave it out, and set `appendfsync always`"
+        )
+    if not is_there:
+        raise StoreError(f"{display_url}: wait_aof needs an append-only file: set `appendonly yes`")
 
 
 NO_AOF = (

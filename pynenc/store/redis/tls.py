@@ -11,6 +11,20 @@ from typing import Any
 HANDSHAKE, ANSWER = 5.0, 1.0
 
 
+def wrong_files(arguments: Mapping[str, Any]) -> str:
+    """Why the certificates or the key that a URL names are of no use; empty when they are."""
+    authorities, own = arguments.get("ssl_ca_certs"), arguments.get("ssl_certfile")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if authorities:
+            context.load_verify_locations(authorities)
+        if own:
+            context.load_cert_chain(own, arguments.get("ssl_keyfile"), arguments.get("ssl_password"))
+    except OSError as error:
+        return str(error)
+    return ""
+
+
 def is_plain(arguments: Mapping[str, Any]) -> bool:
     """Whether a server understands who speaks without TLS; it is told nothing but PING."""
     try:

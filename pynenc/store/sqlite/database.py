@@ -446,6 +446,7 @@ class Database:
             raise StoreError(
                 f"a {type(connection).__name__} is no connection to {self._path}: give a sqlite3.Connection"
             )
+        texts, connection.text_factory = connection.text_factory, str
         try:
             if not _leads_to(connection, self._path):
                 raise StoreError(f"the connection leads to another database than {self._path}: connect to that file")
@@ -463,6 +464,8 @@ class Database:
                 cursor.execute("RELEASE call")
         except sqlite3.Error as error:
             raise explained(error, self._path) from error
+        finally:
+            connection.text_factory = texts
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Do ``work`` on one consistent state, beside the writers."""

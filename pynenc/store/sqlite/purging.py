@@ -14,6 +14,8 @@ logger = logging.getLogger("pynenc")
 
 #: Microseconds after which the row of a runner that owns nothing is removed.
 RUNNER_GRACE = 24 * 3600 * 1_000_000
+#: Microseconds after which the claim of a rate is removed that no purge of its rows has removed.
+RATE_GRACE = 30 * RUNNER_GRACE
 
 #: Whether the workflow that a row belongs to goes on.
 _NEEDED = (
@@ -39,6 +41,13 @@ ANY_MEMO = "SELECT 1 FROM $memo LIMIT 1"
 DROP_MEMO = "DELETE FROM $memo WHERE scope = ?1 OR scope > ?1 || '/' AND scope < ?1 || '0'"
 DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?1))"
 DROP_REGISTRATIONS = "DELETE FROM $registration WHERE seq IN (SELECT value FROM json_each(?))"
+ANY_RATE = "SELECT 1 FROM $rate LIMIT 1"
+#: The claims that no window of the rates of rows needs; and those of rates whose rows were gone before that.
+DROP_RATES = (
+    "DELETE FROM $rate WHERE rowid IN (SELECT r.rowid FROM $inv i JOIN $rate r ON r.key = i.rate_key AND r.at <= ?2 - i.rate_period "
+    "WHERE i.seq IN (SELECT value FROM json_each(?1)) AND i.rate_key IS NOT NULL)"
+)
+DROP_OLD_RATES = "DELETE FROM $rate WHERE at < ?"
 DROP_BLOBS = "DELETE FROM $blob WHERE key IN (SELECT key FROM $blob b WHERE seen < ? AND NOT EXISTS (SELECT 1 FROM $ref r WHERE r.key = b.key) LIMIT ?)"
 DROP_RUNNERS = (
     "DELETE FROM $runner WHERE seen < ? AND (death IS NOT NULL OR boot != ? OR until <= ?) "
@@ -56,6 +65,8 @@ def purge(tx: Tx, what: Purge, clock: Clock) -> Purged:
             for table in schema.CONTENTS:
                 tx.run(f"DELETE FROM ${table}")
         return Purged(len(doomed), 0, 0, is_full)
+    if not is_full:  # it looks at all of them
+        tx.run(DROP_OLD_RATES, tx.now - RATE_GRACE)
     blobs = tx.run(DROP_BLOBS, tx.now - what.blob_grace, what.limit).rowcount
     runners = tx.run(DROP_RUNNERS, tx.now - RUNNER_GRACE, clock.boot_id(), clock.lease()).rowcount
     return Purged(len(doomed), blobs, runners, is_full or blobs >= what.limit)
@@ -96,5 +107,7 @@ def _remove(tx: Tx, doomed: list[tuple[int, str]], *, is_everything: bool) -> No
     if is_everything:
         tx.run(DROP_EDGES, ids)
         tx.run(DROP_REGISTRATIONS, seqs)
+    if tx.one(ANY_RATE):
+        tx.run(DROP_RATES, seqs, tx.now)
     for statement in DROP_BY_SEQ:
         tx.run(statement, seqs)

@@ -7,7 +7,8 @@ import pytest
 from pynenc.core.records import Beat, ClaimRequest, Filter, New, Outcome
 from pynenc.core.status import InvocationStatus
 from pynenc.engine import upkeep
-from pynenc.runner.keeper import PURGE_AGAIN, PURGE_EVERY, Keeper
+from pynenc.runner import keeper
+from pynenc.runner.keeper import PURGE_AGAIN, PURGE_EVERY, RETRY_AFTER, Keeper
 from pynenc.store import open_store
 
 OLD = 2 * upkeep.PURGE_BATCHES * upkeep.PURGE_ROWS + 100
@@ -62,6 +63,20 @@ def test_signs_of_asking_and_of_answers(store) -> None:
     keeper._urgent_at = 0.0
     assert keeper.beat([Beat(id="r", group="r", lease=10**12)]) == []
     assert (keeper.asked, keeper.errors) == (0.0, 1)
+
+
+def test_runners_that_met_an_outage_do_not_come_back_together(store, monkeypatch) -> None:
+    store.close()
+    beats, upkeeps = set(), set()
+    for chance in (0.0, 1.0):
+        monkeypatch.setattr(keeper.random, "random", lambda chance=chance: chance)
+        one, began = Keeper(store, 5.0), time.monotonic()
+        one.answered = began  # before
+        one.beat([Beat(id="r", group="r", lease=10**12)])
+        one.keep_up("r")
+        beats.add(round(one._beat_at - began, 1))
+        upkeeps.add(round(one._recover_at - began, 1))
+    assert beats == upkeeps == {RETRY_AFTER / 2, RETRY_AFTER}
 
 
 def test_a_duty_that_fails_by_a_defect_stops_no_other_and_is_told_once(store, monkeypatch, caplog) -> None:

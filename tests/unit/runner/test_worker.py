@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from pynenc import Pynenc
-from pynenc.core.records import Beat, Claimed, Outcome
-from pynenc.exceptions import RunnerError, TaskTimeoutError
+from pynenc.core import outcome
+from pynenc.core.records import Beat, Claimed, Outcome, Progress
+from pynenc.exceptions import RunnerError, StoreError, TaskTimeoutError
 from pynenc.invocation.dist_invocation import DistributedInvocation
 from pynenc.runner import pump
 from pynenc.runner import worker as worker_module
@@ -194,6 +195,40 @@ def test_the_pump_rests_after_a_body_that_ended_before_it_was_marked(monkeypatch
         go.set()
         assert call.get_result(LONG) == "ended"
         eventually(lambda: not worker.has_unmarked)
+
+
+def test_a_store_that_does_not_answer_is_asked_nothing_before_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by a poll, nor for a body that is to be marked or has reported something."""
+    asked: list[str] = []
+
+    def report(*_: object) -> None:
+        asked.append("report")
+        raise StoreError("away", retryable=True)
+
+    monkeypatch.setattr(app.store, "report", report)
+    monkeypatch.setattr(app.store, "start", lambda *_: asked.append("start"))
+    beat = Beat(id="w", group="w", lease=10**9)
+    worker = Worker(app.engine, WorkerSettings(), beat, keep_up=lambda _: LONG)
+    worker.slots.call()
+    assert worker.slots.acquire()
+    body = worker._bodies[0] = BodySlot(worker, 0)
+    body.claimed = claimed = Claimed(id="a", task="t", args=b"", attempt=1)
+    body.running = app.engine.executor.running(claimed, "w", body)
+    body.running.progress = progress = Progress("a", 1, 1.0)
+    worker.pump.step()
+    assert asked == ["start", "report"]
+    worker.turns.retry_at += LONG
+    asked.clear()
+    body.marked, body.running.progress = False, progress
+    worker.turns.outbox.append(outcome.handed_back(claimed))
+    worker.pump._poll_at = 0.0
+    worker.pump._do_what_is_due(now := time.monotonic())
+    assert worker.pump._pause(now) > 0.05
+    assert (asked, worker.slots.calls, worker.turns.retry_at > now) == ([], 0, True)
+    monkeypatch.setattr(app.store, "report", lambda *_: asked.append("report"))
+    worker.turns.outbox.clear()
+    worker.pump._do_what_is_due(worker.turns.retry_at)
+    assert (asked, worker.slots.calls, worker.turns.retry_at) == (["start", "report"], 1, 0.0)
 
 
 def test_a_coroutine_that_waits_in_many_branches_lends_one_place() -> None:

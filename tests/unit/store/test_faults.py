@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -129,6 +130,16 @@ def test_a_server_without_tls_is_told_from_one_that_is_away(
     with pytest.raises(StoreError) as raised:
         away.open()
     assert raised.value.retryable
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile"])
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_certificates_that_cannot_be_used_are_no_outage(name: str, text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "a.pem").write_text(text)
+    with tls_port(b"") as port:
+        told = run(f"rediss://127.0.0.1:{port}/0?{name}={tmp_path}/a.pem")
+    assert re.search(rf"{name}.* cannot be used: .*({'No such file' if text is None else 'SSL|X509'})", str(told))
 
 
 #: How a server says no to whoever does not begin with a handshake: it breaks off, or it sends an alert.

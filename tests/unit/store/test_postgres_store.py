@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from pynenc.core.records import Beat, Blob, ClaimRequest, New, Outcome
+from pynenc.core.records import Beat, Blob, ClaimRequest, Filter, New, Outcome, Purge, Rate
 from pynenc.core.status import InvocationStatus as S
 from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
 from pynenc.store import open_store
@@ -23,6 +23,7 @@ from pynenc.store.postgres import PostgresStore, direct, record, schema
 from pynenc.store.postgres.database import Database
 from pynenc.store.postgres.store import CYCLE, ServerClock, local_time
 from pynenc.store.postgres.url import parse
+from pynenc.testing.clock import SECOND, VirtualClock
 from pynenc.testing.servers.postgres import PostgresServer, empty_url, new_url, shared_url, with_options
 
 DAY = 86_400_000_000
@@ -205,6 +206,14 @@ def test_an_older_schema_says_how_to_migrate_it() -> None:
         opened(url)
 
 
+def back_to_the_first_version(url: str) -> None:
+    settings = parse(url)
+    with psycopg.connect(settings.conninfo, autocommit=True) as connection:
+        for statement in ("DROP INDEX @.inv_expiring", "DROP FUNCTION @.is_overdue", "DROP FUNCTION @.expire"):
+            connection.execute(statement.replace("@", f'"{settings.schema}"').encode())
+    change_version(url, 1, 0)
+
+
 def test_a_schema_of_the_first_version_is_brought_to_this_one() -> None:
     """Version 1.0 has no index of what expires."""
     url = new_url()
@@ -212,11 +221,7 @@ def test_a_schema_of_the_first_version_is_brought_to_this_one() -> None:
     past = old.clock.now() - 1_000_000
     old.submit([new("a", expires=past), new("b")])
     old.close()
-    settings = parse(url)
-    with psycopg.connect(settings.conninfo, autocommit=True) as connection:
-        for statement in ("DROP INDEX @.inv_expiring", "DROP FUNCTION @.is_overdue", "DROP FUNCTION @.expire"):
-            connection.execute(statement.replace("@", f'"{settings.schema}"').encode())
-    change_version(url, 1, 0)
+    back_to_the_first_version(url)
     with pytest.raises(SchemaError, match="pynenc store migrate"):
         opened(url)
     open_store(url, "unit").migrate()  # type: ignore[attr-defined]
@@ -234,8 +239,10 @@ def test_a_later_minor_version_is_understood() -> None:
     later.close()
 
 
-def test_migrations_at_once_beside_a_worker(store: PostgresStore) -> None:
-    url = with_options(shared_url(), schema=store._database.settings.schema)
+def test_migrations_at_once_beside_a_worker() -> None:
+    url = new_url()
+    store = opened(url)
+    store.heartbeat([Beat(id="r", group="r", lease=DAY, tasks=("t",))])
     stop = Event()
     failures: list[BaseException] = []
 
@@ -253,10 +260,14 @@ def test_migrations_at_once_beside_a_worker(store: PostgresStore) -> None:
     worker.start()
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
-            list(pool.map(lambda _: open_store(url, "unit").migrate(), range(4)))  # type: ignore[attr-defined]
+            back_to_the_first_version(url)
+            done = list(pool.map(lambda _: open_store(url, "unit").migrate(), range(4)))  # type: ignore[attr-defined]
+            assert sorted(map(bool, done)) == [False, False, False, True]
     stop.set()
     worker.join()
     assert failures == []
+    assert set(store.count(Filter())) == {"success"}
+    store.close()
 
 
 def test_the_sql_of_a_migration_can_be_run_by_hand() -> None:
@@ -269,6 +280,26 @@ def test_the_sql_of_a_migration_can_be_run_by_hand() -> None:
     assert hand.submit([new("a")])[0].id == "a"
     assert hand.migration() == ""
     hand.close()
+
+
+def test_claims_of_rates_are_forgotten_with_their_rows_or_a_month_later() -> None:
+    clock = VirtualClock()
+    store = open_store(empty_url(), "unit", clock)
+    assert isinstance(store, PostgresStore)
+    store.open()
+    store.heartbeat([Beat(id="r", group="r", lease=100 * DAY)])
+    store.submit([new("a", rate=Rate("short", 1, SECOND)), new("b", rate=Rate("long", 1, DAY))])
+    run_all(store)
+
+    def purged(seconds: int) -> list[str]:
+        clock.advance(seconds)
+        store.purge(Purge(ended_before=clock.now()))
+        return [key for (key,) in store._database.call("SELECT key FROM @rate")]
+
+    assert purged(10) == ["long"]
+    assert purged(DAY // SECOND) == ["long"], "its row is gone already"
+    assert purged(30 * DAY // SECOND) == []
+    store.close()
 
 
 # -- poolers ---------------------------------------------------------------------------------------------------------------

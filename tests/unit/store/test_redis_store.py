@@ -365,12 +365,18 @@ def test_too_few_replicas_are_told_and_nothing_is_written_twice(url: str) -> Non
 
 
 def test_without_an_append_only_file_waiting_for_it_is_refused() -> None:
-    with RedisServer() as server:
-        store = opened(f"{server.url}?wait_aof=1")
-        with pytest.raises(StoreError, match="appendonly") as raised:
-            store.submit([new("a")])
-        assert not raised.value.retryable
-        store.close()
+    with RedisServer() as server, pytest.raises(StoreError, match=r"wait_aof.*appendonly") as raised:
+        opened(f"{server.url}?wait_aof=1")
+    assert not raised.value.retryable
+
+
+def test_a_server_that_cannot_wait_for_its_file_is_refused_before_anything_is_written(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(safety, "WAITAOF_SINCE", (999,))
+    with pytest.raises(StoreError, match=r"wait_aof needs Redis 7\.2") as raised:
+        opened(f"{server.url}?wait_aof=1")
+    assert not raised.value.retryable
 
 
 # -- outages -------------------------------------------------------------------------------------------------------------

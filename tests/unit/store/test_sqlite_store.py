@@ -30,6 +30,7 @@ from pynenc.core.records import (
     Outcome,
     Page,
     Purge,
+    Rate,
 )
 from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, QueueFullError, SchemaError, StoreError
@@ -38,8 +39,10 @@ from pynenc.store.sqlite import SqliteStore
 from pynenc.store.sqlite.board import WAITS, Board, bits_of
 from pynenc.store.sqlite.damage import BROKEN
 from pynenc.store.sqlite.signs import Signs
+from pynenc.testing.clock import SECOND, VirtualClock
 
 LEASE = 15_000_000
+DAY = 86_400 * SECOND
 
 
 @pytest.fixture
@@ -450,6 +453,27 @@ def test_damaged_rows_wherever_they_are_stop_no_operation(store: SqliteStore, ch
     store.amend(["cancelled"], Change(ChangeKind.CANCEL))
     assert store._database.query(BROKEN) == [], "nothing that can stop anybody is left"
     assert [claimed.id for claimed in store.claim(ClaimRequest("knows", 9)).batch][:1] == ["sound"]
+
+
+def test_claims_of_rates_are_forgotten_with_their_rows_or_a_month_later(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    store = SqliteStore(f"sqlite:///{tmp_path}/a.db", "app", clock)
+    store.open()
+    store.heartbeat([Beat(id="r", group="r", lease=100 * DAY)])
+    store.submit([new("a", rate=Rate("short", 1, SECOND)), new("b", rate=Rate("long", 1, DAY))])
+    claimed = store.claim(ClaimRequest("r", 2)).batch
+    store.finish("r", [Outcome(id=each.id, attempt=each.attempt, status=InvocationStatus.SUCCESS) for each in claimed])
+
+    def purged(seconds: int) -> list[str]:
+        clock.advance(seconds)
+        store.purge(Purge(ended_before=clock.now()))
+        with closing(sqlite3.connect(store.path)) as connection:
+            return [key for (key,) in connection.execute("SELECT key FROM a1_rate")]
+
+    assert purged(10) == ["long"]
+    assert purged(DAY // SECOND) == ["long"], "its row is gone already"
+    assert purged(30 * DAY // SECOND) == []
+    store.close()
 
 
 def test_the_end_of_a_damaged_row_is_reacted_to_and_lets_go_of_its_blobs(store: SqliteStore) -> None:

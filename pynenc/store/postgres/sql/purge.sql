@@ -16,6 +16,9 @@ BEGIN
         DELETE FROM @registration WHERE app = app_ AND seq = ANY (seqs);
     END IF;
     DELETE FROM @hist WHERE app = app_ AND seq = ANY (seqs);
+    -- What no window of their rates needs; what a claim holds at this moment it removes itself.
+    DELETE FROM @rate WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM @inv i JOIN @rate t ON t.app = app_ AND t.key = i.rate_key AND t.at <= now - i.rate_period
+        WHERE i.seq = ANY (seqs) AND i.rate_key IS NOT NULL FOR UPDATE OF t SKIP LOCKED));
     DELETE FROM @inv WHERE seq = ANY (seqs);
 END $f$;
 
@@ -55,7 +58,9 @@ BEGIN
     DELETE FROM @runner r WHERE r.app = app_ AND r.seen < now - runner_grace AND (r.death IS NOT NULL OR r.boot <> boot_ OR r.until <= lease_now)
         AND NOT EXISTS (SELECT 1 FROM @inv i WHERE i.app = app_ AND i.runner = r.id AND i.place = P_CLAIMED);
     GET DIAGNOSTICS runners = ROW_COUNT;
-    DELETE FROM @rate WHERE app = app_ AND at < now - 30 * 86400000000;
+    IF cardinality(doomed) + kept < lim THEN  -- it looks at all of them: those of rates whose rows were gone before their window was
+        DELETE FROM @rate WHERE app = app_ AND at < now - 30 * 86400000000;
+    END IF;
     RETURN NEXT;
 END $f$;
 
