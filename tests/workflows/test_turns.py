@@ -173,6 +173,24 @@ def test_a_body_goes_on_after_what_it_cut_off(runner: InlineRunner, what: str) -
     assert turns.done.count("too late") == 3
 
 
+@pytest.mark.parametrize("what", ["pause", "signal"])
+def test_what_comes_is_left_to_those_who_still_wait(runner: InlineRunner, what: str) -> None:
+    invocation = turns.asks_again(what)
+    runner.advance(10)
+    assert invocation.resume(7) if what == "pause" else invocation.signal("a", 7)
+    assert runner.result(invocation) == 7
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_branch_that_is_cancelled_uses_no_signal(runner: InlineRunner, together: bool) -> None:
+    invocation = turns.takes_the_first(4)
+    for number, name in enumerate("abba"):
+        if not together:
+            runner.drain()
+        assert invocation.signal(name, number)
+    assert sorted(runner.result(invocation)) == [0, 1, 2, 3]
+
+
 def test_no_record_holds_any_number_of_turns(runner: InlineRunner) -> None:
     """Neither those of timers, nor those of results."""
     times = MOST_NEW + 100
