@@ -108,6 +108,8 @@ class Cursor:
         #: For each path the last recorded operation, and how far the body got: operations, and waits since the last of them.
         self._last: dict[str, int] = {}
         self._reached: dict[str, tuple[int, int]] = {}
+        #: For each path the last branch below it of which something is recorded.
+        self._forked: dict[str, int] = {}
         for position, record in records.items():
             self._note(position, record)
 
@@ -124,7 +126,15 @@ class Cursor:
         else:
             reached = int(number), 0
             self._last[path] = max(reached[0], self._last.get(path, 0))
+        if path and path not in self._reached and path[0].isdigit():
+            self._note_fork(path)
         self._reached[path] = max(reached, self._reached.get(path, (0, 0)))
+
+    def _note_fork(self, path: str) -> None:
+        while path:
+            above, _, number = path[:-1].rpartition("/")
+            path = f"{above}/" if above else ""
+            self._forked[path] = max(int(number), self._forked.get(path, 0))
 
     # -- where the body is -----------------------------------------------------------------------------------------------
     def meet(self, branch: Branch, kind: str, name: str, where: Callable[[], str]) -> tuple[str, Record | None]:
@@ -232,8 +242,9 @@ class Cursor:
         self._note(position, record)
 
     def is_replaying(self, branch: Branch) -> bool:
-        """Whether a branch has been here before: something that it will do is recorded."""
-        return (branch.count, branch.waits) < self._reached.get(branch.path, (0, 0))
+        """Whether a branch has been here before: something that it will do is recorded, or that a branch has done which it will create."""
+        reached, forked = self._reached.get(branch.path, (0, 0)), self._forked.get(branch.path, 0)
+        return (branch.count, branch.waits) < reached or branch.branches < forked
 
     # -- what is derived -------------------------------------------------------------------------------------------------
     def child_ids(self, position: str, count: int) -> list[str]:

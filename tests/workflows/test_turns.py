@@ -191,6 +191,20 @@ def test_a_branch_that_is_cancelled_uses_no_signal(runner: InlineRunner, togethe
     assert sorted(runner.result(invocation)) == [0, 1, 2, 3]
 
 
+def test_what_is_done_before_branches_are_created_was_done(
+    runner: InlineRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not told again, and not done in the new way."""
+    invocation = turns.talks()
+    runner.advance(15)
+    monkeypatch.setattr(turns, "changed_since", [1])
+    runner.result(invocation)
+    assert "new 0" not in turns.done
+    assert "new 1" in turns.done
+    told = [each.getMessage() for each in caplog.records if "branches" in each.getMessage()]
+    assert told == ["branches 0", "branches 1"]
+
+
 def test_no_record_holds_any_number_of_turns(runner: InlineRunner) -> None:
     """Neither those of timers, nor those of results."""
     times = MOST_NEW + 100

@@ -10,6 +10,7 @@ from pynenc import Pynenc, context
 app = Pynenc(app_id="turns", store="memory://turns")
 done: list[str] = []
 seen: list[list[str]] = []
+changed_since: list[int] = []
 
 
 @app.task
@@ -214,6 +215,17 @@ async def takes_the_first(times: int) -> list[int]:
             each.cancel()
         await asyncio.wait(tasks)
     return got
+
+
+@app.workflow
+async def talks() -> None:
+    """Tells what it does before it creates branches, which it did not do yet when it was changed."""
+    wf = talks.wf
+    for number in range(2):
+        if changed_since and wf.patched(f"ask {number}"):
+            done.append(f"new {number}")
+        talks.logger.warning("branches %d", number)
+        await asyncio.gather(wf.async_sleep(10), wf.async_sleep(20))
 
 
 @app.workflow
