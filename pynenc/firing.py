@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
+from pynenc.conf.values import suggestion
 from pynenc.core.ids import TaskId
 from pynenc.core.reaction import FIRING
 from pynenc.engine.firing import Firing
@@ -84,13 +86,26 @@ def firing_task(app: Pynenc, key: str, there: dict[str, Any]) -> Task[Any, Any]:
 def add_triggers(app: Pynenc, task: Task[Any, Any], there: dict[str, Any]) -> dict[str, Task[Any, Any]]:
     """Build the triggers of a task; their internal tasks by name, added to those that are ``there``.
 
-    :raises TriggerError: one has no condition, or two have the same name.
+    :raises TriggerError: one has no condition or a key that is no parameter of the task, or two have the same name.
     """
     builders = task.conf.triggers or ()
     triggers = [builder.build(task.task_id, number) for number, builder in enumerate(builders, start=1)]
     for trigger in triggers:
         if sum(each.id == trigger.id for each in triggers) > 1:
             raise TriggerError(f"there are two triggers {trigger.id}: give one another name")
+        _check_keys(trigger, task)
     made: dict[str, Task[Any, Any]] = {trigger.key: FiringTask(app, task, trigger) for trigger in triggers}
     there |= made
     return made
+
+
+def _check_keys(trigger: Trigger, task: Task[Any, Any]) -> None:
+    """Refuse a key that names no argument: it would be one key for all causes."""
+    for limit in trigger.limits:
+        if not isinstance(name := limit.key.by, str):
+            continue
+        parameters = signature(task.func).parameters
+        if name not in parameters and not any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+            raise TriggerError(
+                f"the key of {trigger.id} ({limit.describe()}) is no parameter of {task.task_id.key}{suggestion(name, parameters)}"
+            )

@@ -93,6 +93,11 @@ class Trigger:
         return self.joins or self.debounce is not None or self.throttle is not None
 
     @property
+    def limits(self) -> tuple[Debounce | Throttle, ...]:
+        """What makes it fire later or less often."""
+        return tuple(each for each in (self.debounce, self.throttle) if each is not None)
+
+    @property
     def schedules(self) -> Iterator[tuple[int, ScheduleCondition]]:
         """The conditions that tick, by position."""
         return ((leaf, each) for leaf, each in enumerate(self.leaves) if isinstance(each, ScheduleCondition))
@@ -114,5 +119,5 @@ class Trigger:
             "task": self.task,
             "condition": self.condition.describe(),
             "arguments": [each.describe() for each in self.providers],
-            "limits": [each.describe() for each in (self.debounce, self.throttle) if each is not None],
+            "limits": [each.describe() for each in self.limits],
         }

@@ -101,10 +101,12 @@ class Branches:
             live.busy -= 1
             self._look_soon()
 
-    async def take_turn(self, branch: Branch, label: str, grade: Grade) -> None:
-        """Wait until it is the turn of something that a branch waited for."""
+    async def take_turn(
+        self, branch: Branch, label: str, grade: Grade, is_there: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Wait until it is the turn of something that a branch waited for; false if it is not there any more."""
         async with self.busy(branch):
-            await self.turns.take(label, grade)
+            return await self.turns.take(label, grade, is_there)
 
     async def block(self, branch: Branch, way: Suspended, until: Callable[[], Awaitable[Any]]) -> Any:
         """Wait for ``until`` as long as the body stays in memory."""

@@ -22,7 +22,6 @@ from pynenc.workflow.replay import (
     CALL,
     COMPENSATION,
     DIFFERENCE,
-    MARK,
     TURNS,
     Cursor,
     History,
@@ -149,8 +148,9 @@ def check(engine: Engine, story: Story, call: Callable[..., Any] | None = None) 
     finally:
         engine.store.close()
     if not problem and ended:
-        problem = _left_over(flow, story)
-    return Verdict(story.id, story.task, len(flow.cursor.met), problem, ended)
+        problem = _left_over(flow)
+    operations = sum(flow.cursor.records[position].kind != BEGUN for position in flow.cursor.met)
+    return Verdict(story.id, story.task, operations, problem, ended)
 
 
 def _repeat(flow: Flow, claimed: Claimed, status: str, call: Callable[..., Any]) -> tuple[str, bool]:
@@ -197,21 +197,15 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def _left_over(flow: Flow, story: Story) -> str:
+def _left_over(flow: Flow) -> str:
     """What is recorded, and the body did not come to before its end. A branch that is cancelled may come farther or less far each time."""
     cut = () if flow.branches is None else flow.branches.cut
-    left = sorted(
-        position
-        for position, record in story.records.items()
-        if record.kind not in (MARK, BEGUN)
-        and not position.startswith((COMPENSATION, DIFFERENCE, TURNS, *cut))
-        and position not in flow.cursor.met
-    )
+    ours = (COMPENSATION, DIFFERENCE, TURNS, *cut)
+    left = [position for position in flow.cursor.not_met() if not position.startswith(ours)]
     if not left:
         return ""
-    record = story.records[left[0]]
-    name = f"{record.kind} {record.name}".rstrip()
-    return f"the workflow ends, but recorded at position {left[0]} is {name!r}, and {len(left)} operation(s) in all are not made any more"
+    told = f"recorded at position {left[0]} is {flow.cursor.told(left[0])!r}"
+    return f"the workflow ends, but {told}, and {len(left)} operation(s) in all are not made any more"
 
 
 def _flow(engine: Engine, claimed: Claimed, history: History) -> Flow:

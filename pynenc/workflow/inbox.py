@@ -39,6 +39,10 @@ class Inbox:
             waiting.popleft()
         return waiting[0] if waiting else None
 
+    def holds(self, number: int) -> bool:
+        """Whether a signal was not used."""
+        return number not in self._used
+
     def use(self, number: int) -> None:
         """A signal was used."""
         self._used.add(number)

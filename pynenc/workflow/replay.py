@@ -108,6 +108,8 @@ class Cursor:
         #: For each path the last recorded operation, and how far the body got: operations, and waits since the last of them.
         self._last: dict[str, int] = {}
         self._reached: dict[str, tuple[int, int]] = {}
+        #: For each path the last branch below it of which something is recorded.
+        self._forked: dict[str, int] = {}
         for position, record in records.items():
             self._note(position, record)
 
@@ -124,7 +126,15 @@ class Cursor:
         else:
             reached = int(number), 0
             self._last[path] = max(reached[0], self._last.get(path, 0))
+        if path and path not in self._reached and path[0].isdigit():
+            self._note_fork(path)
         self._reached[path] = max(reached, self._reached.get(path, (0, 0)))
+
+    def _note_fork(self, path: str) -> None:
+        while path:
+            above, _, number = path[:-1].rpartition("/")
+            path = f"{above}/" if above else ""
+            self._forked[path] = max(int(number), self._forked.get(path, 0))
 
     # -- where the body is -----------------------------------------------------------------------------------------------
     def meet(self, branch: Branch, kind: str, name: str, where: Callable[[], str]) -> tuple[str, Record | None]:
@@ -144,7 +154,7 @@ class Cursor:
         if record is None:
             if branch.count < self._last.get(branch.path, 0):
                 raise _differs(position, _told(kind, name), "nothing, although later operations are", where())
-            begun = self.begun(position)
+            begun = self._meet_begun(position)
             if begun is not None and begun.name != _told(kind, name):
                 raise _differs(position, _told(kind, name), begun.name, where())
         elif (record.kind, record.name) != (kind, name):
@@ -153,12 +163,20 @@ class Cursor:
 
     def left(self, path: str = "") -> str:
         """What is recorded of a branch and it did not come to: the first operation, with its position; empty if it came to all."""
-        left = [position for position in self.records.keys() - self.met if position.rpartition("/")[0] == path]
-        for position in sorted(left):
-            record = self.records[position]
-            if record.kind not in (MARK, BEGUN, PATCH):
-                return f"{_told(record.kind, record.name)!r} at position {position}"
-        return ""
+        left = [position for position in self.not_met() if position.rpartition("/")[0] == path]
+        kept = [position for position in left if self.records[position].kind != PATCH]
+        return f"{self.told(kept[0])!r} at position {kept[0]}" if kept else ""
+
+    def not_met(self) -> list[str]:
+        """The recorded positions that the body did not come to: of operations that have ended, and of those that have begun only."""
+        left = self.records.keys() - self.met
+        kept = (position for position in left if self.records[position].kind != MARK)
+        return sorted(each for each in kept if "b" not in each or each.replace("b", "") not in self.records)
+
+    def told(self, position: str) -> str:
+        """What is recorded at a position, in words."""
+        record = self.records[position]
+        return record.name if record.kind == BEGUN else _told(record.kind, record.name)
 
     def differed(self) -> set[int]:
         """The attempts at which code and record differed."""
@@ -177,12 +195,20 @@ class Cursor:
         number = self._next(branch)
         while branch.count < number:
             branch.advance()
+        self._meet_begun(position_of(branch.path, number))
 
     def _next(self, branch: Branch) -> int:
         number = branch.count + 1
         while (record := self.records.get(position_of(branch.path, number))) is not None and record.kind == PATCH:
             number += 1
         return number
+
+    def _meet_begun(self, position: str) -> Record | None:
+        """What began at a position that the body has come to."""
+        begun = self.begun(position)
+        if begun is not None:
+            self.met.add(begun_at(position))
+        return begun
 
     def begun(self, position: str) -> Record | None:
         """What was recorded when the operation of a position began, if it is one that takes time."""
@@ -216,8 +242,9 @@ class Cursor:
         self._note(position, record)
 
     def is_replaying(self, branch: Branch) -> bool:
-        """Whether a branch has been here before: something that it will do is recorded."""
-        return (branch.count, branch.waits) < self._reached.get(branch.path, (0, 0))
+        """Whether a branch has been here before: something that it will do is recorded, or that a branch has done which it will create."""
+        reached, forked = self._reached.get(branch.path, (0, 0)), self._forked.get(branch.path, 0)
+        return (branch.count, branch.waits) < reached or branch.branches < forked
 
     # -- what is derived -------------------------------------------------------------------------------------------------
     def child_ids(self, position: str, count: int) -> list[str]:

@@ -81,18 +81,18 @@ class Turns:
         """Whether there was such a turn in an earlier life."""
         return label in self._recorded()
 
-    async def take(self, label: str, grade: Grade) -> None:
-        """Wait for a turn."""
-        turn = self._loop.create_future()
+    async def take(self, label: str, grade: Grade, is_there: Callable[[], bool] = lambda: True) -> bool:
+        """Wait for a turn. It is none, and the answer false, if what it is for is not there any more."""
+        turn: asyncio.Future[bool] = self._loop.create_future()
 
         def let_in() -> bool:
             if turn.done():
                 return False
-            turn.set_result(None)
-            return True
+            turn.set_result(is_there())
+            return turn.result()
 
         self.arrive(label, grade, let_in)
-        await turn
+        return await turn
 
     def arrive(self, label: str, grade: Grade, let_in: Callable[[], bool]) -> None:
         """Somebody waits for a turn; ``let_in`` is false if he waits no more then."""

@@ -184,6 +184,13 @@ async def take_turn(flow: Flow, label: str, *, has_failed: bool = False) -> None
         bound_turns(flow)
 
 
+async def use_in_turn(flow: Flow, label: str, is_there: Callable[[], bool]) -> bool:
+    """Wait until a branch may use what has come; false if another one has used it meanwhile."""
+    if flow.branches is None or not flow.branches.turns.are_taken:
+        return True
+    return bool(await flow.branches.take_turn(flow.branch, label, Grade.VALUE, is_there))
+
+
 async def end_in_turn(flow: Flow, position: str, end: Callable[[], T], *, has_failed: bool = False) -> T:
     """Record how a step has ended when it is its turn, and also if its branch is cancelled before that: it is not done twice."""
     from asyncio import CancelledError

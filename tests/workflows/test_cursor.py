@@ -195,6 +195,7 @@ def test_replaying_is_known_for_each_branch():
     cursor.meet(root, "step", "", here)
     assert cursor.is_replaying(root)
     root.waits = 2
-    assert not cursor.is_replaying(root)
+    assert cursor.is_replaying(root), "it has created a branch"
     assert cursor.is_replaying(root.fork())
+    assert not cursor.is_replaying(root)
     assert not cursor.is_replaying(root.fork())

@@ -15,6 +15,7 @@ from pynenc.core.status import InvocationStatus
 from pynenc.engine.execute import HandBack
 from pynenc.exceptions import NonDeterminismError, StoreError
 from pynenc.testing import InlineRunner
+from pynenc.workflow.check import check, tell
 from tests.workflows.apps import differing
 from tests.workflows.apps.differing import app, changed, done
 
@@ -75,6 +76,19 @@ def test_a_body_that_returns_too_early_is_stopped(runner: InlineRunner) -> None:
         reason_of(invocation)
         == "code and record differ: the workflow returns, but recorded is 'sleep' at position 00000002"
     )
+
+
+def test_a_body_that_returns_where_it_waited_is_stopped(runner: InlineRunner) -> None:
+    """And a check of its history finds that before."""
+    invocation = differing.early_at_a_pause()
+    runner.drain()
+    story = tell(app.engine, invocation.invocation_id)
+    assert check(app.scratch_engine(), story).problem == ""
+    changed.append(1)
+    assert "at position b00000002 is 'pause'" in check(app.scratch_engine(), story).problem
+    assert invocation.resume(True)
+    runner.drain()
+    assert reason_of(invocation).endswith("the workflow returns, but recorded is 'pause' at position b00000002")
 
 
 @pytest.mark.parametrize(("flow", "change"), [("misspelt", 1), ("misspelt", 2), ("misspelt_in_a_branch", 1)])

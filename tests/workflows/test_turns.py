@@ -173,6 +173,38 @@ def test_a_body_goes_on_after_what_it_cut_off(runner: InlineRunner, what: str) -
     assert turns.done.count("too late") == 3
 
 
+@pytest.mark.parametrize("what", ["pause", "signal"])
+def test_what_comes_is_left_to_those_who_still_wait(runner: InlineRunner, what: str) -> None:
+    invocation = turns.asks_again(what)
+    runner.advance(10)
+    assert invocation.resume(7) if what == "pause" else invocation.signal("a", 7)
+    assert runner.result(invocation) == 7
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_branch_that_is_cancelled_uses_no_signal(runner: InlineRunner, together: bool) -> None:
+    invocation = turns.takes_the_first(4)
+    for number, name in enumerate("abba"):
+        if not together:
+            runner.drain()
+        assert invocation.signal(name, number)
+    assert sorted(runner.result(invocation)) == [0, 1, 2, 3]
+
+
+def test_what_is_done_before_branches_are_created_was_done(
+    runner: InlineRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not told again, and not done in the new way."""
+    invocation = turns.talks()
+    runner.advance(15)
+    monkeypatch.setattr(turns, "changed_since", [1])
+    runner.result(invocation)
+    assert "new 0" not in turns.done
+    assert "new 1" in turns.done
+    told = [each.getMessage() for each in caplog.records if "branches" in each.getMessage()]
+    assert told == ["branches 0", "branches 1"]
+
+
 def test_no_record_holds_any_number_of_turns(runner: InlineRunner) -> None:
     """Neither those of timers, nor those of results."""
     times = MOST_NEW + 100

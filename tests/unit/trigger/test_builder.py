@@ -143,6 +143,14 @@ def test_the_option_takes_builders_only():
         app.task(triggers=["0 6 * * *"])(functions.plus)
 
 
+def test_a_key_that_is_no_parameter_is_refused():
+    for builder in (on_event("a").debounce(1, key="z"), on_event("a").throttle(1, 1, key="z")):
+        with pytest.raises(
+            TriggerError, match=r"per z.* is no parameter of tests\.api\.functions\.plus.*valid names: x, y"
+        ):
+            Pynenc(app_id="keys", store="memory://").task(triggers=builder)(functions.plus)
+
+
 # -- identity and description --------------------------------------------------------------------------------------------
 def test_a_trigger_is_named_after_its_task():
     assert on_event("a").build("m.f").id == "m.f.trigger1"

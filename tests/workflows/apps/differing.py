@@ -49,6 +49,13 @@ def early() -> None:
 
 
 @app.workflow
+def early_at_a_pause() -> None:
+    early_at_a_pause.wf.step(act, "flight")
+    if not changed:
+        early_at_a_pause.wf.pause("sure?")
+
+
+@app.workflow
 def asks() -> list[Any]:
     wf = asks.wf
     if changed:

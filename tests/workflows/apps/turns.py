@@ -10,6 +10,7 @@ from pynenc import Pynenc, context
 app = Pynenc(app_id="turns", store="memory://turns")
 done: list[str] = []
 seen: list[list[str]] = []
+changed_since: list[int] = []
 
 
 @app.task
@@ -185,6 +186,46 @@ async def cuts_off(what: str) -> str:
     await wf.async_step(act, "good")
     await wf.async_sleep(1)
     return what
+
+
+@app.workflow
+async def asks_again(what: str) -> int:
+    """Gives up a question that nobody has answered in time, and asks another one."""
+    wf = asks_again.wf
+
+    async def ask() -> int:
+        return int(await (wf.async_pause("?") if what == "pause" else wf.async_wait_signal("a")))
+
+    first, limit = asyncio.create_task(ask()), asyncio.create_task(wf.async_sleep(5))
+    await asyncio.wait([first, limit], return_when=asyncio.FIRST_COMPLETED)
+    first.cancel()
+    await asyncio.wait([first])
+    return await ask()
+
+
+@app.workflow
+async def takes_the_first(times: int) -> list[int]:
+    """Goes on with the signal that comes first, and waits for no other one then."""
+    got: list[int] = []
+    while len(got) < times:
+        tasks = [asyncio.create_task(takes_the_first.wf.async_wait_signal(name)) for name in "aab"]
+        ended, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        got += [each.result() for each in tasks if each in ended]
+        for each in rest:
+            each.cancel()
+        await asyncio.wait(tasks)
+    return got
+
+
+@app.workflow
+async def talks() -> None:
+    """Tells what it does before it creates branches, which it did not do yet when it was changed."""
+    wf = talks.wf
+    for number in range(2):
+        if changed_since and wf.patched(f"ask {number}"):
+            done.append(f"new {number}")
+        talks.logger.warning("branches %d", number)
+        await asyncio.gather(wf.async_sleep(10), wf.async_sleep(20))
 
 
 @app.workflow
