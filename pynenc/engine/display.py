@@ -98,6 +98,8 @@ def _texts(value: object) -> Iterator[str]:
     """How a secret may read in the text of an error."""
     if isinstance(value, bytes | bytearray):
         yield from (repr(bytes(value))[2:-1], value.decode(errors="replace"))
-    elif isinstance(value, str | int | float | Decimal | UUID) and not isinstance(value, bool):
+    elif isinstance(value, str):
+        yield from (value, repr(value)[1:-1])
+    elif isinstance(value, int | float | Decimal | UUID) and not isinstance(value, bool):
         with suppress(ValueError):  # a number that is too long for a text is in none
             yield str(value)
