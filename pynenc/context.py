@@ -64,6 +64,7 @@ class Running:
 
     ``handle`` builds the object that users see, once it is asked for; ``engine`` is what submits and waits on its behalf.
 
+    :ivar progress: what its body has reported. :ivar told: what of that was written.
     :ivar cancel_requested: somebody wants it cancelled. :ivar interrupt: what its runner wants a waiting body to raise.
     :ivar span: its OpenTelemetry span, if there is one.
     :ivar departure: how the body is left without an end. :ivar flow: its durable operations, once there were some; from the start in a workflow.
@@ -91,6 +92,7 @@ class Running:
         "slot",
         "span",
         "task",
+        "told",
         "wakes",
         "workflow",
     )
@@ -115,6 +117,7 @@ class Running:
         self.is_interrupted = False
         self.wakes: list[Callable[[], None]] = []
         self.progress: Any = None
+        self.told: Any = None
         self.span: Any = None
         self.report: Callable[[Any], None] | None = None
         self._handle = handle

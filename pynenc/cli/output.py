@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import click
 import msgspec
 
 from pynenc.core.duration import seconds as seconds_of
-from pynenc.core.printing import escape_control
+from pynenc.core.printing import CONTROL, escape_control
 from pynenc.exceptions import ConfigError, PynencError
 
 P = ParamSpec("P")
@@ -54,8 +55,9 @@ def harmless(text: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """One JSON document."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
+    """One JSON document, in which no character drives a terminal either."""
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
+    click.echo(re.sub(CONTROL, lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:

@@ -132,13 +132,13 @@ def _is_secret(name: object, redact: frozenset[str]) -> bool:
 # -- text ------------------------------------------------------------------------------------------------------------------
 # C0, DEL and C1; marks and overrides of direction; separators of lines; the byte order mark; surrogates, which no encoding takes.
 # Patterns are compiled when they are needed: many programs never do, and each takes a part of a millisecond.
-_CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+CONTROL = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escape_control(text: str) -> str:
     """``text`` with control characters, marks of direction and lone surrogates written as Python escapes: one harmless line."""
-    return text if text.isprintable() else re.sub(_CONTROL, _escape, text)
+    return text if text.isprintable() else re.sub(CONTROL, _escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from pynenc.conf.config_pynenc import ArgumentPrintMode, ConfigPynenc
 from pynenc.core.printing import HIDDEN, is_secret_name, redact_text, render_fields, render_value
@@ -71,15 +73,33 @@ def _secrets(value: object, names: tuple[str, ...], *, is_secret: bool) -> Itera
     """The texts of what is secret in a value; ``names`` are further names of secrets."""
     if isinstance(value, Secret):
         yield from _secrets(value.reveal(), names, is_secret=True)
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
+    elif (named := _named(value)) is not None:
+        for name, item in named:
             yield from _secrets(item, names, is_secret=is_secret or is_secret_name(name, names))
     elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
             yield from _secrets(item, names, is_secret=is_secret)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            is_hidden = is_secret or is_secret_name(field.name, names)
-            yield from _secrets(getattr(value, field.name, None), names, is_secret=is_hidden)
-    elif is_secret and isinstance(value, str | int) and not isinstance(value, bool):
-        yield str(value)
+    elif is_secret:
+        yield from _texts(value)
+
+
+def _named(value: object) -> Iterable[tuple[object, object]] | None:
+    """What a value holds by name; None where nothing has a name."""
+    if isinstance(value, Mapping):
+        return value.items()
+    kind = type(value)
+    fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__struct_fields__", None)
+    if fields is None and isinstance(value, tuple):
+        fields = getattr(kind, "_fields", None)
+    return None if fields is None else [(name, getattr(value, name, None)) for name in fields]
+
+
+def _texts(value: object) -> Iterator[str]:
+    """How a secret may read in the text of an error."""
+    if isinstance(value, bytes | bytearray):
+        yield from (repr(bytes(value))[2:-1], value.decode(errors="replace"))
+    elif isinstance(value, str):
+        yield from (value, repr(value)[1:-1])
+    elif isinstance(value, int | float | Decimal | UUID) and not isinstance(value, bool):
+        with suppress(ValueError):  # a number that is too long for a text is in none
+            yield str(value)

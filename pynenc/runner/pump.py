@@ -23,6 +23,7 @@ from pynenc.exceptions import StoreError, StoreGoneError
 from pynenc.runner.body import BodySlot
 
 if TYPE_CHECKING:
+    from pynenc.context import Running
     from pynenc.runner.coroutines import AsyncSlot
     from pynenc.runner.worker import Worker
 
@@ -84,7 +85,7 @@ class Pump:
             if error.retryable:
                 turns.hold(error)
             else:  # it says nothing of the rest
-                logger.warning("the store refused what was reported of running tasks: %s", error)
+                logger.warning("the store refused what was told of running tasks: %s", error)
 
     def _do_what_is_due(self, now: float) -> None:
         turns, settings = self._turns, self._worker.settings
@@ -154,7 +155,7 @@ class Pump:
         """Mark, report and time out what runs here."""
         worker = self._worker
         starts: list[BodySlot | AsyncSlot] = []
-        progress: list[Progress] = []
+        news: list[tuple[Running, Progress]] = []
         has_unmarked = False
         is_away = now < self._turns.retry_at
         next_deadline = now + 3600.0
@@ -167,9 +168,8 @@ class Pump:
                     starts.append(body)
                 else:
                     has_unmarked = True
-            if running is not None and running.progress is not None and not is_away:
-                progress.append(running.progress)
-                running.progress = None
+            if running is not None and (progress := running.progress) is not running.told and not is_away:
+                news.append((running, progress))
             if isinstance(body, BodySlot) and body.deadline:
                 next_deadline = min(next_deadline, max(body.deadline, now + TICK))
                 if now > body.deadline:
@@ -177,8 +177,19 @@ class Pump:
         worker.has_unmarked, worker.next_deadline = has_unmarked, next_deadline
         if starts and not is_away:
             self._mark(starts)
-        if progress:
-            worker.engine.store.report(self._turns.beat.id, progress)
+        if news:
+            self._report(news)
+
+    def _report(self, news: list[tuple[Running, Progress]]) -> None:
+        """Write what bodies have reported. It is not told before: one that ends meanwhile writes it itself, before its outcome."""
+        try:
+            self._worker.engine.store.report(self._turns.beat.id, [progress for _, progress in news])
+        except StoreError as error:
+            if error.retryable:
+                raise
+            logger.warning("the store refused what running tasks have reported: %s", error)
+        for running, progress in news:
+            running.told = progress
 
     def _mark(self, bodies: list[BodySlot | AsyncSlot]) -> None:
         store = self._worker.engine.store

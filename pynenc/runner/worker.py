@@ -313,7 +313,7 @@ class Worker:
             is_hand_back = isinstance(error, HandBack)
             ended = outcome.handed_back(claimed) if is_hand_back else self._timed_out(claimed, now)
             is_mine = me.ends(claimed)  # it may have come while this thread took it
-        if me.running is not None and me.running.progress is not None and is_mine:
+        if me.running is not None and me.running.progress is not me.running.told and is_mine:
             self._report_last(me.running.progress)
         return ended, is_mine
 

@@ -131,8 +131,13 @@ class _Teller:
             fragment = _json.dumps(value, self._gate)
         except Exception:
             return None
-        text = fragment.decode()
-        return fragment if len(fragment) <= _MAX_PART and self.hide(text) == text else None
+        if len(fragment) > _MAX_PART:
+            return None
+        texts = (
+            fragment.decode(),
+            _safe(repr, value),
+        )  # the first one has other escapes than the second, and bytes as base64
+        return fragment if all(self.hide(text) == text for text in texts) else None
 
     def _text(self, text: str) -> bytes:
         return msgspec.json.encode(_shorten(_clean(self.hide(text)), _MAX_PART))

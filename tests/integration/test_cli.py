@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pynenc import __version__
 from pynenc.cli import operations
 from pynenc.cli.main import cli
+from pynenc.cli.output import print_json
 from pynenc.core.records import New
 from pynenc.exceptions import StoreError
 from pynenc.store.postgres import schema
@@ -80,6 +81,7 @@ class Shop:
     def runner(self):
         """A runner at work."""
         self.app.conf.runner_cls = "ThreadRunner"
+        self.app.conf.runner.burst = False  # as it was for a burst before
         thread = threading.Thread(target=self.app.runner.run)
         thread.start()
         try:
@@ -309,6 +311,15 @@ def test_text_of_users_drives_no_terminal(shop):
     for output in outputs:
         assert r"\x1b[31mred" in output
         assert "\x1b[31m" not in output
+
+
+def test_text_of_users_in_json_drives_no_terminal_and_stays_what_it_is(capsys):
+    text = "\x9b31m\u202e\x7f\n\x1b \xe4\U0001f600"
+    print_json([text])
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == [text]
+    assert not set("\x9b\u202e\x7f\x1b") & set(printed)
+    assert "\xe4\U0001f600" in printed
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,11 @@ DROP_MEMO = "DELETE FROM $memo WHERE scope = ?1 OR scope > ?1 || '/' AND scope <
 DROP_EDGES = "DELETE FROM $edge WHERE waiter IN (SELECT value FROM json_each(?1)) OR awaited IN (SELECT value FROM json_each(?1))"
 DROP_REGISTRATIONS = "DELETE FROM $registration WHERE seq IN (SELECT value FROM json_each(?))"
 ANY_RATE = "SELECT 1 FROM $rate LIMIT 1"
-#: The claims that no window of the rates of rows needs; and those of rates whose rows were gone before that.
+#: The claims that no window of the rates of rows needs, looked for once for each rate; and those of rates whose rows were gone before that.
 DROP_RATES = (
-    "DELETE FROM $rate WHERE rowid IN (SELECT r.rowid FROM $inv i JOIN $rate r ON r.key = i.rate_key AND r.at <= ?2 - i.rate_period "
-    "WHERE i.seq IN (SELECT value FROM json_each(?1)) AND i.rate_key IS NOT NULL)"
+    "DELETE FROM $rate WHERE rowid IN (SELECT r.rowid FROM (SELECT rate_key, max(rate_period) AS period FROM $inv "
+    "WHERE seq IN (SELECT value FROM json_each(?1)) AND rate_key IS NOT NULL GROUP BY rate_key) i "
+    "JOIN $rate r ON r.key = i.rate_key AND r.at <= ?2 - i.period)"
 )
 DROP_OLD_RATES = "DELETE FROM $rate WHERE at < ?"
 DROP_BLOBS = "DELETE FROM $blob WHERE key IN (SELECT key FROM $blob b WHERE seen < ? AND NOT EXISTS (SELECT 1 FROM $ref r WHERE r.key = b.key) LIMIT ?)"

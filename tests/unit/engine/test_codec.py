@@ -2,6 +2,9 @@
 
 import logging
 import sys
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -324,6 +327,46 @@ def test_values_below_redacted_names_and_numbers_are_not_in_errors():
     codec, spec = make_codec(redact=["pin"]), make_spec()
     stored = failed(codec, spec, ValueError("4711, abcd1234, True"), x={"Pin": 4711}, y=[{"pin": ["abcd1234", True]}])
     assert codec.decode_error(spec, stored).args == ("***, ***, True",)
+
+
+class Pair(NamedTuple):
+    user: str
+    password: str
+
+
+class Struct(msgspec.Struct):
+    user: str
+    password: str
+
+
+def test_fields_of_named_tuples_and_structs_are_not_in_errors():
+    codec, spec = make_codec(), make_spec()
+    stored = failed(
+        codec, spec, ValueError("ana, abcd1234, s3cret!"), x=Pair("ana", "abcd1234"), y=Struct("ana", "s3cret!")
+    )
+    assert codec.decode_error(spec, stored).args == ("ana, ***, ***",)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["s3\\'cr\"et", b"abc\x00123", "\xe4\xf6\xfc\xdf".encode(), 47.11, Decimal("47.110"), UUID(int=4711)],
+    ids=repr,
+)
+def test_secrets_are_not_in_errors_however_they_are_written(value):
+    codec, spec = make_codec(), make_spec()
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    for secret in (value, Secret([value])):
+        stored = failed(codec, spec, ValueError(f"<{text}> {value!r}", value, {"within": [value]}), token=secret)
+        told, *others = codec.decode_error(spec, stored).args
+        assert told.startswith("<***> ")
+        assert repr(value) not in f"{told} {others}"
+        assert all("***" in each for each in others)
+
+
+def test_a_secret_number_that_is_too_long_for_a_text_keeps_no_error():
+    codec, spec = make_codec(), make_spec()
+    stored = failed(codec, spec, ValueError("too long"), token=10**5000)
+    assert codec.decode_error(spec, stored).args == ("too long",)
 
 
 def test_errors_without_secrets_keep_their_words():

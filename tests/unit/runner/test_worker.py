@@ -53,6 +53,12 @@ def blocks() -> str:
 
 
 @app.task
+def reports() -> None:
+    reports.invocation.set_progress(1, 2)
+    go.wait(LONG)
+
+
+@app.task
 async def nap() -> int:
     naps.append(1)
     running_now[0] += 1
@@ -214,12 +220,12 @@ def test_a_store_that_does_not_answer_is_asked_nothing_before_the_next_try(monke
     body = worker._bodies[0] = BodySlot(worker, 0)
     body.claimed = claimed = Claimed(id="a", task="t", args=b"", attempt=1)
     body.running = app.engine.executor.running(claimed, "w", body)
-    body.running.progress = progress = Progress("a", 1, 1.0)
+    body.running.progress = Progress("a", 1, 1.0)
     worker.pump.step()
     assert asked == ["start", "report"]
     worker.turns.retry_at += LONG
     asked.clear()
-    body.marked, body.running.progress = False, progress
+    body.marked = False
     worker.turns.outbox.append(outcome.handed_back(claimed))
     worker.pump._poll_at = 0.0
     worker.pump._do_what_is_due(now := time.monotonic())
@@ -229,6 +235,25 @@ def test_a_store_that_does_not_answer_is_asked_nothing_before_the_next_try(monke
     worker.turns.outbox.clear()
     worker.pump._do_what_is_due(worker.turns.retry_at)
     assert (asked, worker.slots.calls, worker.turns.retry_at) == (["start", "report"], 1, 0.0)
+    worker.pump._do_what_is_due(time.monotonic())
+    assert asked == ["start", "report"], "what was reported is reported once"
+
+
+def test_what_a_body_reports_as_it_ends_is_written_before_its_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the pump has just begun to write it."""
+    write = app.store.report
+
+    def report(runner: str, news: list[Progress]) -> list[str]:
+        if not go.is_set():
+            go.set()
+            eventually(lambda: call.status.is_final())
+        return write(runner, news)
+
+    monkeypatch.setattr(app.store, "report", report)
+    with working():
+        call = reports()
+        assert call.get_result(LONG) is None
+    assert call.progress is not None
 
 
 def test_a_coroutine_that_waits_in_many_branches_lends_one_place() -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Barrier, Event
+from typing import Any
 
 import pytest
 
@@ -460,9 +461,17 @@ def test_claims_of_rates_are_forgotten_with_their_rows_or_a_month_later(tmp_path
     store = SqliteStore(f"sqlite:///{tmp_path}/a.db", "app", clock)
     store.open()
     store.heartbeat([Beat(id="r", group="r", lease=100 * DAY)])
-    store.submit([new("a", rate=Rate("short", 1, SECOND)), new("b", rate=Rate("long", 1, DAY))])
-    claimed = store.claim(ClaimRequest("r", 2)).batch
-    store.finish("r", [Outcome(id=each.id, attempt=each.attempt, status=InvocationStatus.SUCCESS) for each in claimed])
+    store.submit(
+        [
+            new("a", rate=Rate("short", 1, SECOND)),
+            new("b", rate=Rate("long", 1, DAY)),
+            new("c", rate=Rate("long", 2, SECOND)),
+        ]
+    )
+    while claimed := store.claim(ClaimRequest("r", 3)).batch:
+        store.finish(
+            "r", [Outcome(id=each.id, attempt=each.attempt, status=InvocationStatus.SUCCESS) for each in claimed]
+        )
 
     def purged(seconds: int) -> list[str]:
         clock.advance(seconds)
@@ -470,9 +479,30 @@ def test_claims_of_rates_are_forgotten_with_their_rows_or_a_month_later(tmp_path
         with closing(sqlite3.connect(store.path)) as connection:
             return [key for (key,) in connection.execute("SELECT key FROM a1_rate")]
 
-    assert purged(10) == ["long"]
-    assert purged(DAY // SECOND) == ["long"], "its row is gone already"
+    assert purged(10) == ["long", "long"]
+    assert purged(DAY // SECOND) == ["long", "long"], "their rows are gone already"
     assert purged(30 * DAY // SECOND) == []
+    store.close()
+
+
+def test_a_purge_looks_once_for_the_claims_of_a_rate(tmp_path: Path) -> None:
+    clock, instructions = VirtualClock(), []
+    store = SqliteStore(f"sqlite:///{tmp_path}/a.db", "app", clock)
+    store.open()
+    store.heartbeat([Beat(id="r", group="r", lease=100 * DAY)])
+    for count in (50, 200):
+        store.submit([new(f"{n} of {count}", rate=Rate("k", count, SECOND)) for n in range(count)])
+        while claimed := store.claim(ClaimRequest("r", count)).batch:
+            store.finish(
+                "r", [Outcome(id=each.id, attempt=each.attempt, status=InvocationStatus.SUCCESS) for each in claimed]
+            )
+        clock.advance(2)
+        done: list[None] = []
+        writer: Any = store._database._writer
+        writer.set_progress_handler(lambda done=done: done.append(None), 1)
+        assert store.purge(Purge(ended_before=clock.now())).invocations == count
+        instructions.append(len(done))
+    assert instructions[1] < 6 * instructions[0]
     store.close()
 
 

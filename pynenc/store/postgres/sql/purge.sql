@@ -16,9 +16,10 @@ BEGIN
         DELETE FROM @registration WHERE app = app_ AND seq = ANY (seqs);
     END IF;
     DELETE FROM @hist WHERE app = app_ AND seq = ANY (seqs);
-    -- What no window of their rates needs; what a claim holds at this moment it removes itself.
-    DELETE FROM @rate WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM @inv i JOIN @rate t ON t.app = app_ AND t.key = i.rate_key AND t.at <= now - i.rate_period
-        WHERE i.seq = ANY (seqs) AND i.rate_key IS NOT NULL FOR UPDATE OF t SKIP LOCKED));
+    -- What no window of their rates needs, looked for once for each rate; what a claim holds at this moment it removes itself.
+    DELETE FROM @rate WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM
+        (SELECT rate_key, max(rate_period) AS period FROM @inv WHERE seq = ANY (seqs) AND rate_key IS NOT NULL GROUP BY rate_key) i
+        JOIN @rate t ON t.app = app_ AND t.key = i.rate_key AND t.at <= now - i.period FOR UPDATE OF t SKIP LOCKED));
     DELETE FROM @inv WHERE seq = ANY (seqs);
 END $f$;
 
