@@ -305,7 +305,7 @@ class Coroutines:
             worker.board.leave(slot.index)
         is_mine = self._take(slot) is not None
         if is_mine:
-            worker.turns.put(ended, worker.turns.mean, time.monotonic())
+            worker.turns.put(ended, worker.turns.mean, time.monotonic(), slot.running)
             worker.slots.call()
             worker.pump.rouse()
         return is_mine

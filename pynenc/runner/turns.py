@@ -25,7 +25,7 @@ import msgspec
 
 from pynenc.core import outcome
 from pynenc.core.queueing import shares
-from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Finished, Outcome
+from pynenc.core.records import Alone, Beat, Claim, Claimed, ClaimRequest, Finished, Outcome, Progress
 from pynenc.core.status import FINAL
 from pynenc.exceptions import RunnerLostError, StoreError
 from pynenc.runner.numbers import Measures
@@ -34,6 +34,7 @@ from pynenc.runner.slots import Slots
 from pynenc.store.base import IdleListener, Store, Watch
 
 if TYPE_CHECKING:
+    from pynenc.context import Running
     from pynenc.runner.coroutines import Coroutines
 
 logger = logging.getLogger("pynenc.runner")
@@ -81,6 +82,7 @@ class Turns:
         #: When the last claim was asked for, in monotonic seconds: what is in the buffer was owned then.
         self.asked_at = 0.0
         self.outbox: list[Outcome] = []
+        self._last_words: list[Progress] = []
         #: What bodies of this worker wait for, if that alone decides when they go on.
         self.awaited: set[str] = set()
         self.oldest = 0.0
@@ -120,9 +122,11 @@ class Turns:
         self._doubts: list[float] = []
 
     # -- what threads call -------------------------------------------------------------------------------------------------
-    def put(self, ended: Outcome, seconds: float, now: float) -> None:
-        """Keep the outcome of a body that took ``seconds`` for the next turn."""
+    def put(self, ended: Outcome, seconds: float, now: float, running: Running | None = None) -> None:
+        """Keep the outcome of a body that took ``seconds`` for the next turn, with what it has reported and the pump has not written yet."""
         self.mean += 0.1 * (seconds - self.mean)
+        if running is not None and running.progress is not running.told:
+            self._last_words.append(running.progress)
         if not self.outbox:
             self.oldest = now
         self.outbox.append(ended)
@@ -279,6 +283,8 @@ class Turns:
         try:
             if self._doubts and request is not None and time.monotonic() >= self._doubts[0]:
                 self._reconcile()
+            if self._last_words:
+                self._report_last_words()
             if outbox:
                 finished = self._store.finish(self.beat.id, outbox, request)
             else:
@@ -307,6 +313,17 @@ class Turns:
             logger.warning("the result of %s came too late and was dropped: another attempt owns it", invocation_id)
         self._failures = 0
         return finished.claim
+
+    def _report_last_words(self) -> None:
+        """What bodies reported before they ended: it must be written before their outcomes. What the store refuses keeps no outcome from its way."""
+        words = self._last_words[:]
+        try:
+            self._store.report(self.beat.id, words)
+        except StoreError as error:
+            if error.retryable:
+                raise
+            logger.warning("the store refused what tasks have reported: %s", error)
+        del self._last_words[: len(words)]
 
     def _doubt(self) -> None:
         """A claim had no answer."""

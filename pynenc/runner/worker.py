@@ -288,7 +288,7 @@ class Worker:
             self.board.leave(me.index)
         now = time.monotonic()
         turns = self.turns
-        turns.put(ended, now - started, now)
+        turns.put(ended, now - started, now, me.running)
         if ended.unknown_task:
             turns.note_unknown(claimed.task)
         if turns.buffer and (turns.mean > self.settings.flush or turns.is_overdue(now)):
@@ -313,20 +313,11 @@ class Worker:
             is_hand_back = isinstance(error, HandBack)
             ended = outcome.handed_back(claimed) if is_hand_back else self._timed_out(claimed, now)
             is_mine = me.ends(claimed)  # it may have come while this thread took it
-        if me.running is not None and me.running.progress is not me.running.told and is_mine:
-            self._report_last(me.running.progress)
         return ended, is_mine
 
     def _timed_out(self, claimed: Claimed, started: int) -> Outcome:
         ended = self.engine.executor.timed_out(claimed, started)
         return end_without_body(self.engine, claimed, self.turns.beat.id, ended)
-
-    def _report_last(self, progress: object) -> None:
-        """What a body reported last, and the pump has not written yet."""
-        try:
-            self.engine.store.report(self.beat.id, [progress])  # type: ignore[list-item]
-        except StoreError as error:
-            logger.warning("progress was not written: %s", error)
 
     def kill_time(self, deadline: float) -> int:
         """When a supervisor kills the process for a body that ignores its deadline; 0 for never."""

@@ -59,6 +59,11 @@ def reports() -> None:
 
 
 @app.task
+async def reports_and_ends() -> None:
+    reports_and_ends.invocation.set_progress(3, 4)
+
+
+@app.task
 async def nap() -> int:
     naps.append(1)
     running_now[0] += 1
@@ -254,6 +259,25 @@ def test_what_a_body_reports_as_it_ends_is_written_before_its_outcome(monkeypatc
         call = reports()
         assert call.get_result(LONG) is None
     assert call.progress is not None
+
+
+def test_what_a_coroutine_reports_is_written_before_its_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the pump never comes to it."""
+    monkeypatch.setattr(pump.Pump, "_report", lambda *_: None)
+    with working():
+        calls = [reports_and_ends() for _ in range(10)]
+        for call in calls:
+            call.get_result(LONG)
+    assert [call.progress and call.progress.done for call in calls] == [3] * 10
+
+
+def test_a_report_that_the_store_refuses_keeps_no_outcome_from_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(runner: str, news: list[Progress]) -> list[str]:
+        raise StoreError("too large", retryable=False)
+
+    monkeypatch.setattr(app.store, "report", refuse)
+    with working():
+        assert reports_and_ends().get_result(LONG) is None
 
 
 def test_a_coroutine_that_waits_in_many_branches_lends_one_place() -> None:
