@@ -264,7 +264,7 @@ def test_what_a_body_reports_as_it_ends_is_written_before_its_outcome(monkeypatc
 def test_what_a_coroutine_reports_is_written_before_its_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the pump never comes to it."""
     monkeypatch.setattr(pump.Pump, "_report", lambda *_: None)
-    with working():
+    with working(coroutines=10):
         calls = [reports_and_ends() for _ in range(10)]
         for call in calls:
             call.get_result(LONG)
@@ -276,7 +276,7 @@ def test_a_report_that_the_store_refuses_keeps_no_outcome_from_its_way(monkeypat
         raise StoreError("too large", retryable=False)
 
     monkeypatch.setattr(app.store, "report", refuse)
-    with working():
+    with working(coroutines=10):
         assert reports_and_ends().get_result(LONG) is None
 
 
