@@ -231,7 +231,7 @@ def test_backoff_doubles_and_jitter_spreads_it(app: Pynenc, tmp_path: Path) -> N
         return [(after.at - before.at) / 1e6 for before, after in pairwise(claims)]
 
     # The delay counts from the end of the body, which is written later, as late as the store has time for it.
-    assert all(pause >= due - 0.05 for pause, due in zip(pauses(steady), (0.1, 0.2, 0.4), strict=True))
+    assert all(pause >= due - 0.05 for pause, due in zip(pauses(steady), (0.1, 0.2, 0.4), strict=True)), pauses(steady)
     assert len(set(pauses(spread))) > 1, "each is drawn anew"
 
 
