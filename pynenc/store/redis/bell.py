@@ -66,7 +66,7 @@ class Listener:
 class Watch:
     """Somebody who waits for finals; see :class:`pynenc.store.base.Watch`."""
 
-    __slots__ = ("_bell", "_close", "claim", "final", "ids", "left", "waiter", "wake")
+    __slots__ = ("_bell", "_close", "_round", "claim", "final", "ids", "left", "waiter", "wake")
 
     def __init__(self, bell: Bell, ids: Sequence[str], wake: Wake, waiter: str, close: CloseWatch | None) -> None:
         self._bell = bell
@@ -78,6 +78,16 @@ class Watch:
         self.left = set(self.ids)
         self.wake = wake
         self.waiter = waiter
+        self._round = 0
+
+    def since(self, number: int) -> None:
+        """The wait had begun in this round: a letter may have been on its way since before a retry by hand."""
+        self._round = number
+        self.tell(self.final)
+
+    def tell(self, final: Final | None) -> None:
+        """Its only invocation has ended so, unless that was before the wait."""
+        self.final = final if final and final.round >= self._round else None
 
     def close(self) -> None:
         """Stop waiting."""
@@ -301,7 +311,7 @@ class Bell:
                 for watch in self._watches.get(name, ()):
                     watch.left.discard(name)
                     if state and len(watch.ids) == 1:
-                        watch.final = final_of(name, state)
+                        watch.tell(final_of(name, state))
                     woken[id(watch)] = watch
         for watch in woken.values():
             watch.wake()

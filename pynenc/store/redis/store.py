@@ -298,6 +298,8 @@ class RedisStore:
                 raise never_ending(cycle, {row.id: row.task for row in self.get(cycle)})
             if request is not None and (answer[0] == b"lost" or answer[1]):
                 watch.claim = self._claimed(request, answer if answer[0] == b"lost" else answer[1], mark)
+            if answer[0] != b"lost":
+                watch.since(answer[3])
             if len(answer) > 2 and answer[2]:
                 watch.final = final_of(watch.ids[0], answer[2])
         except BaseException:

@@ -34,6 +34,7 @@ from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, SchemaError, StoreError
 from pynenc.store import open_store
 from pynenc.store.redis import RedisStore, safety
+from pynenc.store.redis.bell import Bell
 from pynenc.store.redis.options import display, parse
 from pynenc.testing.clock import SECOND, VirtualClock
 from pynenc.testing.servers.redis import RedisServer, free_port, program_of
@@ -572,6 +573,24 @@ def test_a_lone_result_comes_with_the_letter(store: RedisStore, url: str) -> Non
     assert both.final is None
     late = other.watch(["a"], waker)
     assert late.final == lone.final
+    other.close()
+
+
+def test_a_letter_of_before_a_retry_by_hand_is_not_believed(store: RedisStore, url: str) -> None:
+    other = opened(url)
+    letters: list[bytes] = []
+    bell = other._ringer
+    bell._deliver = letters.append  # type: ignore[method-assign]
+    store.submit([new("a")])
+    early = other.watch(["a"], Waker())
+    store.finish("r", [end(claimed) for claimed in take(store, 1)])
+    deadline = time.monotonic() + 10
+    while not letters:
+        assert time.monotonic() < deadline
+    store.amend(["a"], Change(ChangeKind.REQUEUE))
+    late = other.watch(["a"], Waker())
+    Bell._deliver(bell, letters[0])
+    assert (early.final is not None, late.final) == (True, None)
     other.close()
 
 

@@ -1,5 +1,5 @@
 -- ARGV: now, request or nothing, client, its tie, waiter or nothing, its attempt; then the ids. Answers with whether one of the ids is
--- final or gone, the claim, and the state of the only id if that is final; or with the circle that would close.
+-- final or gone, the claim, the state of the only id if that is final, and its round if it is not; or with the circle that would close.
 local client, tie, waiter, attempt = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local request = ARGV[2] ~= '' and request_of(ARGV[2]) or nil
 if request and call('HEXISTS', P .. 'runners', request.runner) == 0 then
@@ -26,28 +26,31 @@ end
 
 local function is_pending(id, state)
   if not state then
-    return call('HEXISTS', P .. 'call', id) == 1
+    return call('HEXISTS', P .. 'call', id) == 1, 0
   end
   local at = select(7, unpacked(HEAD, state))
-  return cmsgpack.unpack(sub(state, at + 4, at + 3 + unpacked('>I4', state, at)))[1] ~= FINAL
+  local values = cmsgpack.unpack(sub(state, at + 4, at + 3 + unpacked('>I4', state, at)))
+  return values[1] ~= FINAL, values[10]
 end
 
-local pending, states = {}, fetch(P .. 'row', ids)
+local pending, states, round = {}, fetch(P .. 'row', ids), 0
 for i = 1, #ids do
-  if is_pending(ids[i], states[i]) then
+  local is_one
+  is_one, round = is_pending(ids[i], states[i])
+  if is_one then
     pending[#pending + 1] = ids[i]
   end
 end
 local is_over = #pending < #ids and 1 or 0
 if waiter == '' then
   watch(pending)
-  return {is_over, false, is_over == 1 and #ids == 1 and states[1] or false}
+  return {is_over, false, is_over == 1 and #ids == 1 and states[1] or false, round}
 end
 --{any}
 local w = row.load(waiter)
 if not w or w.place ~= CLAIMED or w.attempt ~= attempt then
   watch(pending)
-  return {is_over, false}
+  return {is_over, false, false, round}
 end
 
 local has_knots = call('EXISTS', P .. 'knots') == 1
@@ -67,4 +70,4 @@ if request and is_over == 0 then
 end
 react()
 tell(taken or 0)
-return {is_over, answer or false}
+return {is_over, answer or false, false, round}
