@@ -243,10 +243,11 @@ class PostgresStore:
     def _call(self, text: str, *values: Any, again: bool = True) -> Rows:
         return self._database.call(text, self._database.app, *values, again=again)
 
-    def _change(self, text: str, *values: Any, orders: bool = False) -> Rows:
+    def _change(self, text: str, *values: Any, orders: bool = False, again: bool = True) -> Rows:
         """The rows of a statement that moves invocations; whoever must hear of it does."""
         app = self._database.app
-        rows, signals = self._database.pipeline([(text, (app, *values)), (SIGNALS, (app, self._ringer.id))])
+        calls = [(text, (app, *values)), (SIGNALS, (app, self._ringer.id))]
+        rows, signals = self._database.pipeline(calls, again=again)
         self._hints.clear()
         ready, finals, sleepers = signals[0]
         self._ring(ready, finals, sleepers, orders=orders)
@@ -377,7 +378,8 @@ class PostgresStore:
         orders = change.kind == "cancel"
         reason = record.without_nul(change.reason)
         values = (change.kind.value, reason, float(change.priority), change.value, change.attempt)
-        rows = self._change(AMEND, self._at, Texts(ids), *values, orders=orders)
+        # Not sent again after a lost reply: a signal would come twice, and what ran meanwhile would be retried once more.
+        rows = self._change(AMEND, self._at, Texts(ids), *values, orders=orders, again=False)
         return [
             Amended(name, accepted, None if status is None else STATUSES[status]) for name, accepted, status in rows
         ]
