@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from functools import partial
+from types import MethodType
 from typing import Any
 
 from pynenc.engine.suspension import GivenUp, Suspended, union
@@ -261,7 +262,7 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _install_timers(loop: Any) -> None:
-    call_at = loop.call_at
+    call_at, call_soon = loop.call_at, loop.call_soon
 
     def call_in_turn(
         when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -274,8 +275,15 @@ def _install_timers(loop: Any) -> None:
         branches: Branches = flow.branches
         return branches.set_timer(call_at, when, partial(callback, *args), chosen)
 
+    def call_soon_or_in_turn(callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+        """A limit of time that is over when it is set, since the process stood still, is a timer all the same."""
+        if type(callback) is MethodType and type(callback.__self__) is asyncio.Timeout:
+            return call_in_turn(loop.time(), callback, *args, context=context)
+        handle: asyncio.Handle = call_soon(callback, *args, context=context)
+        return handle
+
     with suppress(AttributeError):  # a loop that is not written in Python: its timers take no turns
-        loop.call_at = call_in_turn
+        loop.call_at, loop.call_soon = call_in_turn, call_soon_or_in_turn
 
 
 def _flow_of_timer(at: Any) -> Flow | None:

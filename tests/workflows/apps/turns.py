@@ -91,7 +91,8 @@ class Body:
             await wf.async_sleep(float(seconds))
         elif what == "limit":
             try:
-                async with asyncio.timeout(0.002):
+                # In every second life the loop stood still until it was over.
+                async with asyncio.timeout(0.002 if len(seen) % 2 else -1):
                     await wf.async_sleep(float(seconds))
             except TimeoutError:
                 see(f"too late {at}")
