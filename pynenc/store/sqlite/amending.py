@@ -35,9 +35,8 @@ def _cancel(tx: Tx, row: Row, change: Change) -> bool:
     if row.place == FINAL:
         return False
     if row.place == CLAIMED:
-        if not row.cancel:
-            row.cancel, row.reason = 1, change.reason
-            row.save(tx)
+        row.cancel = 1
+        row.save(tx)
         tx.orders = True
     else:
         life.end(tx, row, schema.CANCELLED, change.reason)

@@ -264,7 +264,6 @@ class Model:
         row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, outcome.alone
         if outcome.status in FINAL:
             row.payload, row.last = outcome.payload, (runner, outcome)
-            row.why = outcome.reason or row.why
             self.end(row, outcome.status, outcome.ended)
         elif row.is_cancelled:
             row.last = None
@@ -328,10 +327,10 @@ class Model:
             row.change(row.back, Place.READY)
 
     # -- what people do ---------------------------------------------------------------------------------------------------
-    def cancel(self, row: Row, reason: str) -> bool:
+    def cancel(self, row: Row) -> bool:
         """Whether a cancellation is accepted; carries it out."""
         if row.place is Place.CLAIMED:
-            row.is_cancelled, row.why = True, row.why if row.is_cancelled else reason
+            row.is_cancelled = True
         elif row.place is not Place.FINAL:
             self.end(row, S.CANCELLED, self.clock.now())
         else:

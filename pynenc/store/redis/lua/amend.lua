@@ -7,10 +7,8 @@ function change.cancel(r)
     return false
   end
   if r.place == CLAIMED then
-    if r.cancel == 0 then
-      r.cancel, r.reason = 1, reason
-      row.save(r)
-    end
+    r.cancel = 1
+    row.save(r)
     call('SADD', P .. 'orders:' .. r.runner, r.id)
     orders = true
   else
