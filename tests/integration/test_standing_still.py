@@ -18,7 +18,7 @@ LEASE_SECONDS = 2.0
 LEASE = {"PYNENC__RUNNER__LEASE_SECONDS": str(LEASE_SECONDS), "PYNENC__RUNNER__HEARTBEAT_SECONDS": "0.2"}
 RUN = "from tests.workflows.apps import shop; shop.app.conf.runner_cls = 'ThreadRunner'; shop.app.runner.run()"
 STOPS = f"""
-import os, signal
+import signal, threading
 from tests.workflows.apps import shop
 store = shop.app.engine.store
 claim, stopped = store.claim, []
@@ -27,7 +27,7 @@ def stop_after(request):
     found = claim(request)
     if found.batch and not stopped:
         stopped.append(1)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # sent to the process, another thread would stop first
     return found
 
 store.claim = stop_after
