@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pynenc import context
+from pynenc.core.status import InvocationStatus
 from pynenc.engine.execute import HandBack
 from pynenc.exceptions import StoreError
 from pynenc.testing import InlineRunner
@@ -179,6 +180,16 @@ def test_what_comes_is_left_to_those_who_still_wait(runner: InlineRunner, what: 
     runner.advance(10)
     assert invocation.resume(7) if what == "pause" else invocation.signal("a", 7)
     assert runner.result(invocation) == 7
+
+
+@pytest.mark.parametrize("what", ["pause", "signal"])
+def test_of_two_branches_that_wait_for_the_same_each_gets_its_own(runner: InlineRunner, what: str) -> None:
+    invocation = turns.asks_twice(what)
+    for answer in (1, 2):
+        runner.drain()
+        assert invocation.status is InvocationStatus.PAUSED
+        assert invocation.resume(answer) if what == "pause" else invocation.signal("a", answer)
+    assert sorted(runner.result(invocation)) == [1, 2]
 
 
 @pytest.mark.parametrize("together", [False, True])

@@ -189,19 +189,25 @@ async def cuts_off(what: str) -> str:
     return what
 
 
+async def ask(wf: Any, what: str) -> int:
+    return int(await (wf.async_pause("?") if what == "pause" else wf.async_wait_signal("a")))
+
+
 @app.workflow
 async def asks_again(what: str) -> int:
     """Gives up a question that nobody has answered in time, and asks another one."""
     wf = asks_again.wf
-
-    async def ask() -> int:
-        return int(await (wf.async_pause("?") if what == "pause" else wf.async_wait_signal("a")))
-
-    first, limit = asyncio.create_task(ask()), asyncio.create_task(wf.async_sleep(5))
+    first, limit = asyncio.create_task(ask(wf, what)), asyncio.create_task(wf.async_sleep(5))
     await asyncio.wait([first, limit], return_when=asyncio.FIRST_COMPLETED)
     first.cancel()
     await asyncio.wait([first])
-    return await ask()
+    return await ask(wf, what)
+
+
+@app.workflow
+async def asks_twice(what: str) -> list[int]:
+    """Asks the same in two branches."""
+    return await asyncio.gather(*(ask(asks_twice.wf, what) for _ in range(2)))
 
 
 @app.workflow
