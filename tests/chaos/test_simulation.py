@@ -8,9 +8,13 @@ import sys
 
 import pytest
 
+from pynenc.core.records import New, Ref
 from pynenc.testing.checker import Kind
+from pynenc.testing.clock import VirtualClock
 from pynenc.testing.report import silent
 from pynenc.testing.simulation import run_seed, simulate
+from pynenc.testing.simulation.ledger import Account, Ledger
+from pynenc.testing.simulation.schedule import Call
 from pynenc.testing.simulation.world import World
 from tests.conformance.test_seeded_bugs import (
     AcceptsASecondFinal,
@@ -50,6 +54,15 @@ def test_a_sound_store_passes() -> None:
     assert report.violations == []
     assert int(report.figures["invocations"]) > 1000
     assert int(report.figures["zombies refused"]) > 0
+
+
+@pytest.mark.parametrize(("lost", "is_sound"), [(["a"], True), ([], False), (["a", "a"], False)])
+def test_the_start_of_two_attempts_of_one_is_refused_to_the_earlier(lost: list[str], is_sound: bool) -> None:
+    ledger = Ledger(VirtualClock())
+    account = ledger.accounts["a"] = Account(New(id="a", task="t", args=b""))
+    account.owner, account.attempt = "r", 3
+    ledger.observe(Call("start", ("r", [Ref("a", 2), Ref("a", 3)], 0)), lost)
+    assert [violation.kind for violation in ledger.violations] == [Kind.ZOMBIE] * (not is_sound)
 
 
 @pytest.mark.parametrize("has_ledger", [True, False], ids=["ledger", "checker"])

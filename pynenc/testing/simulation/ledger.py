@@ -162,7 +162,7 @@ class Ledger:
         names = [outcome.id for outcome in outcomes]
         for outcome in outcomes:
             account = self.accounts.get(outcome.id)
-            is_owner = account is not None and (account.owner, account.attempt) == (runner, outcome.attempt)
+            is_owner = self._is_owner(runner, outcome.id, outcome.attempt)
             # The answer names invocations; of two attempts of one only the later can be its owner's.
             refused = answer.lost.count(outcome.id)
             if refused == names.count(outcome.id) or (refused and not is_owner):
@@ -195,11 +195,14 @@ class Ledger:
             self._held[account.new.running_key].discard(account.new.id)
 
     def _refs(self, lost: Sequence[str], runner: str, refs: Sequence[Ref], *_: Any) -> None:
-        for ref in refs:
-            account = self.accounts.get(ref.id)
-            is_owner = account is not None and (account.owner, account.attempt) == (runner, ref.attempt)
-            if is_owner == (ref.id in lost):
-                self._report(Kind.ZOMBIE, f"start of attempt {ref.attempt} of {ref.id} by {runner}: owner {is_owner}")
+        # The answer names invocations: one of several attempts of one may be its owner's.
+        others = Counter(ref.id for ref in refs if not self._is_owner(runner, ref.id, ref.attempt))
+        if Counter(lost) != others:
+            self._report(Kind.ZOMBIE, f"start of {refs} by {runner}: {lost} refused, not its own are {list(others)}")
+
+    def _is_owner(self, runner: str, name: str, attempt: int) -> bool:
+        account = self.accounts.get(name)
+        return account is not None and (account.owner, account.attempt) == (runner, attempt)
 
     def _owned(self, answer: Sequence[Claimed], runner: str) -> None:
         mine = {(name, account.attempt) for name, account in self.accounts.items() if account.owner == runner}
