@@ -87,9 +87,8 @@ class BaseRunner:
         :raises RunnerError: it is at work already.
         :raises StoreGoneError: the file of the store was removed or replaced meanwhile.
         """
-        if (
-            self._thread is not None and self._thread.is_alive()
-        ):  # of a thread of the process that forked this one, nothing is here
+        # Of a thread of the process that forked this one, nothing is here.
+        if self._thread is not None and self._thread.is_alive():
             raise RunnerError(
                 f"{self.runner_id} is at work already, in {self._thread.name}: end it with stop_runner_loop(), or make another app.runner"
             )

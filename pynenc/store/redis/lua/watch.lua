@@ -30,7 +30,7 @@ local function is_pending(id, state)
   end
   local at = select(7, unpacked(HEAD, state))
   local values = cmsgpack.unpack(sub(state, at + 4, at + 3 + unpacked('>I4', state, at)))
-  return values[1] ~= FINAL, values[10]
+  return values[1] ~= FINAL, values[10] or 0
 end
 
 local pending, states, round = {}, fetch(P .. 'row', ids), 0
