@@ -1,7 +1,8 @@
 """A client of the chaos test: ``python -m pynenc.testing.chaos.client NAME SEED COUNT``.
 
 Writes down what it is about to submit under a nonce (the tag of those invocations), submits, and writes down what was acknowledged. It emits events in the same
-way, and sends the workflows that wait for it their signals, a little later. With a ``COUNT`` of 0 it does that for clients that are dead.
+way, and sends the workflows that wait for it their signals, a little later. With a ``COUNT`` of 0 it does that for clients that are dead, and emits one event
+of each code: in the calm, what has to come of them is known.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Client:
         """Submit about ``count`` invocations, a little at a time."""
         if count == 0:
             self._end_the_schedule()
+            self._emit([(code, f"{self.name}.0") for code in triggers.CODES])
             self.errands += _orphans()
         while count > 0:
             task, params = self._choose()

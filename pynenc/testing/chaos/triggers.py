@@ -16,7 +16,7 @@ from pynenc.trigger.conditions.event import EventContext
 from pynenc.trigger.conditions.status import StatusContext
 
 #: The codes of the events that clients emit: of each an effect, two that come together, some of them, the last of them.
-NOTE, LEFT, RIGHT, BURST, RUSH = "chaos.note", "chaos.left", "chaos.right", "chaos.burst", "chaos.rush"
+CODES = NOTE, LEFT, RIGHT, BURST, RUSH = "chaos.note", "chaos.left", "chaos.right", "chaos.burst", "chaos.rush"
 #: Seconds between two ticks, between two causes that come together, and of the limits.
 TICK, WINDOW, QUIET, RATE = 0.5, 5.0, 1.0, (2, 3.0)
 #: Cron expressions, with the seconds between two of their ticks: of what is made up for once, and of what is skipped when it comes later than tolerated.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 from typing import TypeVar
 
 from pynenc.core.records import Claimed, Outcome, Purge
@@ -162,6 +162,31 @@ class Racing(Clause):
 
         assert sum(self.race(work)) > 0
         assert self.store.check() == []
+
+    def test_the_check_finds_nothing_while_others_work(self) -> None:
+        self.runners()
+        over = Event()
+
+        def work(index: int) -> list[str]:
+            runner = f"r{index}"
+            try:
+                for turn in range(25):
+                    self.put(*(f"c{index}-{turn}-{n}" for n in range(4)), running_key=f"k{turn % 3}", running_limit=4)
+                    batch = self.claim(3, runner)
+                    outcomes = [Outcome(id=claimed.id, attempt=claimed.attempt, status=S.SUCCESS) for claimed in batch]
+                    self.store.finish(runner, outcomes)
+            finally:
+                if index == 1:
+                    over.set()
+            return []
+
+        def look(_index: int) -> list[str]:
+            problems = self.store.check()
+            while not over.is_set() and not problems:
+                problems = self.store.check()
+            return problems
+
+        assert self.race(lambda index: work(index) if index else look(index), threads=4) == [[]] * 4
 
 
 class Closing(Clause):

@@ -133,7 +133,18 @@ local function id_of(name, member)
   return member
 end
 
+-- The members were read a moment ago: what has left since then is not looked at.
+local function has_left(name, member)
+  if call('TYPE', P .. name).ok == 'set' then
+    return call('SISMEMBER', P .. name, member) == 0
+  end
+  return not call('ZSCORE', P .. name, member)
+end
+
 local function check_entry(name, member)
+  if has_left(name, member) then
+    return
+  end
   local id = id_of(name, member)
   local r = row.load(id)
   local kind, rest = string.match(name, '^([^:]*):?(.*)$')
