@@ -30,23 +30,23 @@ _COUNTED = ("tally", "parked", "refs")
 
 def check(link: Link) -> list[str]:
     """Everything that is not as it must be."""
-    before = _counts(link)
-    found: tuple[Counter[bytes], Counter[bytes], Counter[bytes]] = (Counter(), Counter(), Counter())
-    problems = list(_definitions(link))
-    for block in link.ask("ZRANGE", link.prefix + b"blocks", 0, -1):
-        texts, *counts, ids = link.run("check", link.time(), "rows", block)
-        problems += [text.decode() for text in texts]
-        for total, part in zip(found, counts, strict=True):
-            total.update(dict(zip(part[::2], part[1::2], strict=True)))
-        problems += _histories(link, ids)
-    problems += [problem for name in _names(link) for problem in _index(link, name)]
-    if before == _counts(link):
-        problems += [
-            f"{name}: counts {dict(kept)}, found {dict(seen)}"
-            for name, kept, seen in zip(_COUNTED, before, found, strict=True)
-            if kept != seen
+    with link.watching(*(link.prefix + name.encode() for name in _COUNTED)) as is_untouched:
+        kept = _counts(link)
+        found: tuple[Counter[bytes], Counter[bytes], Counter[bytes]] = (Counter(), Counter(), Counter())
+        problems = list(_definitions(link))
+        for block in link.ask("ZRANGE", link.prefix + b"blocks", 0, -1):
+            texts, *counts, ids = link.run("check", link.time(), "rows", block)
+            problems += [text.decode() for text in texts]
+            for total, part in zip(found, counts, strict=True):
+                total.update(dict(zip(part[::2], part[1::2], strict=True)))
+            problems += _histories(link, ids)
+        problems += [problem for name in _names(link) for problem in _index(link, name)]
+        miscounts = [
+            f"{name}: counts {dict(each)}, found {dict(seen)}"
+            for name, each, seen in zip(_COUNTED, kept, found, strict=True)
+            if each != seen
         ]
-    return problems
+        return problems + (miscounts if miscounts and is_untouched() else [])
 
 
 def _definitions(link: Link) -> Iterator[str]:

@@ -15,6 +15,7 @@ import ssl
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pynenc.exceptions import ConfigError, PynencError, SchemaError, StoreError
@@ -177,6 +178,23 @@ class Link:
         self._give(connection)
         return answer
 
+    @contextmanager
+    def watching(self, *keys: bytes) -> Iterator[Callable[[], bool]]:
+        """A function that tells, once, whether nobody has written to these keys since the beginning."""
+        connection = self.connect()
+
+        def is_untouched() -> bool:
+            _ask(connection, "MULTI")
+            return _ask(connection, "EXEC") is not None
+
+        try:
+            _ask(connection, "WATCH", *keys)
+            yield is_untouched
+        except redis.RedisError as error:
+            raise self.explained(error) from error
+        finally:
+            connection.disconnect()
+
     def _exchange(self, command: Sequence[Any], wanted: Script | None = None, *, durable: bool = False) -> Any:
         connection = self._take()
         waits = self._options.waits if durable else ()
@@ -278,7 +296,7 @@ def version_of(info: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[1].split(".")) if found else (0,)
 
 
-def _ask(connection: Connection, *command: str) -> Any:
+def _ask(connection: Connection, *command: str | bytes) -> Any:
     connection.send_command(*command)
     return connection.read_response()
 

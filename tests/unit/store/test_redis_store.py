@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -712,6 +713,26 @@ def test_the_check_finds(tmp_path: Path, problem: str) -> None:
         HARMS[problem](client) if problem != "missing in q:default:p" else client.zrem(f"{PREFIX}q:default:p", "ready2")
     assert any(problem in line for line in store.check()), store.check()
     store.close()
+
+
+def test_the_check_compares_no_counts_that_went_and_came_back(url: str) -> None:
+    """A retry leaves them as they were before the claim."""
+    with closing(opened(url)) as store, closing(opened(url)) as other:
+        beat(store)
+        store.submit([new("a")])
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.is_set():
+                store.finish("r", [end(claimed, S.RETRY, retries=1) for claimed in take(store)])
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            assert [problem for _ in range(60) for problem in other.check()] == []
+        finally:
+            over.set()
+            thread.join()
 
 
 def test_rows_from_before_there_was_an_index_of_what_expires_are_sound(store: RedisStore) -> None:
