@@ -223,7 +223,7 @@ class Store(Protocol):
         For each whose fence holds: status, payload, counters and history; wait edges from it and to it are dropped, its key is freed and the next one
         is made READY, watchers are woken. RETRY and REGISTERED are
         admitted again; a requested cancellation turns RETRY, REGISTERED and PAUSED into CANCELLED, and gives its reason to an outcome CANCELLED that has
-        none. An outcome equal to a final that this same attempt recorded before is no loss (a lost reply may be sent again).
+        none. An outcome equal to the final that this same attempt has already is no loss (a lost reply may be sent again).
 
         PAUSED is admitted again in the same unit when one of ``awaits`` is final already or unknown, when more than ``signals`` signals have come, or
         when awaiting them would never end (then whoever runs it is told so by ``watch``).
