@@ -48,7 +48,9 @@ def _claimed(row: Invocation, now: int) -> list[str]:
     if row.waiting_for:
         reasons.append(f"its body waits for {', '.join(row.waiting_for[:5])}")
     if row.cancel_requested:
-        reasons.append("somebody asked it to stop; its body has not ended yet")
+        reasons.append(
+            f"somebody asked it to stop{f' ({row.reason})' if row.reason else ''}; its body has not ended yet"
+        )
     return reasons
 
 

@@ -139,8 +139,8 @@ def continued(claimed: Claimed, args: bytes, blobs: tuple[str, ...], signals: in
     )
 
 
-def cancelled(claimed: Claimed, started: Microseconds, ended: Microseconds, reason: str = "on request") -> Outcome:
-    """The body ended because it was asked to."""
+def cancelled(claimed: Claimed, started: Microseconds, ended: Microseconds) -> Outcome:
+    """The body ended because it was asked to; the store knows the reason that was given."""
     return Outcome(
         id=claimed.id,
         attempt=claimed.attempt,
@@ -149,7 +149,6 @@ def cancelled(claimed: Claimed, started: Microseconds, ended: Microseconds, reas
         crashes=claimed.crashes,
         started=started,
         ended=ended,
-        reason=reason,
     )
 
 

@@ -370,8 +370,8 @@ class Places:
     ) -> None:
         """A claimed row goes back, or is suspended (PAUSED), or ends because somebody asked for that."""
         ended = outcome.ended or now
-        if row.cancel is not None:
-            self.end(row, S.CANCELLED, now, ended, row.cancel, b"")
+        if row.cancel:
+            self.end(row, S.CANCELLED, now, ended, row.reason, b"")
             return
         if self.reactions and outcome.status is not S.REGISTERED:
             self._note(row, outcome.status)
@@ -435,7 +435,7 @@ class Places:
         self._close(row)
         self.next_round(row)
         row.due = row.ended = 0
-        row.payload, row.cancel, row.alone, row.runner, row.progress = b"", None, False, None, None
+        row.payload, row.cancel, row.alone, row.runner, row.progress = b"", False, False, None, None
         row.reason = reason
         self.enter(row, S.REGISTERED, now, reason)
         self.admit(row, S.REGISTERED, now)

@@ -20,6 +20,7 @@ from pynenc.core.records import (
     Invocation,
     Microseconds,
     New,
+    Outcome,
     Progress,
     RunnerInfo,
     Submitted,
@@ -58,7 +59,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     """One invocation.
 
     ``is_plain``: it has no key, no rate and no time limit, so that only its own row changes when it is claimed and when it ends.
-    ``back`` is the status that it has when it becomes claimable. ``cancel`` is the reason of a request to cancel it (None: there is none).
+    ``back`` is the status that it has when it becomes claimable. ``cancel``: somebody wants it cancelled while it is claimed, for ``reason``.
     ``is_passed``: a runner that does not know its task has passed it over, so it waits apart whenever it is READY.
     ``signalled`` counts the signals that came, ``seen`` those that it knew of when it was suspended (-1: it does not wait for signals).
     ``trail`` holds its changes of status after the submission, up to its latest claim while that ``is_open``, and without its end.
@@ -89,7 +90,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     started: Microseconds = 0
     ended: Microseconds = 0
     alone: bool = False
-    cancel: str | None = None
+    cancel: bool = False
     reason: str = ""
     payload: bytes = b""
     progress: Progress | None = None
@@ -199,13 +200,19 @@ def to_invocation(row: Row, waiting_for: tuple[str, ...]) -> Invocation:
         started=row.started,
         ended=row.ended,
         result_ttl=new.result_ttl,
-        cancel_requested=row.cancel is not None,
+        cancel_requested=row.cancel,
         alone=row.alone,
         reason=row.reason,
         payload=row.payload,
         progress=row.progress,
         waiting_for=waiting_for,
     )
+
+
+def reason_of(row: Row, outcome: Outcome) -> str:
+    """Why an attempt ends: what ends CANCELLED without a reason of its own has that of the request."""
+    is_asked = row.cancel and outcome.status is S.CANCELLED
+    return outcome.reason or (row.reason if is_asked else "")
 
 
 def to_history(row: Row) -> list[HistoryEntry]:

@@ -222,8 +222,8 @@ class Store(Protocol):
 
         For each whose fence holds: status, payload, counters and history; wait edges from it and to it are dropped, its key is freed and the next one
         is made READY, watchers are woken. RETRY and REGISTERED are
-        admitted again; a requested cancellation turns RETRY, REGISTERED and PAUSED into CANCELLED. An outcome equal to a final that this same attempt
-        recorded before is no loss (a lost reply may be sent again).
+        admitted again; a requested cancellation turns RETRY, REGISTERED and PAUSED into CANCELLED, and gives its reason to an outcome CANCELLED that has
+        none. An outcome equal to the final that this same attempt has already is no loss (a lost reply may be sent again).
 
         PAUSED is admitted again in the same unit when one of ``awaits`` is final already or unknown, when more than ``signals`` signals have come, or
         when awaiting them would never end (then whoever runs it is told so by ``watch``).
@@ -238,6 +238,7 @@ class Store(Protocol):
         """Carry out what a person asks, for each id on its own terms.
 
         CANCEL: unclaimed → CANCELLED at once; claimed → ``cancel_requested`` (accepted), its runner is woken and told by ``heartbeat``; final → refused.
+        Of several requests of a claimed one the reason of the first counts: the row shows it, and ends with it when it ends because of that.
         REQUEUE: final → a new round: retries and crashes 0, the old outcome kept in the history, due now. Otherwise: LATER → due now; else refused.
         REPRIORITISE: any that is not final. RESUME: PAUSED → admitted again, its value remembered under key ``resume:<attempt>`` of the scope ``<id>``;
         refused when another ``attempt`` than the given one suspended it, since the answer is not for that.

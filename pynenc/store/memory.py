@@ -59,7 +59,16 @@ from pynenc.core.waiting import never_ending
 from pynenc.exceptions import InvocationNotFoundError, RunnerLostError, StoreError
 from pynenc.store import _memory_check, _memory_claim, _memory_reading, _memory_submission
 from pynenc.store._memory_places import Places
-from pynenc.store._memory_rows import Row, RunnerRow, to_claimed, to_final, to_history, to_invocation, to_runner
+from pynenc.store._memory_rows import (
+    Row,
+    RunnerRow,
+    reason_of,
+    to_claimed,
+    to_final,
+    to_history,
+    to_invocation,
+    to_runner,
+)
 from pynenc.store._memory_runners import Runners
 from pynenc.store._memory_values import signal_key
 from pynenc.store._memory_waits import Listener, Unit, Waits, Watch
@@ -192,7 +201,8 @@ class MemoryStore:
             row.started = outcome.started
         is_unused = status is S.REGISTERED and not (row.started or row.alone)
         if status is S.SUCCESS or status is S.FAILED or status is S.CANCELLED:
-            self._places.end(row, status, now, ended, outcome.reason, outcome.payload)
+            reason = reason_of(row, outcome) if row.cancel else outcome.reason
+            self._places.end(row, status, now, ended, reason, outcome.payload)
         else:
             is_unknown = outcome.unknown_task and not self._runners.know(row.new.task, but=runner)
             self._places.give_back(row, outcome, now, is_unknown=is_unknown, is_unused=is_unused)
@@ -204,7 +214,7 @@ class MemoryStore:
         if row is None or row.place is not Place.FINAL:
             return False
         recorded = (row.runner, row.attempt, row.status, row.payload, row.reason)
-        return recorded == (runner, outcome.attempt, outcome.status, outcome.payload, outcome.reason)
+        return recorded == (runner, outcome.attempt, outcome.status, outcome.payload, reason_of(row, outcome))
 
     def _amend(self, invocation_id: str, change: Change, now: Microseconds) -> Amended:
         row = self._places.rows.get(invocation_id)
@@ -233,7 +243,8 @@ class MemoryStore:
         if row.place is Place.FINAL:
             return False
         if row.place is Place.CLAIMED:
-            row.cancel = reason
+            if not row.cancel:
+                row.cancel, row.reason = True, reason
             self._unit.has_orders = True
         else:
             self._places.end(row, S.CANCELLED, now, now, reason, b"")
@@ -279,7 +290,7 @@ class MemoryStore:
         self._places.owned[beat.id] = runner.owned
         self._places.know(beat.tasks, now)
         rows = self._places.rows
-        cancel = tuple(name for name in runner.owned if rows[name].cancel is not None)
+        cancel = tuple(name for name in runner.owned if rows[name].cancel)
         served = (queue for name, queue in self._places.queues.items() if not beat.queues or name in beat.queues)
         suspects = any(queue.suspects.live and queue.state is not QueueState.PAUSED for queue in served)
         return Orders(True, cancel, suspects)

@@ -125,19 +125,19 @@ def test_a_running_sync_body_sees_the_request_to_cancel(app: Pynenc, tmp_path: P
     started = tmp_path / "started"
     invocation = basic.obeys_cancel(str(started))
     basic.wait_for(str(started))
-    assert invocation.cancel()
-    with pytest.raises(InvocationCancelledError):
+    assert invocation.cancel("out of stock")
+    with pytest.raises(InvocationCancelledError, match="was cancelled: out of stock"):
         invocation.get_result(LONG)
-    assert invocation.status == "cancelled"
+    assert (invocation.status, invocation.history[-1].reason) == ("cancelled", "out of stock")
 
 
 def test_a_running_async_body_is_cancelled(app: Pynenc, tmp_path: Path) -> None:
     started = tmp_path / "started"
     invocation = basic.async_sleeper(str(started))
     basic.wait_for(str(started))
-    assert invocation.cancel()
+    assert invocation.cancel("out of stock")
     assert invocation.wait(LONG)
-    assert invocation.status == "cancelled"
+    assert (invocation.status, invocation.history[-1].reason) == ("cancelled", "out of stock")
 
 
 @pytest.mark.parametrize("task", [basic.too_slow, basic.async_too_slow], ids=["sync", "async"])

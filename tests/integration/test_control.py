@@ -277,10 +277,10 @@ def test_a_process_that_ignores_a_cancellation_is_killed_after_a_grace(app: Pyne
     started = tmp_path / "started"
     call = basic.ignores_everything(str(started))
     basic.wait_for(str(started))
-    assert call.cancel()
+    assert call.cancel("out of stock")
     assert call.wait(LONG)
     row = app.store.get([call.invocation_id])[0]
-    assert (row.status, row.crashes) == ("cancelled", 0)
+    assert (row.status, row.crashes, row.reason) == ("cancelled", 0, "out of stock")
 
 
 def test_a_cancelled_task_stops_waiting(app: Pynenc, tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ def _cancel(tx: Tx, row: Row, change: Change) -> bool:
     if row.place == FINAL:
         return False
     if row.place == CLAIMED:
-        row.cancel = 1
-        row.save(tx)
+        if not row.cancel:
+            row.cancel, row.reason = 1, change.reason
+            row.save(tx)
         tx.orders = True
     else:
         life.end(tx, row, schema.CANCELLED, change.reason)

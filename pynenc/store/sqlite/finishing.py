@@ -1,7 +1,7 @@
 """The end of attempts, and what is written about them while they run. All behind the fence: id, attempt and runner must match.
 
 Finals without a running key are written by one statement run over the batch, which carries the fence in its condition. What that did not change is looked at
-one by one: it holds a key, or it is lost, or it is the same final sent again.
+one by one: it holds a key, somebody wants it cancelled, it is lost, or it is the same final sent again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pynenc.store.sqlite.schema import CODES, encode_progress
 FINISH = (
     "UPDATE $inv SET place = 5, status = ?4, payload = ?5, retries = ?6, crashes = ?7, started = CASE WHEN ?8 > 0 THEN ?8 ELSE started END, "
     "ended = ?9, reason = ?10, alone = ?11, gone = CASE WHEN result_ttl > 0 THEN ?9 + result_ttl END "
-    "WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND held IS NULL"
+    "WHERE id = ?1 AND attempt = ?2 AND runner = ?3 AND place = 3 AND held IS NULL AND cancel = 0"
 )
 #: The same for what succeeds at once: fewer values to carry.
 FINISH_SIMPLE = (
@@ -94,8 +94,10 @@ def _end_one(tx: Tx, runner: str, outcome: Outcome, clock: Clock, known: Collect
     row = load(tx, outcome.id)
     if row is None or (row.attempt, row.runner) != (outcome.attempt, runner):
         return False
+    is_asked = row.cancel and outcome.status is InvocationStatus.CANCELLED
+    reason = outcome.reason or (row.reason if is_asked else "")
     if row.place == schema.FINAL:
-        if (row.status, row.payload, row.reason) != (CODES[outcome.status], outcome.payload, outcome.reason):
+        if (row.status, row.payload, row.reason) != (CODES[outcome.status], outcome.payload, reason):
             return False
         # Written just now by the statement for all, or sent again after a lost reply.
         life.settle_waits(tx, [row.id])
@@ -108,15 +110,15 @@ def _end_one(tx: Tx, runner: str, outcome: Outcome, clock: Clock, known: Collect
     row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, int(outcome.alone)
     row.started = outcome.started or row.started
     is_unknown = outcome.unknown_task and not running.is_known(tx, row.task, runner, clock)
-    _end_claimed(tx, row, outcome, is_unknown=is_unknown)
+    _end_claimed(tx, row, outcome, reason, is_unknown=is_unknown)
     return True
 
 
-def _end_claimed(tx: Tx, row: Row, outcome: Outcome, *, is_unknown: bool) -> None:
+def _end_claimed(tx: Tx, row: Row, outcome: Outcome, reason: str, *, is_unknown: bool) -> None:
     if outcome.status in FINALS:
-        life.end(tx, row, CODES[outcome.status], outcome.reason, payload=outcome.payload, ended=outcome.ended)
+        life.end(tx, row, CODES[outcome.status], reason, payload=outcome.payload, ended=outcome.ended)
     elif row.cancel:
-        life.end(tx, row, schema.CANCELLED, "cancelled on request")
+        life.end(tx, row, schema.CANCELLED, row.reason)
     else:
         is_unused = outcome.status is InvocationStatus.REGISTERED and not (row.started or row.alone)
         if is_unused and row.rate_key is not None:

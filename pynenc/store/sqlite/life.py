@@ -291,7 +291,7 @@ def settle_waits(tx: Tx, finals: Sequence[str]) -> None:
 def lose_owner(tx: Tx, row: Row, reason: str) -> int:
     """The runner of a claimed row is gone: it goes back, or ends where that was asked for. Its status then."""
     if row.cancel:
-        end(tx, row, schema.CANCELLED, reason)
+        end(tx, row, schema.CANCELLED, row.reason)
     else:
         given_back = Outcome(id=row.id, attempt=row.attempt, status=InvocationStatus.REGISTERED, reason=reason)
         give_back(tx, row, given_back)

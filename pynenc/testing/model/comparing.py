@@ -82,6 +82,8 @@ class Comparison:
         assert set(found.waiting_for) == row.waits, row.new.id
         if row.place is Place.CLAIMED:
             assert (found.cancel_requested, found.started) == (row.is_cancelled, row.started), row.new.id
+        if row.is_cancelled and (row.place is Place.CLAIMED or row.status is S.CANCELLED):
+            assert found.reason == row.why, row.new.id
         if row.place is Place.FINAL:
             assert found.payload == row.payload, row.new.id
             row.ended = found.ended

@@ -271,7 +271,7 @@ class StoreMachine(RunnerRules):
             crashes=row.crashes,
             started=row.started,
             ended=0 if is_release else now,
-            reason=status.value,
+            reason=status.value if detail % 2 else "",
             alone=is_release and detail == 1,
             unknown_task=is_release and detail == 2,
             args=self.fresh("args").encode() if is_release and detail in (3, 4) else None,
@@ -326,22 +326,26 @@ class StoreMachine(RunnerRules):
         if is_due:
             return  # a store may have moved it already, or not: what a change means is open
         was = row.status
-        value = self.fresh("value").encode()
-        (answer,) = self.store.amend([row.new.id], Change(kind, "by hand", priority, value))
-        assert answer.accepted == self.amended(row, kind, priority, value), (answer, was)
+        change = Change(kind, self.fresh("why"), priority, self.fresh("value").encode())
+        (answer,) = self.store.amend([row.new.id], change)
+        assert answer.accepted == self.amended(row, change), (answer, was)
         kept = self.store.recall(row.new.id)
         assert [kept[key] for key in sorted(kept) if key.startswith("signal:")] == row.signals
         self.compare()
 
-    def amended(self, row: Row, kind: ChangeKind, priority: float, value: bytes) -> bool:
+    def amended(self, row: Row, change: Change) -> bool:
         """What the model makes of a change."""
-        if kind is ChangeKind.SIGNAL:
-            return self.model.signal(row, value)
-        if kind is ChangeKind.CANCEL:
-            return self.model.cancel(row)
-        if kind is ChangeKind.REQUEUE:
-            return self.model.requeue(row)
-        return self.model.resume(row) if kind is ChangeKind.RESUME else self.model.reprioritise(row, priority)
+        match change.kind:
+            case ChangeKind.SIGNAL:
+                return self.model.signal(row, change.value)
+            case ChangeKind.CANCEL:
+                return self.model.cancel(row, change.reason)
+            case ChangeKind.REQUEUE:
+                return self.model.requeue(row)
+            case ChangeKind.RESUME:
+                return self.model.resume(row)
+            case ChangeKind.REPRIORITISE:
+                return self.model.reprioritise(row, change.priority)
 
     @operation(3, when=lambda self: self.claimed(), number=numbers, once=st.booleans(), key=st.sampled_from(["1", "2"]))
     def remember(self, number: int, once: bool, key: str) -> None:  # noqa: FBT001

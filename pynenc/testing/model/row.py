@@ -35,7 +35,9 @@ class Row:
     runner: str | None = None
     started: int = 0
     ended: int = 0
+    #: Somebody wanted it cancelled while it was claimed, and why.
     is_cancelled: bool = False
+    why: str = ""
     alone: bool = False
     payload: bytes = b""
     waits: set[str] = field(default_factory=set)

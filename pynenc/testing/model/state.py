@@ -264,6 +264,7 @@ class Model:
         row.retries, row.crashes, row.alone = outcome.retries, outcome.crashes, outcome.alone
         if outcome.status in FINAL:
             row.payload, row.last = outcome.payload, (runner, outcome)
+            row.why = outcome.reason or row.why
             self.end(row, outcome.status, outcome.ended)
         elif row.is_cancelled:
             row.last = None
@@ -327,10 +328,10 @@ class Model:
             row.change(row.back, Place.READY)
 
     # -- what people do ---------------------------------------------------------------------------------------------------
-    def cancel(self, row: Row) -> bool:
+    def cancel(self, row: Row, reason: str) -> bool:
         """Whether a cancellation is accepted; carries it out."""
         if row.place is Place.CLAIMED:
-            row.is_cancelled = True
+            row.is_cancelled, row.why = True, row.why if row.is_cancelled else reason
         elif row.place is not Place.FINAL:
             self.end(row, S.CANCELLED, self.clock.now())
         else:

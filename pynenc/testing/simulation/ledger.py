@@ -40,12 +40,14 @@ ECHO = "echo~"
 class Account:
     """What is known of one invocation for sure."""
 
-    __slots__ = ("attempt", "is_cancelled", "is_unsure", "last", "new", "outcome", "owner", "was_claimed")
+    __slots__ = ("attempt", "former", "is_cancelled", "is_unsure", "last", "new", "outcome", "owner", "was_claimed")
 
     def __init__(self, new: New) -> None:
         self.new = new
         self.attempt = 0
         self.owner: str | None = None
+        #: Who owned it last.
+        self.former: str | None = None
         self.was_claimed = False
         self.is_cancelled = False
         #: Whether it may have ended unseen.
@@ -174,13 +176,21 @@ class Ledger:
                 self._report(Kind.PHANTOM, f"{outcome.id} ended, and nobody submitted it")
             elif is_owner:
                 self._end(account, runner, outcome)
-            elif account.outcome != (runner, outcome):
+            elif not self._is_known(account, runner, outcome):
                 owner = account.last or account.owner
                 self._report(
                     Kind.ZOMBIE, f"attempt {outcome.attempt} of {outcome.id} by {runner} was accepted; it is of {owner}"
                 )
         if request is not None:
             self._claimed(answer.claim, request)
+
+    @staticmethod
+    def _is_known(account: Account, runner: str, outcome: Outcome) -> bool:
+        """Whether it says what is recorded: by itself, or by the request to cancel that ended this attempt."""
+        if outcome.status is not S.CANCELLED or account.outcome:
+            return account.outcome == (runner, outcome)
+        is_cancelled = account.last is S.CANCELLED or account.is_unsure
+        return is_cancelled and (account.former, account.attempt) == (runner, outcome.attempt)
 
     def _end(self, account: Account, runner: str, outcome: Outcome) -> None:
         self._free(account)
@@ -190,7 +200,7 @@ class Ledger:
             account.last = S.CANCELLED
 
     def _free(self, account: Account) -> None:
-        account.owner = None
+        account.owner, account.former = None, account.owner or account.former
         if account.new.running_key:
             self._held[account.new.running_key].discard(account.new.id)
 

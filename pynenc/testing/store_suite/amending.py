@@ -170,7 +170,8 @@ class Amending(Clause):
             claimed = self.run(status.value)
             self.cancel(status.value)
             self.end(claimed, status, payload=b"1")
-            assert (self.status(status.value), self.row(status.value).payload) == (status, b"1")
+            row = self.row(status.value)
+            assert (row.status, row.payload, row.reason) == (status, b"1", "")
 
     def test_cancel_request_turns_what_would_go_on(self) -> None:
         for status in (S.RETRY, S.REGISTERED, S.PAUSED):
@@ -180,6 +181,61 @@ class Amending(Clause):
             self.cancel(status.value)
             self.end(claimed, status, due=self.clock.now() + SECOND if status is S.RETRY else 0)
             assert (self.status(status.value), self.place(status.value)) == (S.CANCELLED, FINAL)
+
+    def test_cancel_request_gives_its_reason_to_the_end(self) -> None:
+        self.beat()
+        for key in (None, "k"):
+            for status in (S.CANCELLED, S.RETRY, S.REGISTERED, S.PAUSED):
+                name = f"{status} {key}"
+                self.put(name, running_key=key)
+                claimed = self.run(name)
+                self.cancel(name)
+                assert (self.status(name), self.row(name).reason) == (S.RUNNING, "by hand")
+                self.end(claimed, status, reason="" if status is S.CANCELLED else "again")
+                self.ended_by(name, "by hand")
+
+    def ended_by(self, invocation_id: str, reason: str) -> None:
+        """It is cancelled for a reason, which is told everywhere."""
+        (final,) = self.store.finals([invocation_id])
+        assert (final.status, final.reason) == (S.CANCELLED, reason)
+        assert self.store.history([invocation_id])[-1].reason == self.row(invocation_id).reason == reason
+
+    def test_cancel_request_gives_its_reason_in_a_batch(self) -> None:
+        self.put("a", "b", "c")
+        self.beat()
+        batch = self.claim()
+        self.cancel("b")
+        outcomes = [Outcome(id=claimed.id, attempt=claimed.attempt, status=S.CANCELLED) for claimed in batch]
+        assert self.store.finish("r1", outcomes).lost == ()
+        assert [self.row(name).reason for name in "abc"] == ["", "by hand", ""]
+        assert self.store.finish("r1", outcomes).lost == ()
+
+    def test_cancel_request_gives_its_reason_when_the_runner_is_gone(self) -> None:
+        self.put("a", "b")
+        self.beat("sweeper")
+        for name in "ab":
+            self.beat(f"r{name}")
+            self.run(name, f"r{name}")
+            self.cancel(name)
+        self.store.retire(["ra"])
+        self.outlive("sweeper")
+        self.sweep()
+        for name in "ab":
+            self.ended_by(name, "by hand")
+
+    def test_reason_of_the_first_cancel_request_counts(self) -> None:
+        self.put("a")
+        self.beat()
+        claimed = self.run("a")
+        assert self.cancel("a").accepted
+        assert self.cancel("a", "once more").accepted
+        self.end(claimed, S.CANCELLED)
+        self.ended_by("a", "by hand")
+        self.requeue("a")
+        claimed = self.run("a")
+        assert self.cancel("a", "once more").accepted
+        self.end(claimed, S.CANCELLED)
+        self.ended_by("a", "once more")
 
     def test_cancel_what_is_final_is_refused(self) -> None:
         self.put("a")

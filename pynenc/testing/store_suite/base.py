@@ -210,9 +210,9 @@ class Clause:
         assert answer.id == invocation_id
         return answer
 
-    def cancel(self, invocation_id: str) -> Amended:
+    def cancel(self, invocation_id: str, reason: str = "by hand") -> Amended:
         """Cancel one invocation."""
-        return self.amend(invocation_id, ChangeKind.CANCEL, reason="by hand")
+        return self.amend(invocation_id, ChangeKind.CANCEL, reason=reason)
 
     def requeue(self, invocation_id: str) -> None:
         """Put one invocation back to work, which must be accepted."""

@@ -38,6 +38,7 @@ BEGIN
     ELSIF kind = 'signal' THEN
         PERFORM @signal(r, reason_, value_, now);
     ELSIF r.place = P_CLAIMED THEN
+        r.reason := CASE WHEN r.cancel THEN r.reason ELSE reason_ END;
         r.cancel := true;
         PERFORM @save(r);
     ELSE

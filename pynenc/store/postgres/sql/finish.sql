@@ -15,6 +15,9 @@ BEGIN
     IF NOT FOUND OR r.attempt <> attempt_ OR r.runner IS DISTINCT FROM who THEN
         RETURN false;
     END IF;
+    IF r.cancel AND status_ = S_CANCELLED AND reason_ = '' THEN
+        reason_ := r.reason;
+    END IF;
     IF r.place = P_FINAL THEN
         -- Written just now by the statement for all, or sent again after a lost reply.
         IF r.status <> status_ OR coalesce(r.payload, '') <> data OR r.reason <> reason_ THEN
@@ -33,7 +36,7 @@ BEGIN
     IF status_ IN (FINAL_STATUSES) THEN
         PERFORM @finalize(r, status_::integer, reason_, data, ended_, now);
     ELSIF r.cancel THEN
-        PERFORM @finalize(r, S_CANCELLED, 'cancelled on request', '', 0, now);
+        PERFORM @finalize(r, S_CANCELLED, r.reason, '', 0, now);
     ELSE
         is_unknown := is_unknown AND NOT @is_known(app_, r.task, who);
         is_unused := r.rate_key IS NOT NULL AND status_ = S_REGISTERED AND r.started = 0 AND NOT r.alone;
@@ -48,7 +51,7 @@ BEGIN
     RETURN true;
 END $f$;
 
--- End attempts: finals without a running key by one statement, the rest one by one. The ids that are lost.
+-- End attempts: finals without a running key that nobody wants cancelled by one statement, the rest one by one. The ids that are lost.
 CREATE OR REPLACE FUNCTION @end_all(app_ bigint, now bigint, who text, ids text[], attempts bigint[], statuses bigint[], payloads bytea[], retries_ bigint[],
                                     crashes_ bigint[], started_ bigint[], ended_ bigint[], reasons text[], alones boolean[], dues bigint[], unknowns boolean[],
                                     extras text[], news bytea[], reacts boolean, turn boolean)
@@ -71,7 +74,7 @@ BEGIN
             ended = coalesce(nullif(ended_[(pos ->> i.id)::integer], 0), now),
             gone = CASE WHEN i.result_ttl > 0 THEN coalesce(nullif(ended_[(pos ->> i.id)::integer], 0), now) + i.result_ttl END
         WHERE i.seq = ANY (seqs) AND i.attempt = attempts[(pos ->> i.id)::integer] AND i.runner IS NOT DISTINCT FROM who AND i.place + 0 = P_CLAIMED AND i.held IS NULL
-            AND statuses[(pos ->> i.id)::integer] IN (FINAL_STATUSES) AND NOT reacts;
+            AND NOT i.cancel AND statuses[(pos ->> i.id)::integer] IN (FINAL_STATUSES) AND NOT reacts;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n < cardinality(ids) THEN
         FOR o IN SELECT * FROM unnest(ids, attempts, statuses, payloads, retries_, crashes_, started_, ended_, reasons, alones, dues, unknowns, extras, news)

@@ -342,7 +342,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION @lose_owner(r @inv, reason_ text, now bigint) RETURNS integer LANGUAGE plpgsql AS $f$
 BEGIN
     IF r.cancel THEN
-        PERFORM @finalize(r, S_CANCELLED, reason_, '', 0, now);
+        PERFORM @finalize(r, S_CANCELLED, r.reason, '', 0, now);
         RETURN S_CANCELLED;
     END IF;
     PERFORM @give_back(r, S_REGISTERED, reason_, '', 0, false, NULL, NULL, now);

@@ -16,7 +16,7 @@ CREATE TABLE @inv (
     status smallint NOT NULL DEFAULT 0, place smallint NOT NULL DEFAULT 0, back smallint NOT NULL DEFAULT 0,
     why smallint NOT NULL DEFAULT 0,          -- what a PARKED row stands behind: a key, a rate, or a task that nobody knows
     alone boolean NOT NULL DEFAULT false,     -- a suspect: to be run alone
-    cancel boolean NOT NULL DEFAULT false,    -- somebody wants it cancelled while it is claimed
+    cancel boolean NOT NULL DEFAULT false,    -- somebody wants it cancelled while it is claimed, for "reason"
     special boolean NOT NULL DEFAULT false,   -- a claim must look at it
     drop_blocked boolean NOT NULL DEFAULT false,
     id text COLLATE "C" NOT NULL, task text COLLATE "C" NOT NULL, queue text COLLATE "C" NOT NULL,

@@ -7,8 +7,10 @@ function change.cancel(r)
     return false
   end
   if r.place == CLAIMED then
-    r.cancel = 1
-    row.save(r)
+    if r.cancel == 0 then
+      r.cancel, r.reason = 1, reason
+      row.save(r)
+    end
     call('SADD', P .. 'orders:' .. r.runner, r.id)
     orders = true
   else

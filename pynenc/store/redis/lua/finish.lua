@@ -155,6 +155,9 @@ local function end_any(id, o, payload)
   if not r then
     return false
   end
+  if r.cancel == 1 and o.status == CANCELLED and o.reason == '' then
+    o.reason = r.reason
+  end
   if r.place ~= CLAIMED or r.attempt ~= o.attempt or r.runner ~= runner then
     return was_recorded(r, o, payload)
   end
@@ -165,7 +168,7 @@ local function end_any(id, o, payload)
   if o.status == SUCCESS or o.status == FAILED or o.status == CANCELLED then
     life.finish(r, o.status, o.reason, payload, o.ended)
   elseif r.cancel == 1 then
-    life.finish(r, CANCELLED, 'cancelled on request', '', o.ended)
+    life.finish(r, CANCELLED, r.reason, '', o.ended)
   else
     local rate = o.status == REGISTERED and r.started == 0 and r.alone == 0 and has(r, KEYED) and row.meta(r).rate_key
     if rate then

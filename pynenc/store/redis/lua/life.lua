@@ -422,7 +422,7 @@ end
 -- The runner of a claimed row is gone: it goes back, or ends where that was asked for. Its status then.
 function life.lose_owner(r, reason)
   if r.cancel == 1 then
-    life.finish(r, CANCELLED, reason, '', 0)
+    life.finish(r, CANCELLED, r.reason, '', 0)
     return CANCELLED
   end
   life.give_back(r, {status = REGISTERED, reason = reason, due = 0}, '', false)
