@@ -200,7 +200,8 @@ class Ledger:
             account.last = S.CANCELLED
 
     def _free(self, account: Account) -> None:
-        account.owner, account.former = None, account.owner or account.former
+        account.former = account.owner or account.former
+        account.owner = None
         if account.new.running_key:
             self._held[account.new.running_key].discard(account.new.id)
 
