@@ -65,7 +65,9 @@ class Proxy(LocalServer):
                 self._pass(reader, upstream, self._keep, bytes),
                 self._pass(upstream_reader, writer, self._keep_unless_lost, self._allowed),
             )
-            await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
+            _, others = await asyncio.wait(map(asyncio.ensure_future, ways), return_when=asyncio.FIRST_COMPLETED)
+            for other in others:  # it may stand still for ever
+                other.cancel()
         except OSError:  # the server is not there
             pass
         finally:
