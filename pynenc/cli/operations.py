@@ -26,11 +26,15 @@ from pynenc.cli.output import (
 )
 from pynenc.conf.show import rows as config_rows
 from pynenc.conf.show import task_rows
-from pynenc.core.records import Filter, Purge, QueueState
+from pynenc.core.records import UNKNOWN_TASK, Filter, Page, Purge, QueueState
+from pynenc.core.status import InvocationStatus
 from pynenc.exceptions import ConfigError, StoreError
 from pynenc.store import open_store
 from pynenc.store.engines import sqlite_version
 from pynenc.version import __version__
+
+#: How many of the newest parked invocations ``doctor`` looks at.
+PARKED_LOOK = 1000
 
 
 @click.command(epilog="Example: pynenc status --json")
@@ -313,3 +317,10 @@ def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
     )
     paused = [q.name for q in store.queues() if q.state is not QueueState.ACTIVE]
     yield "queues", not paused, f"not active: {', '.join(paused)}" if paused else "all active"
+    parked = store.find(Filter(statuses=(InvocationStatus.CONCURRENCY_CONTROLLED,)), Page(PARKED_LOOK)).invocations
+    unknown = sorted({row.task for row in parked if row.reason == UNKNOWN_TASK})
+    yield (
+        "parked",
+        not unknown,
+        f"no runner so far knew the task of some that wait: {', '.join(unknown)}" if unknown else "no unknown task",
+    )

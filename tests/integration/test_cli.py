@@ -591,6 +591,15 @@ def test_doctor(shop):
     assert "FAIL queues: not active: mail" in text
 
 
+def test_doctor_names_tasks_that_no_runner_knows(shop):
+    shop.run("status")
+    shop.app.store.submit([New(id="strange", task="shop.removed", args=b"{}")])
+    shop.run("runner", "start", "--burst", "--runner-cls", "ThreadRunner")
+    assert "FAIL parked: no runner so far knew the task of some that wait: shop.removed" in shop.run("doctor", code=4)
+    shop.run("invocations", "cancel", "strange", "--yes")
+    assert "ok   parked: no unknown task" in shop.run("doctor")
+
+
 # -- in processes of their own ------------------------------------------------------------------------------------------------------
 def test_runner_start_burst_runs_everything_and_ends(shop):
     identities = [shop.call("add", str(number)) for number in range(5)]
