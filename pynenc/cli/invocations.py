@@ -20,6 +20,7 @@ from pynenc.cli.output import (
     json_option,
     print_json,
     print_table,
+    reason_option,
     say,
     stamp,
     yes_option,
@@ -236,15 +237,18 @@ def why(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
     print_json({"invocation_id": invocation_id, "reasons": reasons}) if as_json else say("\n".join(reasons))
 
 
-@invocations.command(epilog="Examples: pynenc invocations cancel ID · pynenc invocations cancel --queue mail --yes")
+@invocations.command(
+    epilog="Examples: pynenc invocations cancel ID --reason 'out of stock' · pynenc invocations cancel --queue mail --yes"
+)
 @click.argument("ids", nargs=-1)
 @where
+@reason_option
 @yes_option
 @click.pass_obj
 @guarded
-def cancel(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool, **given: Any) -> None:
+def cancel(spec: str | None, /, *, ids: tuple[str, ...], reason: str, is_sure: bool, **given: Any) -> None:
     """Cancel invocations, by id or by filter."""
-    _amend_all(load_app(spec), ChangeKind.CANCEL, "cancel", ids, given, is_sure=is_sure)
+    _amend_all(load_app(spec), ChangeKind.CANCEL, "cancel", ids, given, reason, is_sure=is_sure)
 
 
 @invocations.command(epilog="Examples: pynenc invocations retry ID · pynenc invocations retry --status failed --yes")
@@ -255,11 +259,11 @@ def cancel(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool, **given:
 @guarded
 def retry(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool, **given: Any) -> None:
     """Run final invocations again, by id or by filter; those that wait for their time go now."""
-    _amend_all(load_app(spec), ChangeKind.REQUEUE, "retry", ids, given, is_sure=is_sure)
+    _amend_all(load_app(spec), ChangeKind.REQUEUE, "retry", ids, given, "retry from the command line", is_sure=is_sure)
 
 
 def _amend_all(
-    app: Pynenc, kind: ChangeKind, verb: str, ids: tuple[str, ...], given: dict[str, Any], *, is_sure: bool
+    app: Pynenc, kind: ChangeKind, verb: str, ids: tuple[str, ...], given: dict[str, Any], reason: str, *, is_sure: bool
 ) -> None:
     """Change what is named or matches, in pages; exit code 1 when nothing of what was named was accepted."""
     are_named = bool(ids)
@@ -273,7 +277,7 @@ def _amend_all(
         ids = tuple(_all_ids(app, chosen))
     refused: list[str] = []
     for start in range(0, len(ids), 500):
-        chunk, reason = ids[start : start + 500], f"{verb} from the command line"
+        chunk = ids[start : start + 500]
         is_cancel = kind is ChangeKind.CANCEL  # of workflows with their members
         accepted = app.engine.cancel(chunk, reason) if is_cancel else app.engine.amend(chunk, kind, reason)
         refused += [each for each, is_accepted in zip(chunk, accepted, strict=True) if not is_accepted]

@@ -8,7 +8,21 @@ from pynenc.cli import bench, demo, invocations, operations, runner, triggers, w
 from pynenc.version import __version__
 
 
+class _Commands(click.Group):
+    """Says where ``--app`` belongs."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            if error.option_name not in ("--app", "-A"):
+                raise
+            hint = f"{error.option_name} stands before the command: pynenc {error.option_name} SPEC {ctx.invoked_subcommand} ..."
+            raise click.UsageError(hint, error.ctx) from error
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Examples: pynenc demo · pynenc --app shop.tasks runner start · pynenc call shop.tasks.add 1 2 · pynenc invocations list --status failed",
 )

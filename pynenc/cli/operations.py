@@ -322,5 +322,5 @@ def _diagnose(app: Pynenc) -> Iterator[tuple[str, bool, str]]:
     yield (
         "parked",
         not unknown,
-        f"no runner so far knew the task of some that wait: {', '.join(unknown)}" if unknown else "no unknown task",
+        f"{', '.join(unknown)}: {UNKNOWN_TASK}" if unknown else "no unknown task",
     )

@@ -125,4 +125,5 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in old
 
 DURATION = Duration()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+reason_option = click.option("--reason", default="from the command line", help="Told by its error and its history.")
 yes_option = click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")

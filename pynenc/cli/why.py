@@ -15,7 +15,9 @@ def explain(store: Store, row: Invocation) -> list[str]:
     """Sentences that say what the invocation waits for and what would help."""
     now = store.clock.now()
     if row.status.is_final():
-        return [f"it ended {row.status} {ago(row.ended, now)}" + (f": {row.reason}" if row.reason else "")]
+        reasons = [f"it ended {row.status} {ago(row.ended, now)}" + (f": {row.reason}" if row.reason else "")]
+        is_late = row.cancel_requested and row.status is not InvocationStatus.CANCELLED
+        return reasons + (["somebody asked it to stop; its body ended by itself"] if is_late else [])
     if row.place is Place.CLAIMED:
         return _claimed(row, now)
     if row.place is Place.WAITING:

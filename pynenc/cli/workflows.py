@@ -22,6 +22,7 @@ from pynenc.cli.output import (
     json_option,
     print_json,
     print_table,
+    reason_option,
     say,
     yes_option,
 )
@@ -128,17 +129,18 @@ def signal(spec: str | None, /, *, invocation_id: str, name: str, value: str) ->
     )
 
 
-@workflows.command(epilog="Example: pynenc workflows cancel ID --yes")
+@workflows.command(epilog="Example: pynenc workflows cancel ID --reason 'out of stock' --yes")
 @click.argument("ids", nargs=-1, required=True)
+@reason_option
 @yes_option
 @click.pass_obj
 @guarded
-def cancel(spec: str | None, /, *, ids: tuple[str, ...], is_sure: bool) -> None:
+def cancel(spec: str | None, /, *, ids: tuple[str, ...], reason: str, is_sure: bool) -> None:
     """Cancel workflows with all their members."""
     app = load_app(spec)
     app.import_tasks()
     confirm(f"cancel {len(ids)} workflow(s) with all their members?", is_sure=is_sure)
-    accepted = sum(app.engine.cancel(ids, "cancelled from the command line"))
+    accepted = sum(app.engine.cancel(ids, reason))
     click.echo(f"{accepted} of {len(ids)} accepted")
     if accepted < len(ids):
         raise SystemExit(1)

@@ -21,7 +21,7 @@ from pynenc.core.storable import check_texts
 Microseconds = int
 
 #: Reason of a release that no runner can cure before it learns the task.
-UNKNOWN_TASK = "no runner knows this task: add its module to `imports`"
+UNKNOWN_TASK = "no runner knows this task: add its module to `imports`, or restart runners that are older than it"
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):

@@ -112,6 +112,7 @@ class Executor:
         """Run a body to its end, in a context of its own. Async bodies get an event loop for themselves."""
         spec = self.resolve(claimed.task)
         if spec is None:
+            logger.warning("%s %s goes back, unknown here: %s", claimed.task, claimed.id, UNKNOWN_TASK)
             return outcome.released(claimed, UNKNOWN_TASK)
         run = self._run_on_a_loop if spec.is_async else self._run
         return copy_context().run(run, spec, claimed, running)

@@ -27,6 +27,7 @@ import msgspec
 
 from pynenc.core import outcome
 from pynenc.core.records import Alone, Beat, Claimed, Orders, Outcome
+from pynenc.core.status import InvocationStatus
 from pynenc.engine import Engine, upkeep
 from pynenc.exceptions import StoreError, WorkerLostError
 from pynenc.runner.board import Entry
@@ -313,6 +314,9 @@ class Supervisor:
                 self._store.finish(child.beat.id, outcomes)
                 with self._reading:
                     self._totals.settle(owned, outcomes)
+                for claimed, ended in zip(owned, outcomes, strict=True):
+                    if ended.alone or ended.crashes > claimed.crashes:
+                        _log_crash(claimed, ended)
         except StoreError as error:
             logger.warning(
                 "the work of worker %s could not be given back now (%s); its lease will run out", child.beat.id, error
@@ -353,3 +357,11 @@ class Supervisor:
 
 def _loop(child: WorkerProcess) -> Loop:
     return Loop(child.beat.id, child.process.pid, child.board.moved())
+
+
+def _log_crash(claimed: Claimed, ended: Outcome) -> None:
+    """One line, as a body that fails has one."""
+    if ended.status is InvocationStatus.FAILED:
+        logger.error("%s %s failed: %s", claimed.task, claimed.id, ended.reason)
+    else:
+        logger.warning("%s %s runs again, alone: %s", claimed.task, claimed.id, ended.reason)

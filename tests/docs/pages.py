@@ -138,7 +138,7 @@ class Command:
     @property
     def is_setup(self) -> bool:
         words = _ASSIGNMENTS.match(self.text)
-        return words is None or words[2].split(maxsplit=1)[0] in SETUP or words[2].startswith("python -m venv")
+        return words is None or words[2].split(maxsplit=1)[0] in SETUP or words[2].startswith("python3 -m venv")
 
     @property
     def is_background(self) -> bool:

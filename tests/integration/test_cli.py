@@ -591,11 +591,29 @@ def test_doctor(shop):
     assert "FAIL queues: not active: mail" in text
 
 
+@pytest.mark.parametrize("option", ["--app", "-A"])
+def test_the_app_after_the_command_is_told_where_it_belongs(shop, option):
+    for command in (("status",), ("runner", "start"), ("invocations", "list")):
+        said = shop.run(*command, option, "shop", code=2)
+        assert f"{option} stands before the command: pynenc {option} SPEC {command[0]} ..." in said
+    assert "stands before" not in shop.run("status", "--apps", code=2)
+
+
+def test_a_cancellation_has_a_reason(shop):
+    one, other, third = (shop.call("add", "1") for _ in range(3))
+    shop.run("invocations", "cancel", one, "--reason", "out of stock")
+    shop.run("invocations", "cancel", other)
+    shop.run("workflows", "cancel", third, "--yes", "--reason", "no customer")
+    ends = [shop.run("invocations", "why", each) for each in (one, other, third)]
+    assert [end.strip().rpartition(": ")[2] for end in ends] == ["out of stock", "from the command line", "no customer"]
+
+
 def test_doctor_names_tasks_that_no_runner_knows(shop):
     shop.run("status")
     shop.app.store.submit([New(id="strange", task="shop.removed", args=b"{}")])
-    shop.run("runner", "start", "--burst", "--runner-cls", "ThreadRunner")
-    assert "FAIL parked: no runner so far knew the task of some that wait: shop.removed" in shop.run("doctor", code=4)
+    done = process("runner", "start", "--burst", "--runner-cls", "ThreadRunner", cwd=shop.folder)
+    assert "shop.removed strange goes back, unknown here: no runner knows this task" in done.stderr
+    assert "FAIL parked: shop.removed: no runner knows this task: add its module" in shop.run("doctor", code=4)
     shop.run("invocations", "cancel", "strange", "--yes")
     assert "ok   parked: no unknown task" in shop.run("doctor")
 

@@ -22,7 +22,7 @@ from pynenc.exceptions import (
 )
 from pynenc.invocation import BaseInvocation, ReusedInvocation
 from tests.integration.apps import basic
-from tests.integration.conftest import LONG, ROOT
+from tests.integration.conftest import LONG, ROOT, RunnerProgram
 
 
 def most_at_once(path: Path) -> int:
@@ -131,6 +131,16 @@ def test_a_task_that_kills_its_process_harms_nobody_else(app: Pynenc, pill: obje
     assert row.attempt <= 4
     rows = app.store.get([i.invocation_id for i in [*neighbours, *more]])
     assert all(row.crashes == 0 and row.retries == 0 for row in rows)
+
+
+def test_the_log_names_what_killed_its_process(start_runner: Callable[..., RunnerProgram]) -> None:
+    program, culprit = start_runner("PersistentProcessRunner", PROCESSES="1"), basic.exits(1)
+    with pytest.raises(WorkerLostError):
+        culprit.get_result(LONG)
+    assert program.stop() == 0
+    log, name = program.log.read_text(), f"{culprit.task.task_id.key} {culprit.invocation_id}"
+    assert [f"{name} runs again, alone: crash {n} of 3: exit code 1" in log for n in (1, 2)] == [True, True]
+    assert f"{name} failed: crash 3 of 3: exit code 1" in log
 
 
 @pytest.mark.parametrize("app", ["sqlite-fork"], indirect=True)
