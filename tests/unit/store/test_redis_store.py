@@ -715,6 +715,12 @@ def test_the_check_finds(tmp_path: Path, problem: str) -> None:
     store.close()
 
 
+def test_the_check_of_a_store_that_is_not_open_asks_no_server() -> None:
+    with pytest.raises(StoreError, match="call open") as raised:
+        RedisStore("redis://127.0.0.1:1/0", "unit").check()
+    assert not raised.value.retryable
+
+
 def test_the_check_compares_no_counts_that_went_and_came_back(url: str) -> None:
     """A retry leaves them as they were before the claim."""
     with closing(opened(url)) as store, closing(opened(url)) as other:
