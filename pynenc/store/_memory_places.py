@@ -241,7 +241,7 @@ class Places:
             for invocation_id in tuple(self.unknown.get(task, ())):
                 row = self.rows[invocation_id]
                 self.leave(row)
-                row.due = 0
+                row.due, row.reason = 0, ""
                 self.admit(row, row.back, now)
 
     def _park_in(self, line: Line, row: Row, behind: Behind, now: Microseconds) -> None:

@@ -17,7 +17,7 @@ from pynenc import __version__
 from pynenc.cli import operations
 from pynenc.cli.main import cli
 from pynenc.cli.output import print_json
-from pynenc.core.records import New
+from pynenc.core.records import Beat, ClaimRequest, New
 from pynenc.exceptions import StoreError
 from pynenc.store.postgres import schema
 from pynenc.testing.servers import postgres
@@ -393,6 +393,14 @@ def test_why_names_the_reason(shop):
     shop.run("queues", "resume", "default")
     shop.burst()
     assert "it ended success" in shop.run("invocations", "why", waiting)
+
+
+def test_why_tells_the_reason_of_a_request_to_stop(shop):
+    name = shop.call("add", "1")
+    shop.app.store.heartbeat([Beat(id="r", group="r", lease=3_600_000_000)])
+    shop.app.store.claim(ClaimRequest("r", 1))
+    assert shop.app.engine.cancel([name], "out of stock") == [True]
+    assert "asked it to stop (out of stock); its body has not ended" in shop.run("invocations", "why", name)
 
 
 def test_cancel_of_several_fails_when_none_of_them_is_accepted(shop):

@@ -73,6 +73,7 @@ def _admit_known(tx: Tx, tasks: set[str]) -> None:
     for (task,) in tx.all(UNKNOWN_TASKS):
         if task in tasks:
             for row in rows(tx, ALL_BEHIND, BEHIND_TASK, task):
+                row.reason = ""
                 life.settle(tx, row)
                 row.save(tx)
 

@@ -147,7 +147,8 @@ class Beating(Clause):
         self.release(self.take("a"), reason=UNKNOWN_TASK, unknown_task=True)
         claimed = self.take("b")
         self.beat("r2", tasks=("other.task",))
-        assert self.place("a") is PARKED
+        row = self.row("a")
+        assert (row.place, row.reason) == (PARKED, "")
         self.end(claimed)
         assert self.names(self.claim()) == ["a"]
 

@@ -715,6 +715,12 @@ def test_the_check_finds(tmp_path: Path, problem: str) -> None:
     store.close()
 
 
+def test_the_check_of_a_store_that_is_not_open_asks_no_server() -> None:
+    with pytest.raises(StoreError, match="call open") as raised:
+        RedisStore("redis://127.0.0.1:1/0", "unit").check()
+    assert not raised.value.retryable
+
+
 def test_the_check_compares_no_counts_that_went_and_came_back(url: str) -> None:
     """A retry leaves them as they were before the claim."""
     with closing(opened(url)) as store, closing(opened(url)) as other:
@@ -733,6 +739,32 @@ def test_the_check_compares_no_counts_that_went_and_came_back(url: str) -> None:
         finally:
             over.set()
             thread.join()
+
+
+def test_the_check_compares_no_counts_while_rows_change_places(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One goes where another comes from, in one step: no count changes, and the check may have seen either row alone."""
+    clock = VirtualClock()
+    with closing(opened(url, clock=clock)) as store, closing(opened(url, clock=clock)) as other:
+        beat(store)
+        store.submit([new(f"n{i:04}") for i in range(1000)])
+        first, *rest, last = take(store, 1000)
+        store.finish("r", [*map(end, rest), end(last, S.RETRY, retries=1, due=clock.now() + SECOND)])
+        clock.advance(1)
+        run, looks = other._link.run, []
+
+        def look(name: str, *arguments: bytes | str | float, **fields: bool) -> object:
+            if name == "check":
+                looks.append(arguments)
+                if len(looks) == 2:
+                    later = end(first, S.RETRY, retries=1, due=clock.now() + SECOND)
+                    assert [each.id for each in store.finish("r", [later], ClaimRequest("r", 1)).claim.batch] == [
+                        last.id
+                    ]
+            return run(name, *arguments, **fields)
+
+        monkeypatch.setattr(other._link, "run", look)
+        assert other.check() == []
+        assert len(looks) > 2
 
 
 def test_rows_from_before_there_was_an_index_of_what_expires_are_sound(store: RedisStore) -> None:

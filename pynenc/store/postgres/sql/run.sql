@@ -42,6 +42,7 @@ BEGIN
     END IF;
     FOREACH task_ IN ARRAY tasks_ LOOP
         FOR r IN SELECT * FROM @inv WHERE app = app_ AND place = P_PARKED AND why = W_TASK AND behind = task_ ORDER BY seq FOR UPDATE LOOP
+            r.reason := '';
             PERFORM @save(@settle(r, now));
         END LOOP;
     END LOOP;

@@ -99,13 +99,29 @@ local function tell_idle(left)
   end
 end
 
--- Writes the counts and wakes who must hear of what was done. ``taken`` of what became claimable is claimed again.
-local function tell(taken)
+local function add_to_tally(name, n)
+  if call('HINCRBY', P .. 'tally', name, n) == 0 then
+    call('HDEL', P .. 'tally', name)
+  end
+end
+
+-- Writes the counts. Where rows have only changed places nothing is added, which is written as well: who compares counts with rows must see that they moved.
+local function write_counts()
+  local is_written = false
   for name, n in pairs(counts) do
-    if n ~= 0 and call('HINCRBY', P .. 'tally', name, n) == 0 then
-      call('HDEL', P .. 'tally', name)
+    if n ~= 0 then
+      add_to_tally(name, n)
+      is_written = true
     end
   end
+  if not is_written and next(counts) then
+    add_to_tally(next(counts), 0)
+  end
+end
+
+-- Writes the counts and wakes who must hear of what was done. ``taken`` of what became claimable is claimed again.
+local function tell(taken)
+  write_counts()
   if #ended > 0 and is_watched() then
     tell_watchers()
   end

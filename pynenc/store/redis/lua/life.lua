@@ -449,7 +449,7 @@ end
 -- A parked row whose task is known now.
 function life.unknown_no_more(r)
   life.unline(r)
-  r.due = 0
+  r.due, r.reason = 0, ''
   settle(r)
 end
 
