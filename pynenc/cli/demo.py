@@ -105,9 +105,9 @@ def _all_rows(store: object) -> list[Invocation]:
 
 def _summary(stats: object, seconds: float, rows: list[Invocation], index: str) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("figure", "value", title="The standard library", title_justify="left")
+    table = Table("figure", Column("value", overflow="fold"), title="The standard library", title_justify="left")
     figures = {
         "files": f"{stats.files:,}",  # type: ignore[attr-defined]
         "lines": f"{stats.lines:,}",  # type: ignore[attr-defined]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -91,7 +93,11 @@ def call(
     if not (wait or timeout):
         print_json({"invocation_id": invocation.invocation_id}) if as_json else click.echo(invocation.invocation_id)
         return
-    result = _result(invocation, timeout)
+    try:
+        result = _result(invocation, timeout)
+    except KeyboardInterrupt:
+        click.echo(f"the call goes on: pynenc invocations watch {invocation.invocation_id}", err=True)
+        raise
     print_json({"invocation_id": invocation.invocation_id, "result": result}) if as_json else say(repr(result))
 
 
@@ -233,7 +239,10 @@ def show(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
 def why(spec: str | None, /, *, invocation_id: str, as_json: bool) -> None:
     """Why an invocation does not run (yet)."""
     app = load_app(spec)
-    reasons = explain(app.store, app.engine.get(invocation_id))
+    row = app.engine.get(invocation_id)
+    reasons = explain(app.store, row)
+    if row.status is InvocationStatus.FAILED and (error := app.engine.codec.describe_row(row).get("error")):
+        reasons.append(error)
     print_json({"invocation_id": invocation_id, "reasons": reasons}) if as_json else say("\n".join(reasons))
 
 
@@ -319,21 +328,24 @@ def watch(spec: str | None, /, *, invocation_id: str | None, seconds: float | No
 
     app = load_app(spec)
     deadline = time.monotonic() + seconds if seconds else None
-    with Live(refresh_per_second=4) as live:
+    last = ""
+    with Live(refresh_per_second=4) if sys.stdout.isatty() else nullcontext() as live:
         while True:
-            if invocation_id:
-                row = app.engine.get(invocation_id)
-                live.update(Text(harmless(_line(row))))
-                if row.status.is_final():
-                    return
-            else:
-                counts = app.store.count(Filter())
-                live.update(
-                    Text("  ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "no invocations")
-                )
-            if deadline and time.monotonic() > deadline:
+            row = app.engine.get(invocation_id) if invocation_id else None
+            line = _line(row) if row else _counts(app)
+            if live:
+                live.update(Text(harmless(line)))
+            elif line != last:  # into a file or a pipe
+                say(line)
+            last = line
+            if (row and row.status.is_final()) or (deadline and time.monotonic() > deadline):
                 return
             time.sleep(WATCH_EVERY)
+
+
+def _counts(app: Pynenc) -> str:
+    counts = app.store.count(Filter())
+    return "  ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "no invocations"
 
 
 def _line(row: Invocation) -> str:

@@ -258,7 +258,7 @@ class Orders(_Record, frozen=True):
 
 
 class RunnerInfo(_Record, frozen=True, kw_only=True):
-    """A runner as readers see it. ``lease_until`` is on the store's lease clock; ``alive`` is what it means now."""
+    """A runner as readers see it. ``alive``: its lease has not run out, and its process is not known to be dead."""
 
     beat: Beat
     started: Microseconds

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -435,7 +436,33 @@ def test_watch_ends_with_the_invocation(shop):
     identity = shop.call("add", "1")
     shop.burst()
     assert f"{identity} shop.add success" in shop.run("invocations", "watch", identity)
-    assert "success 1" in shop.run("invocations", "watch", "--seconds", "0.01")
+    assert shop.run("invocations", "watch", "--seconds", "0.01") == "success 1\n"
+
+
+def test_why_tells_the_error_of_what_failed(shop):
+    identity = shop.call("fail", "tea")
+    shop.burst()
+    assert "LookupError: no stock for tea" in shop.run("invocations", "why", identity)
+
+
+def test_who_waits_for_a_call_and_leaves_is_told_its_id(shop):
+    command = [sys.executable, "-m", "pynenc", "call", "add", "1", "--wait"]
+    with subprocess.Popen(command, cwd=shop.folder, stderr=subprocess.PIPE, text=True) as waiting:
+        assert "waits, but no live runner serves queue" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        (found,) = shop.json("invocations", "list")
+        assert f"the call goes on: pynenc invocations watch {found['id']}" in waiting.stderr.read()
+
+
+def test_a_runner_that_was_killed_is_not_shown_as_alive(shop):
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "pynenc", "runner", "start", "--runner-cls", "ThreadRunner"], cwd=shop.folder
+    )
+    while not any(row["alive"] for row in shop.json("runners")):
+        assert runner.poll() is None
+    runner.kill()
+    runner.wait()
+    assert shop.json("status")["runners"] == 0
 
 
 # -- the whole ---------------------------------------------------------------------------------------------------------------------

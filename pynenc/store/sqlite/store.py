@@ -16,6 +16,8 @@ from threading import Lock, local
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
+
 from pynenc.core.reaction import Reaction
 from pynenc.core.records import (
     Amended,
@@ -419,7 +421,9 @@ class SqliteStore:
         return self._database.read(lambda tx: reading.history(tx, ids))
 
     def runners(self) -> list[RunnerInfo]:
-        return self._database.read(lambda tx: running.runners(tx, self.clock))
+        found = self._database.read(lambda tx: running.runners(tx, self.clock))
+        dead = {group for group in {info.beat.group for info in found if info.alive} if self._signs.is_dead(group)}
+        return [msgspec.structs.replace(info, alive=False) if info.beat.group in dead else info for info in found]
 
     def check(self) -> list[str]:
         return self._database.read(reading.check)

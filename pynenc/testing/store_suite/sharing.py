@@ -51,7 +51,7 @@ class Sharing(Clause):
             list(self.store.find(Filter()).invocations),
             self.store.history(["a", "b", "c"]),
             self.store.queues(),
-            self.store.runners(),
+            [info.beat for info in self.store.runners()],
         )
         self.store.close()
         self.store = self.sibling()
@@ -59,7 +59,7 @@ class Sharing(Clause):
             list(self.store.find(Filter()).invocations),
             self.store.history(["a", "b", "c"]),
             self.store.queues(),
-            self.store.runners(),
+            [info.beat for info in self.store.runners()],
         )
         assert after == before
         assert (self.store.recall("s"), self.store.get_blobs(["k1"])) == ({"x": b"1"}, {"k1": b"d"})
