@@ -181,8 +181,7 @@ class Link:
     @contextmanager
     def watching(self, *keys: bytes) -> Iterator[Callable[[], bool]]:
         """A function that tells, once, whether nobody has written to these keys since the beginning."""
-        self._expect_open()
-        connection = self.connect()
+        connection = self._take()
 
         def is_untouched() -> bool:
             _ask(connection, "MULTI")
@@ -249,12 +248,9 @@ class Link:
                     retryable=True,
                 )
 
-    def _expect_open(self) -> None:
+    def _take(self) -> Connection:
         if not self.is_open:
             raise StoreError("the store is closed, or was never opened: call open() first")
-
-    def _take(self) -> Connection:
-        self._expect_open()
         while True:
             try:
                 connection = self._pool.pop()
