@@ -121,9 +121,16 @@ def is_run(block: Block) -> bool:
 
 def matches(expected: str, printed: str) -> bool:
     """Whether output is as expected, where ``...`` stands for anything and blanks and empty lines do not count."""
-    parts = [re.escape(" ".join(part.split())) for part in expected.split("...")]
-    pattern = r"\s*.*?\s*".join(part.replace(r"\ ", r"\s+") for part in parts)
-    return re.fullmatch(pattern, " ".join(printed.split()), re.DOTALL) is not None
+    first, *others = (" ".join(part.split()) for part in expected.split("..."))
+    text = " ".join(printed.split())
+    if not others:
+        return text == first
+    *middle, last = others
+    at = len(first) if text.startswith(first) else -1
+    for part in middle:
+        found = text.find(part, at) if at >= 0 else -1
+        at = found + len(part) if found >= 0 else -1
+    return 0 <= at <= len(text) - len(last) and text.endswith(last)
 
 
 @dataclass(frozen=True, slots=True)
