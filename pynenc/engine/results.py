@@ -127,13 +127,13 @@ class Results:
     ) -> list[Final]:
         """Those of ``ids`` that are final within so many seconds; what else is final is noted."""
         deadline = time.monotonic() + seconds
-        left = list(along)
-        while finals := self.wait(left, max(0.0, deadline - time.monotonic()), inline=inline, is_plain=True):
+        left, rest = list(along), seconds
+        while finals := self.wait(left, rest, inline=inline, is_plain=True):
             running.flow.keep(finals)
             if found := [final for final in finals if final.id in ids]:
                 return found
             ended = {final.id for final in finals}
-            left = [name for name in left if name not in ended]
+            left, rest = [name for name in left if name not in ended], max(0.0, deadline - time.monotonic())
         return []
 
     def _block(self, ids: Sequence[str], timeout: float | None, running: context.Running | None) -> list[Final]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pynenc.core.status import InvocationStatus
+from pynenc.runner.inline import InlineSlot
 from pynenc.testing import InlineRunner
 from tests.workflows.apps import shop
 
@@ -59,6 +60,11 @@ def test_a_batch_is_two_transactions(writes):
     counts.clear()
     runner.drain()
     assert (counts["submit"], counts["remember"]) == (1, 1)
+
+
+def test_a_wait_begins_however_slow_the_machine_is(writes, monkeypatch):
+    monkeypatch.setattr(InlineSlot, "patience", 1e-9)
+    test_a_batch_is_two_transactions(writes)
 
 
 def test_random_numbers_are_not_written(writes):
