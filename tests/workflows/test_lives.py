@@ -66,7 +66,7 @@ def test_killed_at_every_step(store, name, when, tmp_path):
 )
 def test_killed_at_every_step_it_undoes_what_it_had_registered(shape, failing, when, tmp_path):
     answer = live("sqlite", "falls", when, [shape, failing], tmp_path)
-    assert "failed last" in answer["error"] or "TaskGroup" in answer["error"]
+    assert "failed last" in answer["error"] or "TaskGroup" in answer["error"], answer
     assert answer["deaths"] >= 9
     undone = [word for word in (tmp_path / "witness").read_text().split("\n") if word.startswith("undo")]
     assert set(undone) == set(UNDONE)
